@@ -1,0 +1,123 @@
+"""What the codecs and the rest of the gateway say to each other about one HTTP message.
+
+Invariants: field names are lower-case bytes; values carry no CR, LF, NUL and no white space at their edges; no
+hop-by-hop field, pseudo-field, `host`, `content-length`, `transfer-encoding`, `expect` or `proxy` is ever inside
+`fields` (what they say stands in attributes instead), so whatever is written to the other side is written anew and not copied.
+A body is a run of `bytes` events, closed by one `End`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ConnectionInfo", "End", "Field", "Fields", "RequestHead", "ResponseHead"]
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.settings.model import Host, Listener
+
+Field = tuple[bytes, bytes]
+Fields = list[Field]
+
+
+class RequestHead:
+    """A request's head. `target` is the origin-form path and query as received, or ``b"*"`` (OPTIONS)."""
+
+    __slots__ = (
+        "authority", "content_length", "end", "expect_continue", "fields", "keep_alive",
+        "method", "protocol", "scheme", "target", "te_trailers", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: bytes,
+        scheme: bytes,
+        authority: bytes,
+        target: bytes,
+        fields: Fields,
+        *,
+        version: int = 11,
+        content_length: int | None = None,
+        end: bool = True,
+        protocol: bytes = b"",
+        expect_continue: bool = False,
+        te_trailers: bool = False,
+        keep_alive: bool = True,
+    ) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.authority = authority  # host[:port] as received, lower-cased; b"" only for HTTP/1.0 without Host
+        self.target = target
+        self.fields = fields
+        self.version = version  # 10, 11 or 20
+        self.content_length = content_length  # None: not declared (chunked, or h2 without it)
+        self.end = end  # True: no body follows and no End event comes
+        self.protocol = protocol  # b"websocket": an Upgrade (h1) or an extended CONNECT (h2, RFC 8441) is asked for
+        self.expect_continue = expect_continue
+        self.te_trailers = te_trailers  # the client said `te: trailers`
+        self.keep_alive = keep_alive  # h1: the connection may carry another request afterwards
+
+    def __repr__(self) -> str:
+        return f"<{self.method!r} {self.scheme!r}://{self.authority!r}{self.target!r} v{self.version} end={self.end}>"
+
+
+class ResponseHead:
+    """A response's head; 1xx ones are events of their own before the final one."""
+
+    __slots__ = ("content_length", "end", "fields", "keep_alive", "protocol", "status", "version")
+
+    def __init__(
+        self,
+        status: int,
+        fields: Fields,
+        *,
+        version: int = 11,
+        content_length: int | None = None,
+        end: bool = False,
+        keep_alive: bool = True,
+        protocol: bytes = b"",
+    ) -> None:
+        self.status = status
+        self.fields = fields
+        self.version = version
+        # the length declared (for HEAD and 304 too, where no body follows); None: not declared
+        self.content_length = content_length
+        self.end = end  # True: no body follows and no End event comes
+        self.keep_alive = keep_alive
+        self.protocol = protocol  # the Upgrade token of a 101, else b""
+
+    def __repr__(self) -> str:
+        return f"<{self.status} length={self.content_length} end={self.end}>"
+
+
+class End:
+    """The end of a body, with its trailers."""
+
+    __slots__ = ("trailers",)
+
+    def __init__(self, trailers: Fields | None = None) -> None:
+        self.trailers: Fields = trailers if trailers is not None else []
+
+
+class ConnectionInfo:
+    """What is known about a client's connection: written once after the handshake, read by policy and logs."""
+
+    __slots__ = (
+        "alpn", "client_cert", "group", "handshake_us", "host", "ja4", "listener", "peer", "peer_port",
+        "resumed", "secure", "sni", "suite", "tls_version",
+    )  # fmt: skip
+
+    def __init__(self, peer: str, peer_port: int, listener: Listener, *, secure: bool) -> None:
+        self.peer = peer
+        self.peer_port = peer_port
+        self.listener = listener
+        self.secure = secure
+        self.host: Host | None = None  # the host whose TLS context serves this connection; None on plain listeners
+        self.sni: str | None = None
+        self.tls_version = ""
+        self.suite = ""
+        self.group = ""
+        self.resumed = False
+        self.alpn = b""
+        self.ja4 = ""
+        self.client_cert: bytes | None = None  # DER of the verified leaf
+        self.handshake_us = 0

@@ -1,0 +1,302 @@
+"""The settings as the gateway uses them: frozen, typed, resolved. Past this module an invalid value does not exist.
+
+`load` makes these from TOML: inheritance is merged in, names are looked up and every key has its value. Times are
+seconds and sizes are bytes; ``None`` means the word ``"off"``. Order of hosts, routes and listeners carries no meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+__all__ = [
+    "AccessLog", "Address", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "HeaderRules", "Health", "Host", "Hsts",
+    "Limits", "Listener", "Log", "Network", "Place", "Redirect", "Respond", "Retry", "Route", "RoutePaths", "Scheme", "Server",
+    "Settings", "Target", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
+]  # fmt: skip
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where something was written: for messages (`explain`, `routes`). `line` and `column` count from 1; 0: a default."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """One socket address to bind or to connect to: `path` for unix sockets, else `host` (an address or a DNS name) and `port`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what one client may use. Which are gaps and which are totals stands in INTERFACE rule 6 and the manual."""
+
+    request_line: int = 8 * 1024  # bytes of method, target and version
+    header_bytes: int = 32 * 1024  # bytes of all fields of one message (names, values and 4 a field)
+    header_count: int = 100  # fields of one message
+    request_body: int | None = 10 * 1024 * 1024
+    streams: int = 100  # concurrent h2 streams of one connection
+    requests_per_connection: int | None = 10_000
+    connections: int = 10_000  # a worker's connections from clients, all listeners together (only at the top)
+    pipelined: int = 64 * 1024  # bytes of pipelined requests kept before reading stops
+    handshake_timeout: float = 10.0  # total
+    header_timeout: float = 10.0  # total, from the first byte of a request to the end of its fields
+    body_timeout: float = 30.0  # gap
+    body_min_rate: float | None = 500.0  # bytes a second over the whole body, after `body_timeout` of grace
+    idle_timeout: float = 60.0  # gap between requests
+    write_timeout: float = 30.0  # gap: no progress in writing to the client
+    tls_hello: int = 32 * 1024  # bytes of one ClientHello
+    # frames of each kind in one second of a connection, beyond which an h2 connection is ended (ENHANCE_YOUR_CALM)
+    h2_resets: int = 200  # streams that the client resets, or makes us reset
+    h2_control: int = 1000  # SETTINGS, PING, PRIORITY, WINDOW_UPDATE beyond data, unknown frames, empty DATA
+
+
+class ClientAuthMode(StrEnum):
+    OFF = "off"
+    REQUEST = "request"
+    REQUIRE = "require"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """A named trust store: PEM certificates of the CAs, read at load. `system`: the system's store as well."""
+
+    name: str
+    ca_pem: bytes = b""
+    system: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientAuth:
+    mode: ClientAuthMode = ClientAuthMode.OFF
+    trust: Trust | None = None
+    depth: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A chain and its key, read and checked at load. `chain_pem` starts with the leaf. The key never leaves memory."""
+
+    name: str  # of the [[certificate]], or the path of the chain
+    chain_pem: bytes
+    key_pem: bytes = field(repr=False)  # unencrypted PKCS#8 PEM
+    key_type: str  # "ecdsa", "rsa" or "ed25519"
+    names: tuple[str, ...]  # SAN DNS names and addresses, lower-case
+    not_before: float  # POSIX seconds
+    not_after: float
+    fingerprint: str  # SHA-256 of the leaf's DER, hex
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsPolicy:
+    """What a host's handshake offers. OpenSSL names."""
+
+    min_version: str = "1.2"  # "1.2" or "1.3"
+    max_version: str = "1.3"
+    ciphers: tuple[str, ...] = ()  # TLS 1.2
+    ciphersuites: tuple[str, ...] = ()  # TLS 1.3
+    groups: tuple[str, ...] = ()
+    tickets: bool = True
+    alpn: tuple[str, ...] = ("h2", "http/1.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hsts:
+    max_age: int = 365 * 86_400
+    include_subdomains: bool = False
+    preload: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    name: str
+    addresses: tuple[Address, ...]  # one for each family; host is an address, never a name
+    tls: bool
+    redirect_port: int | None = None  # tls = "off" only: answer 308 to https with this port
+    no_sni: str | None = None  # the host that serves clients without SNI; None: refuse
+    limits: Limits = Limits()
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderRules:
+    """Changes to a head's fields; names are lower-case. `set` replaces, `add` appends, `remove` comes first."""
+
+    set: tuple[tuple[bytes, bytes], ...] = ()
+    add: tuple[tuple[bytes, bytes], ...] = ()
+    remove: frozenset[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    names: tuple[str, ...]  # lower-case; a wildcard is "*.example.com"
+    listeners: tuple[str, ...]  # names of the listeners that serve it, resolved
+    certificates: tuple[Certificate, ...]  # at most one of each key type
+    tls: TlsPolicy
+    client_auth: ClientAuth = ClientAuth()
+    hsts: Hsts | None = None
+    place: Place = Place()
+
+
+class Scheme(StrEnum):
+    HTTP = "http"
+    HTTPS = "https"
+    H2C = "h2c"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    url: str  # as written, for logs
+    scheme: Scheme
+    address: Address
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTls:
+    trust: Trust
+    server_name: str = ""  # name to send as SNI and to verify; "": the endpoint's host
+    verify: bool = True
+    min_version: str = "1.2"
+    alpn: tuple[str, ...] = ("h2", "http/1.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Active checks: `GET path` every `interval`; any 2xx or 3xx is well. `rise`/`fall`: how many in a row change the verdict."""
+
+    path: str
+    interval: float = 5.0
+    timeout: float = 2.0
+    rise: int = 2
+    fall: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    attempts: int = 2  # tries in all, the first included
+    budget: float = 0.2  # retries as a share of the requests of the last ten seconds (ten are always allowed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    name: str  # for an inline URL: the URL
+    endpoints: tuple[Endpoint, ...]
+    tls: UpstreamTls | None = None
+    balance: str = "least_conn"  # "round_robin", "least_conn", "random"
+    connect_timeout: float = 5.0  # total, TLS included
+    first_byte_timeout: float | None = 60.0  # from the end of the request to the response's head
+    between_bytes_timeout: float | None = 60.0  # gap
+    keepalive: int = 64  # idle connections kept for each endpoint, a worker
+    keepalive_timeout: float = 55.0  # idle connections are closed after this
+    max_connections: int | None = None  # for each endpoint, a worker
+    retry: Retry = Retry()
+    health: Health | None = None
+    place: Place = Place()
+
+
+class RoutePaths(StrEnum):
+    NORMALISED = "normalised"
+    RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    to: str  # may hold {host} {path} {query} {path_and_query}
+    status: int = 308
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Respond:
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One weighted choice of a route's upstream."""
+
+    upstream: Upstream
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Exactly one of `targets`, `redirect`, `respond` is set."""
+
+    host: str | None  # exact name or wildcard, lower-case; None: every host
+    path: str
+    listeners: tuple[str, ...]  # resolved: the listeners on which it holds
+    methods: frozenset[str] | None = None  # None: all
+    match_headers: tuple[tuple[bytes, bytes], ...] = ()  # name → value; b"*" matches any value
+    paths: RoutePaths = RoutePaths.NORMALISED
+    targets: tuple[Target, ...] = ()
+    redirect: Redirect | None = None
+    respond: Respond | None = None
+    strip_prefix: str = ""
+    rewrite: str = ""  # may hold the path's {names}
+    upstream_host: str = ""  # "": the client's; else this Host is sent
+    request_headers: HeaderRules = HeaderRules()
+    response_headers: HeaderRules = HeaderRules()
+    timeout: float | None = None  # total until the response ends; until its head for event streams, gRPC, tunnels
+    first_byte_timeout: float | None = None  # the upstream's, unless the route says otherwise (then already merged: see load)
+    between_bytes_timeout: float | None = None
+    tunnel_idle_timeout: float | None = 3600.0
+    limits: Limits = Limits()
+    hsts: Hsts | None = None
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog:
+    to: str | None = "stdout"  # "stdout", "stderr", "syslog", "syslog:/dev/log", a path, or None
+    format: str = "auto"  # "auto", "json", "text"
+    redact: frozenset[str] = frozenset()  # "query", "peer" or a field name
+    sample: float = 1.0  # share of the fine requests (status < 400) that are logged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    access: AccessLog = AccessLog()
+    events: AccessLog = AccessLog(to="stderr")  # handshake failures, start, stop, upstream health
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    workers: int = 0  # resolved: never 0 after load
+    user: str = ""
+    group: str = ""
+    state_dir: str = ""
+    runtime_dir: str = ""
+    drain: float = 30.0
+    region: str = ""
+    resolver: tuple[str, ...] = ()  # addresses of DNS servers; empty: the system's
+    via: str = "edge"  # the pseudonym in Via
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    server: Server
+    log: Log
+    limits: Limits
+    listeners: tuple[Listener, ...]
+    hosts: tuple[Host, ...]
+    routes: tuple[Route, ...]
+    upstreams: Mapping[str, Upstream]
+    trusted_proxies: tuple[Network, ...] = ()
+    files: tuple[str, ...] = ()  # every file that was read
+    digest: str = ""  # SHA-256 of what was read, hex
