@@ -1,0 +1,229 @@
+"""Fixtures of the end-to-end tests: certificates, upstreams, and gateways that end with their test or module."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from .clients import CurlResult, Wire, curl
+from .gateway import Gateway, free_port, wait_for
+from .h2raw import H2Client
+from .pki import Leaf, Pki
+from .upstreams import ScriptedUpstream, echo
+
+
+class StartGateway(Protocol):
+    def __call__(self, toml: str, *, plain: bool = False, command: list[str] | None = None) -> Gateway: ...
+
+
+class StartUpstream(Protocol):
+    def __call__(self, script: Callable[..., object], *, unix_path: str = "", receive_buffer: int = 0) -> ScriptedUpstream: ...
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def _gateways(folders: Callable[[], Path]) -> Iterator[StartGateway]:
+    running: list[Gateway] = []
+
+    def start(toml: str, *, plain: bool = False, command: list[str] | None = None) -> Gateway:
+        folder, port, plain_port = folders(), free_port(), free_port() if plain else 0
+        preamble = []
+        if "[server]" not in toml:
+            preamble.append(f'[server]\nworkers = 1\nstate_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n')
+        if "[log]" not in toml:
+            preamble.append(
+                f'[log]\naccess = {{ to = "{folder}/access.log", format = "json" }}\n'
+                f'events = {{ to = "{folder}/events.log", format = "json" }}\n'
+            )
+        preamble.append(f'[[listener]]\nname = "main"\naddress = "127.0.0.1:{port}"\n')
+        if plain:
+            preamble.append(f'[[listener]]\nname = "plain"\naddress = "127.0.0.1:{plain_port}"\ntls = "off"\n')
+        text = "\n".join(preamble) + toml.replace("$FOLDER", str(folder))
+        running.append(Gateway(folder, text, port=port, plain_port=plain_port, command=command))
+        return running[-1]
+
+    yield start
+    for gateway in running:
+        gateway.end()
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
+    """Start a gateway from the TOML of hosts, routes and upstreams; it ends with the test.
+
+    `[server]`, `[log]` and `[[listener]]` named "main" (and "plain", with `plain`) are put before it. ``$FOLDER`` in
+    the text is the gateway's own folder.
+    """
+    numbers = iter(range(100))
+
+    def folder() -> Path:
+        made = tmp_path / f"gateway-{next(numbers)}"
+        made.mkdir()
+        return made
+
+    yield from _gateways(folder)
+
+
+@pytest.fixture(scope="module")
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGateway]:
+    """`start_gateway` for fixtures that live as long as their module."""
+    yield from _gateways(lambda: tmp_path_factory.mktemp("gateway"))
+
+
+@contextlib.contextmanager
+def _upstreams() -> Iterator[StartUpstream]:
+    running: list[ScriptedUpstream] = []
+
+    def start(script: Callable[..., object], *, unix_path: str = "", receive_buffer: int = 0) -> ScriptedUpstream:
+        running.append(ScriptedUpstream(script, unix_path=unix_path, receive_buffer=receive_buffer))
+        return running[-1]
+
+    yield start
+    for upstream in running:
+        upstream.close()
+
+
+@pytest.fixture
+def start_upstream() -> Iterator[StartUpstream]:
+    """Start an upstream from a script (see `upstreams`); it ends with the test."""
+    with _upstreams() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_shared_upstream() -> Iterator[StartUpstream]:
+    """`start_upstream` for fixtures that live as long as their module."""
+    with _upstreams() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def echo_upstream() -> Iterator[ScriptedUpstream]:
+    """Answers every request with a JSON account of it."""
+    upstream = ScriptedUpstream(echo)
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture(scope="module")
+def echo_gateway(start_shared: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Gateway:
+    """A gateway for `localhost`, TLS and plain, in front of `echo_upstream`."""
+    return start_shared(
+        f"""
+        [[host]]
+        names = ["localhost"]
+        certificates = [{pki.localhost.toml}]
+        upstream = "{echo_upstream.url}"
+        """,
+        plain=True,
+    )
+
+
+NGINX = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off; keepalive_requests 1000000; client_max_body_size 0;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    default_type text/plain; root {folder}/www;
+    server {{
+        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{h2c} http2;
+        listen 127.0.0.1:{tls} ssl;
+        ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};
+        location = /protocol {{ return 200 "$server_protocol $scheme $ssl_server_name"; }}
+        location = /not-modified {{ return 304; }}
+        location = /no-content {{ return 204; }}
+        location / {{ }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """nginx as upstream: files below `www`, over plain HTTP/1.1, h2c and TLS."""
+
+    def __init__(self, folder: Path, leaf: Leaf) -> None:
+        self.www = folder / "www"
+        self.www.mkdir()
+        (self.www / "small").write_bytes(b"small\n")
+        (self.www / "megabyte").write_bytes(os.urandom(1 << 20))
+        ports = [free_port() for _ in range(3)]
+        self.url, self.h2c_url = f"http://127.0.0.1:{ports[0]}", f"h2c://127.0.0.1:{ports[1]}"
+        self.tls_url = f"https://localhost:{ports[2]}"
+        config = folder / "nginx.conf"
+        config.write_text(NGINX.format(folder=folder, port=ports[0], h2c=ports[1], tls=ports[2], leaf=leaf))
+        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        self._process = subprocess.Popen([program, "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
+        wait_for(lambda: _answers(ports[2]), "nginx")
+
+    def end(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(5)
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        Wire(port, None).close()
+        return True
+    return False
+
+
+@pytest.fixture(scope="session")
+def nginx_upstream(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Nginx]:
+    nginx = Nginx(tmp_path_factory.mktemp("nginx"), pki.localhost)
+    yield nginx
+    nginx.end()
+
+
+class Curl(Protocol):
+    def __call__(
+        self, gateway: Gateway, target: str, *args: str, host: str = ..., plain: bool = ..., stdin: bytes | None = ...
+    ) -> CurlResult: ...
+
+
+@pytest.fixture
+def run_curl(pki: Pki) -> Curl:
+    """`clients.curl` with the tests' CA."""
+
+    def run(
+        gateway: Gateway, target: str, *args: str, host: str = "localhost", plain: bool = False, stdin: bytes | None = None
+    ) -> CurlResult:
+        return curl(gateway, target, *args, ca=None if plain else pki.ca, host=host, plain=plain, stdin=stdin)
+
+    return run
+
+
+@pytest.fixture
+def h1(pki: Pki) -> Iterator[Callable[..., Wire]]:
+    """Open raw HTTP/1.1 connections; they are closed with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(gateway: Gateway, *, plain: bool = False, **options: object) -> Wire:
+            port, ca = (gateway.plain_port, None) if plain else (gateway.port, pki.ca)
+            return stack.enter_context(Wire(port, ca, **options))  # type: ignore[arg-type]
+
+        yield connect
+
+
+@pytest.fixture
+def h2(pki: Pki) -> Iterator[Callable[..., H2Client]]:
+    """Open raw HTTP/2 connections; they are closed with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(gateway: Gateway, **options: object) -> H2Client:
+            return stack.enter_context(H2Client(gateway.port, pki.ca, **options))  # type: ignore[arg-type]
+
+        yield connect

@@ -1,0 +1,178 @@
+"""The gateway under test as a child process: written configuration, readiness, logs, memory, and a certain end.
+
+`EDGE_E2E_COMMAND` replaces the program that is run (default: this Python with ``-m edge.cli.main``), so that the same
+tests judge an installed `edge` or any program with the same command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["Gateway", "deadline", "free_port", "wait_for"]
+
+START_SECONDS = 20.0
+_T = TypeVar("_T")
+_ports = iter(range(0))
+
+
+def free_port() -> int:
+    """A TCP port of loopback that is free now, outside the ephemeral range and apart for each xdist worker."""
+    global _ports
+    base = 21_000 + 700 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for _ in range(1400):
+        port = next(_ports, 0)
+        if not port:
+            offset = os.getpid() * 37 % 700
+            _ports = iter([base + (offset + i) % 700 for i in range(700)])
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise RuntimeError("no free port")
+
+
+def deadline(seconds: float) -> Callable[[], bool]:
+    """A test of whether `seconds` from now have not yet passed."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() < end
+
+
+def wait_for(probe: Callable[[], _T | None], what: str, seconds: float = 10.0) -> _T:
+    """Poll `probe` until it gives something true; fail with `what` after `seconds`."""
+    within = deadline(seconds)
+    while True:
+        found = probe()
+        if found:
+            return found
+        if not within():
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+
+
+class Gateway:
+    """One running gateway. `port` is its TLS listener, `plain_port` its listener with ``tls = "off"`` when there is one."""
+
+    def __init__(self, folder: Path, toml: str, *, port: int, plain_port: int, command: list[str] | None = None) -> None:
+        self.folder = folder
+        self.port = port
+        self.plain_port = plain_port
+        self.config = folder / "edge.toml"
+        self.config.write_text(toml)
+        self.access_path = folder / "access.log"
+        self.events_path = folder / "events.log"
+        self._stderr_path = folder / "stderr"
+        program = command or shlex.split(os.environ.get("EDGE_E2E_COMMAND", "")) or [sys.executable, "-m", "edge.cli.main"]
+        with self._stderr_path.open("wb") as stderr, (folder / "stdout").open("wb") as stdout:
+            self.process = subprocess.Popen(
+                [*program, "run", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=Path(__file__).parents[2],
+                start_new_session=True,
+            )
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    @property
+    def plain_url(self) -> str:
+        return f"http://localhost:{self.plain_port}"
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr_path.read_text(errors="replace")
+
+    def _wait_ready(self) -> None:
+        within = deadline(START_SECONDS)
+        for port in filter(None, (self.port, self.plain_port)):
+            while True:
+                if self.process.poll() is not None:
+                    raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.stderr}")
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                if not within():
+                    raise AssertionError(f"port {port} does not answer:\n{self.stderr}")
+                time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 5.0) -> int:
+        """End it: SIGTERM, and after `seconds` SIGKILL to its whole process group. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
+
+    # logs
+
+    def access(self) -> list[dict[str, Any]]:
+        """The whole lines of the access log so far."""
+        return _json_lines(self.access_path)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The whole lines of the event log so far: failed handshakes among them."""
+        return _json_lines(self.events_path)
+
+    def access_line(self, **wanted: object) -> dict[str, Any]:
+        """Wait for an access line that has all of `wanted`."""
+        return wait_for(lambda: _first(self.access(), wanted), f"an access line with {wanted}; have {self.access()}")
+
+    def event_line(self, **wanted: object) -> dict[str, Any]:
+        """Wait for an event line that has all of `wanted`."""
+        return wait_for(lambda: _first(self.events(), wanted), f"an event with {wanted}; have {self.events()}")
+
+    # processes
+
+    def pids(self) -> list[int]:
+        """The process itself and all its descendants."""
+        found = [self.process.pid]
+        for pid in found:
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
+    def rss(self) -> int:
+        """Resident bytes that belong to all its processes alone (shared pages counted once)."""
+        total = 0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1]) * 1024
+        return total
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+
+
+def _first(lines: list[dict[str, Any]], wanted: dict[str, object]) -> dict[str, Any] | None:
+    return next((line for line in lines if all(line.get(key) == value for key, value in wanted.items())), None)

@@ -1,0 +1,74 @@
+"""Certificates for the tests: one private CA for servers, two for clients, and a leaf for every situation that a test needs.
+
+Everything is made once for each test session; keys are ECDSA P-256 except where a name says RSA.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+__all__ = ["Leaf", "Pki"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A chain and its key in PEM files."""
+
+    chain: Path
+    key: Path
+
+    @property
+    def toml(self) -> str:
+        """The value of one entry of `certificates` in the gateway's TOML."""
+        return f'{{ chain = "{self.chain}", key = "{self.key}" }}'
+
+    @property
+    def spki_sha256(self) -> str:
+        """Base64 of the SHA-256 of the leaf's public key, as browsers' command lines and pins have it."""
+        leaf = x509.load_pem_x509_certificate(self.chain.read_bytes())
+        public = leaf.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return base64.b64encode(hashlib.sha256(public).digest()).decode()
+
+
+class Pki:
+    """The CAs and leaves of one test session, as files below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._clients = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self._strangers = trustme.CA(key_type=trustme.KeyType.ECDSA)
+        self.ca = self._pem("servers-ca.pem", self._servers)
+        self.client_ca = self._pem("clients-ca.pem", self._clients)
+        self.stranger_ca = self._pem("strangers-ca.pem", self._strangers)
+        self.localhost = self.server("localhost", "localhost", "127.0.0.1", "::1")
+        self.localhost_rsa = self.server("localhost-rsa", "localhost", "127.0.0.1", key_type=trustme.KeyType.RSA)
+        self.wild = self.server("wild", "*.wild.test")
+        self.open = self.server("open", "open.test")
+        self.guarded = self.server("guarded", "guarded.test")
+        self.client = self._leaf("client", self._clients, "client.test")
+        self.stranger = self._leaf("stranger", self._strangers, "client.test")
+
+    def server(self, label: str, *names: str, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Leaf:
+        """A server certificate for `names`, from the CA in `ca`."""
+        return self._leaf(label, self._servers, *names, key_type=key_type)
+
+    def _pem(self, name: str, ca: trustme.CA) -> Path:
+        path = self._folder / name
+        ca.cert_pem.write_to_path(str(path))
+        return path
+
+    def _leaf(self, label: str, ca: trustme.CA, *names: str, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Leaf:
+        issued = ca.issue_cert(*names, key_type=key_type)
+        leaf = Leaf(self._folder / f"{label}.pem", self._folder / f"{label}.key")
+        leaf.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        leaf.key.write_bytes(issued.private_key_pem.bytes())
+        leaf.key.chmod(0o600)
+        return leaf
