@@ -1,0 +1,72 @@
+# edge: `make` lists the targets. Everything is installed into .venv and nowhere else.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -q
+SOURCES := edge bench tests tools config
+JOBS ?= auto
+# Lowest share of lines and branches that the tests must reach, in percent; checked when CI is set, and by `make coverage`.
+COVERAGE_FLOOR ?= 80
+COVERAGE := --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help run test coverage check format fuzz bench clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+run: $(VENV)/.run ## start the demo: https://localhost:8443 in front of a built-in service
+	@exec $(VENV)/bin/edge demo
+
+test: $(VENV)/.test ## run all tests (ARGS="-k name" for some of them)
+	@$(PY) -m pytest -n $(JOBS) $(if $(CI),$(COVERAGE)) $(ARGS)
+
+coverage: $(VENV)/.test ## run all tests and check the coverage
+	@$(PY) -m pytest -n $(JOBS) $(COVERAGE) --cov-report=html $(ARGS)
+
+check: $(VENV)/.test ## lint, formatting, types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(VENV)/.test ## format the code, mend what can be mended
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+fuzz: $(VENV)/.fuzz ## fuzz every parser for FUZZ_SECONDS each (60)
+	@set -e; for target in tests/fuzz/fuzz_*.py; do \
+	  name=$$(basename $$target .py); mkdir -p .fuzz/$$name; echo "$$name, $(FUZZ_SECONDS) s"; \
+	  $(PY) $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/$$name- .fuzz/$$name; \
+	done
+
+bench: $(VENV)/.bench ## measure against nginx and the other peers that are installed (ARGS="--help")
+	@$(PY) -m bench $(ARGS)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of packages. A changed setup.cfg installs anew; otherwise these cost nothing.
+$(VENV)/.base: tools/mkvenv
+	@sh tools/mkvenv $(VENV)
+	@touch $@
+
+$(VENV)/.run: setup.cfg pyproject.toml $(VENV)/.base
+	@echo "installing edge into $(VENV) (once)"
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml $(VENV)/.base
+	@echo "installing edge and its test tools into $(VENV) (once)"
+	@$(PIP) install -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: setup.cfg pyproject.toml $(VENV)/.base
+	@$(PIP) install -e '.[bench]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.fuzz: setup.cfg pyproject.toml $(VENV)/.base
+	@$(PIP) install -e '.[test,fuzz]'
+	@touch $@ $(VENV)/.run
