@@ -1,0 +1,1 @@
+"""The manual: one Markdown page for each topic, shown by `edge help TOPIC`."""
