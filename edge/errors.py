@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["Alert", "Fault", "H2Code", "Retry", "Side"]
+__all__ = ["Alert", "Fault", "H2Code", "MethodNotAllowed", "Retry", "Side"]
 
 
 class Side(enum.StrEnum):
@@ -96,3 +96,13 @@ class Fault(Exception):
 
     def __str__(self) -> str:
         return f"{self.side}: {self.kind}" + (f" ({self.detail})" if self.detail else "")
+
+
+class MethodNotAllowed(Fault):
+    """A route has the path but not the method: 405, and `allow` is the value of the answer's Allow (RFC 9110 section 15.5.6)."""
+
+    __slots__ = ("allow",)
+
+    def __init__(self, allow: bytes) -> None:
+        super().__init__(Side.CLIENT, "method-not-allowed", status=405)
+        self.allow = allow
