@@ -201,7 +201,7 @@ def split_authority(authority: bytes) -> tuple[str, int | None]:
 
 
 def authority_agrees(one: bytes, other: bytes, scheme: bytes) -> bool:
-    """Whether two parsed authorities are one origin under `scheme` (bytes `http` or `https`): its default port may be left out."""
+    """Whether two parsed authorities are one origin under `scheme` (bytes, http or https), whose default port may be left out."""
     if one == other:
         return True
     default = 443 if scheme == b"https" else 80

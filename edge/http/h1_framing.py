@@ -1,0 +1,204 @@
+"""What both roles of HTTP/1.1 share: the input buffer, bodies inward, and bodies outward.
+
+A codec is two machines side by side, one for what comes in (`In`) and one for what goes out (`Out`). Each is one enum value; a Fault on the
+way in is terminal: the codec raises it again whenever it is asked, and the connection can only answer and close.
+
+Bytes are copied only where a message ends or begins inside what was fed: a body that fills the buffer is handed on as it came.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from edge.errors import Fault, Side
+from edge.http.chunked import ChunkedReader, chunk
+from edge.http.fields import FORBIDDEN_TRAILERS, NEVER_IN_FIELDS, bad_request
+from edge.http.message import End, Fields
+
+__all__ = ["Framing", "In", "Out", "encode_head"]
+
+
+class In(enum.Enum):
+    """What the next bytes are."""
+
+    HEAD = enum.auto()
+    LENGTH = enum.auto()  # a body of declared length
+    CHUNKED = enum.auto()
+    UNTIL_CLOSE = enum.auto()  # a response's body that ends with the connection
+    DONE = enum.auto()  # the message is over; what is buffered belongs to the next one
+    TUNNEL = enum.auto()  # no longer HTTP
+    BROKEN = enum.auto()
+
+
+class Out(enum.Enum):
+    """What may be written next."""
+
+    HEAD = enum.auto()
+    LENGTH = enum.auto()
+    CHUNKED = enum.auto()
+    UNTIL_CLOSE = enum.auto()
+    NOTHING = enum.auto()  # a body that must not be written (HEAD, 204, 304): swallowed until its end
+    DONE = enum.auto()
+    TUNNEL = enum.auto()
+
+
+def encode_head(start: bytes, fields: Fields, framing: bytes, start_lines: int = 1) -> bytes:
+    """A head on the wire: `start` is its first line (or `start_lines` lines) and `framing` further lines, all with their CRLFs.
+
+    Fields that say what `framing` says are left out, so a message never has two framings. A CR or LF that got into a name or a value in
+    spite of everything ends here and not in the peer's parser (RFC 9110 section 5.5): Fault ``bad-field`` (edge), 500.
+    """
+    lines = [b"%b: %b\r\n" % field for field in fields if field[0] not in NEVER_IN_FIELDS]
+    head = b"%b%b%b\r\n" % (start, b"".join(lines), framing)
+    ends = len(lines) + start_lines + 1 + framing.count(b"\n")
+    if head.count(b"\n") != ends or head.count(b"\r") != ends:
+        raise Fault(Side.EDGE, "bad-field", detail="line end inside a field", status=500)
+    return head
+
+
+class Framing:
+    """Input buffer and body framing of one connection."""
+
+    __slots__ = ("_buf", "_chunks", "_fault", "_in", "_left", "_out", "_out_left", "_pos", "body_limit")
+
+    _sender = Side.EDGE  # whose promise the outgoing body keeps; set by the roles
+
+    def __init__(self) -> None:
+        self._buf = b""
+        self._pos = 0  # start of what was not used yet
+        self._in = In.HEAD
+        self._left = 0  # bytes of a body of declared length that are still to come
+        self._chunks: ChunkedReader | None = None
+        self._fault: Fault | None = None
+        self._out = Out.HEAD
+        self._out_left = 0
+        self.body_limit: int | None = None  # bytes of the message that is coming in; None: unlimited
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        pos = self._pos
+        if pos == len(self._buf):
+            self._buf = data
+        elif pos:
+            self._buf = self._buf[pos:] + data
+        else:
+            self._buf += data
+        self._pos = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were fed and not used yet."""
+        return len(self._buf) - self._pos
+
+    @property
+    def expecting_body(self) -> bool:
+        """Whether body bytes of the current message, or its end, are still to come in."""
+        return self._in is In.LENGTH or self._in is In.CHUNKED or self._in is In.UNTIL_CLOSE
+
+    def take_buffered(self) -> bytes:
+        """After a switch of protocols: what the peer already sent in the new one."""
+        rest = self._buf[self._pos :]
+        self._buf = b""
+        self._pos = 0
+        return rest
+
+    def _expect_body(self, length: int | None, chunked: bool, trailer_bytes: int, trailer_count: int, *, bounded: bool) -> None:
+        """A head was read whose body is framed so (at most one of `length` and `chunked`); neither: until the connection closes."""
+        if chunked:
+            self._in = In.CHUNKED
+            self._chunks = ChunkedReader(trailer_bytes, trailer_count, bounded=bounded)
+        elif length is not None:
+            self._in = In.LENGTH
+            self._left = length
+        else:
+            self._in = In.UNTIL_CLOSE
+
+    def _body_event(self) -> bytes | End | None:
+        """The next piece of the body, its end, or None when more bytes are needed."""
+        state = self._in
+        if state is In.LENGTH:
+            return self._length_event()
+        if state is In.CHUNKED:
+            chunks = self._chunks
+            assert chunks is not None
+            data, self._pos = chunks.read(self._buf, self._pos, self.body_limit)
+            if data:
+                return data
+            if not chunks.finished:
+                return None
+            self._in = In.DONE
+            self._chunks = None
+            return End(chunks.trailers)
+        if state is In.UNTIL_CLOSE:
+            return self.take_buffered() or None
+        return None
+
+    def _length_event(self) -> bytes | End | None:
+        left = self._left
+        if not left:
+            self._in = In.DONE
+            return End()
+        if self.body_limit is not None and left > self.body_limit:
+            raise bad_request("body-too-large", status=413)
+        buf, pos = self._buf, self._pos
+        size = len(buf) - pos
+        if not size:
+            return None
+        if size > left:
+            self._pos = pos + left
+            self._left = 0
+            return buf[pos : pos + left]
+        self._buf = b""
+        self._pos = 0
+        self._left = left - size
+        return buf[pos:] if pos else buf
+
+    def _begin_body(self, length: int | None, *, chunked: bool, end: bool) -> None:
+        """A head was written; its body is framed so."""
+        if end:
+            self._out = Out.DONE
+        elif length is not None:
+            self._out = Out.LENGTH
+            self._out_left = length
+        else:
+            self._out = Out.CHUNKED if chunked else Out.UNTIL_CLOSE
+
+    def data(self, data: bytes) -> bytes:
+        """Body bytes on the wire. Raises Fault ``body-too-long`` beyond the declared length: the connection must break."""
+        state = self._out
+        if state is Out.LENGTH:
+            self._out_left -= len(data)
+            if self._out_left < 0:
+                raise self._broken_promise("body-too-long")
+            return data
+        if state is Out.CHUNKED:
+            return chunk(data)
+        if state is Out.UNTIL_CLOSE:
+            return data
+        if state is Out.NOTHING:
+            return b""
+        raise self._out_of_order("data")
+
+    def end(self, trailers: Fields | None = None) -> bytes:
+        """The end of the body on the wire. Trailers that may not travel, or have no place in this framing, are left out.
+
+        Raises Fault ``body-too-short`` when the declared length was not reached: the connection must break, so that a body cut
+        short never looks complete.
+        """
+        state = self._out
+        if state is Out.HEAD or state is Out.DONE or state is Out.TUNNEL:
+            raise self._out_of_order("end")
+        if state is Out.LENGTH and self._out_left:
+            raise self._broken_promise("body-too-short")
+        self._out = Out.DONE
+        if state is not Out.CHUNKED:
+            return b""
+        if not trailers:
+            return b"0\r\n\r\n"
+        return encode_head(b"0\r\n", [field for field in trailers if field[0] not in FORBIDDEN_TRAILERS], b"")
+
+    def _broken_promise(self, kind: str) -> Fault:
+        return Fault(self._sender, kind, status=502 if self._sender is Side.UPSTREAM else 400)
+
+    def _out_of_order(self, what: str) -> Fault:
+        return Fault(Side.EDGE, "h1-out-of-order", detail=f"{what} in {self._out.name}", status=500)

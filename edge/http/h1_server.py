@@ -1,0 +1,222 @@
+"""HTTP/1.1 towards clients: requests in, responses out (RFC 9110, RFC 9112).
+
+One exchange at a time. `next_event` never looks past the end of the current request until `start_next`: what a client sends ahead stays in
+the buffer, uninterpreted, and `buffered` says how much it is. A response may begin and end before the request's body has come; then
+`keep_alive` is false, because what follows on the connection is that body.
+
+Invariants: the framing of a request is Content-Length, or chunked, or nothing, never two of them (RFC 9112 section 6.3); after a Fault
+nothing more is read; a response has exactly one framing, and none where none may be (HEAD, 1xx, 204, 304).
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from edge.errors import Fault, Side
+from edge.http.fields import authority_agrees, bad_request
+from edge.http.h1_framing import Framing, In, Out, encode_head
+from edge.http.h1_head import Block, check_partial, parse_request_line, request_block
+from edge.http.message import End, Fields, RequestHead
+from edge.settings.model import Limits
+
+__all__ = ["ServerCodec"]
+
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii")) for status in HTTPStatus}
+_LEADING_LINES = 2  # empty lines before a request that are skipped
+
+
+def _status_line(status: int) -> bytes:
+    """The first line of a response; unknown codes have an empty reason, but its space (RFC 9112 section 4)."""
+    known = _STATUS_LINES.get(status)
+    return known if known is not None else b"HTTP/1.1 %d \r\n" % status
+
+
+class ServerCodec(Framing):
+    """The server's side of one connection."""
+
+    __slots__ = ("_fresh", "_keep", "_leading", "_limits", "_secure", "_served", "_version")
+
+    _sender = Side.UPSTREAM
+
+    def __init__(self, limits: Limits, *, secure: bool) -> None:
+        super().__init__()
+        self._limits = limits
+        self._secure = secure
+        self._fresh = 0  # bytes of an unfinished head that were checked
+        self._leading = 0  # empty lines skipped before this request
+        self._served = 0  # requests read on this connection
+        self._keep = False
+        self._version = 11
+
+    # inward
+
+    def next_event(self) -> RequestHead | bytes | End | None:
+        """The next part of the current request; None when more bytes are needed or it is complete.
+
+        After a head that has a body, `body_limit` is the listener's; set it to the route's before the next call, which raises 413
+        at once when the declared length is beyond it. Raises `Fault` (side client) with the status to answer; the connection must close
+        after that answer.
+        """
+        try:
+            if self._in is In.HEAD:
+                return self._head_event()
+            if self._in is In.BROKEN:
+                assert self._fault is not None
+                raise self._fault
+            return self._body_event()
+        except Fault as fault:
+            self._in = In.BROKEN
+            self._fault = fault
+            raise
+
+    def start_next(self) -> None:
+        """The exchange is over on both sides: read the next request."""
+        if not self.keep_alive:
+            raise self._out_of_order("start_next")
+        self._in = In.HEAD
+        self._out = Out.HEAD
+        self._leading = 0
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the exchange ended on both sides and the connection may carry another one."""
+        return self._keep and self._out is Out.DONE and self._in is In.DONE
+
+    def _head_event(self) -> RequestHead | None:
+        buf, pos = self._buf, self._pos
+        while buf.startswith(b"\r\n", pos) and self._leading < _LEADING_LINES:
+            pos += 2  # RFC 9112 section 2.2: at least one empty line before a request should be ignored
+            self._leading += 1
+            self._fresh = 0
+        self._pos = pos
+        if pos == len(buf):
+            return None
+        head_end = buf.find(b"\r\n\r\n", pos + self._fresh - 3 if self._fresh > 3 else pos)
+        limits = self._limits
+        if head_end < 0:
+            line_end = check_partial(buf, pos, pos + self._fresh, limits.request_line, limits.header_bytes, limits.header_count)
+            if line_end >= 0:
+                parse_request_line(buf[pos:line_end])
+            self._fresh = len(buf) - pos
+            return None
+        line_end = buf.find(b"\r\n", pos)
+        if line_end - pos > limits.request_line:
+            raise bad_request("request-line-too-long", status=414)
+        if head_end - line_end > limits.header_bytes:
+            raise bad_request("fields-too-large", "bytes", status=431)
+        line = parse_request_line(buf[pos:line_end])
+        block = request_block(buf[line_end + 2 : head_end])
+        if block.count > limits.header_count:
+            raise bad_request("fields-too-large", "count", status=431)
+        self._pos = head_end + 4
+        self._fresh = 0
+        return self._request(*line, block, head_end - line_end)
+
+    def _request(
+        self, method: bytes, target: bytes, version: int, authority: bytes, scheme: bytes, block: Block, block_bytes: int
+    ) -> RequestHead:
+        """A head whose lines are right; what depends on several of them is checked here."""
+        limits = self._limits
+        own_scheme = b"https" if self._secure else b"http"
+        host = block.host
+        if host is None:
+            if version == 11:
+                raise bad_request("bad-host", "missing")  # RFC 9112 section 3.2
+        elif not authority:
+            authority = host
+        elif not authority_agrees(authority, host, scheme):
+            raise bad_request("bad-host", "disagrees with the target")
+        if scheme == b"https" and not self._secure:
+            raise bad_request("scheme-not-secured", status=421)  # RFC 9110 section 7.4
+        length, chunked = block.content_length, block.chunked
+        if chunked and version == 10:
+            raise bad_request("bad-transfer-encoding", "in HTTP/1.0")  # RFC 9112 section 6.1
+        end = not chunked and not length
+        self._served += 1
+        keep = not block.close if version == 11 else block.keep_alive and not block.close  # RFC 9112 section 9.3
+        if limits.requests_per_connection is not None and self._served >= limits.requests_per_connection:
+            keep = False
+        self._keep = keep
+        self._version = version
+        self.body_limit = limits.request_body
+        if end:
+            self._in = In.DONE
+        else:
+            self._expect_body(length, chunked, limits.header_bytes - block_bytes, limits.header_count - block.count, bounded=True)
+        return RequestHead(
+            method,
+            own_scheme,
+            authority,
+            target,
+            block.fields[:],
+            version=version,
+            content_length=length,
+            end=end,
+            # RFC 9110 section 7.8: never from HTTP/1.0; RFC 6455 section 4.1: a GET
+            protocol=b"websocket" if block.websocket and end and version == 11 and method == b"GET" else b"",
+            expect_continue=block.expect and not end and version == 11,  # RFC 9110 section 10.1.1
+            te_trailers=block.te_trailers,
+            keep_alive=keep,
+        )
+
+    # outward
+
+    def continue_100(self) -> bytes:
+        """The interim response that asks for the body; nothing for HTTP/1.0 or when the answer has begun (RFC 9110 section 10.1.1)."""
+        return b"HTTP/1.1 100 Continue\r\n\r\n" if self._version == 11 and self._out is Out.HEAD and self.expecting_body else b""
+
+    def informational(self, status: int, fields: Fields) -> bytes:
+        """A 1xx response other than 101; nothing for HTTP/1.0 (RFC 9110 section 15.2)."""
+        if self._out is not Out.HEAD or not 100 <= status <= 199 or status == 101:
+            raise self._out_of_order(f"informational {status}")
+        return encode_head(_status_line(status), fields, b"") if self._version == 11 else b""
+
+    def head(
+        self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, request: RequestHead | None
+    ) -> bytes:
+        """The final response's head. `request` is None when none could be read.
+
+        `length` is the body's in bytes, None when unknown: then chunked for HTTP/1.1 and until the close for 1.0. `end`: no body
+        follows (a `length` with it is only right for HEAD and 304). Where no body may be (HEAD, 204, 304), `data` is swallowed.
+        """
+        if self._out is not Out.HEAD or not 200 <= status <= 999:
+            raise self._out_of_order(f"head {status}")
+        head_only = request is not None and request.method == b"HEAD"
+        bodiless = head_only or status == 204 or status == 304
+        framing = b""
+        chunked = False
+        if bodiless:
+            # RFC 9110 section 8.6: no Content-Length with 204; with HEAD and 304 the one that GET would have had.
+            if length is not None and status != 204:
+                framing = b"content-length: %d\r\n" % length
+        elif end:
+            if length:
+                raise self._broken_promise("body-too-short")
+            framing = b"content-length: 0\r\n"
+        elif length is not None:
+            framing = b"content-length: %d\r\n" % length
+        elif self._version == 11:
+            chunked = True
+            framing = b"transfer-encoding: chunked\r\n"
+        else:
+            close = True  # RFC 9112 section 6.1: never chunked to HTTP/1.0
+        if close or request is None or self._in is In.BROKEN or not self._keep:
+            self._keep = False
+            framing += b"connection: close\r\n"
+        elif self._version == 10:
+            framing += b"connection: keep-alive\r\n"
+        result = encode_head(_status_line(status), fields, framing)
+        self._begin_body(length, chunked=chunked, end=end)
+        if bodiless and not end:
+            self._out = Out.NOTHING
+        return result
+
+    def tunnel_head(self, fields: Fields, protocol: bytes) -> bytes:
+        """101: the connection speaks `protocol` from here on, and `take_buffered` gives what the client sent already."""
+        if self._out is not Out.HEAD or self._in is not In.DONE or self._version != 11:
+            raise self._out_of_order("tunnel_head")
+        result = encode_head(_status_line(101), fields, b"connection: upgrade\r\nupgrade: %b\r\n" % protocol)
+        self._in = In.TUNNEL
+        self._out = Out.TUNNEL
+        self._keep = False
+        return result
