@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from edge.cli.parser import build
+from edge.cli.catalogue import NAMES
+from edge.cli.manual import topics
+from edge.cli.parser import actions, build
 from edge.cli.terminal import Exit, answer
 
 __all__ = ["run"]
@@ -14,5 +16,9 @@ def run(args: argparse.Namespace) -> int:
     """The script of `args.shell`, to stdout."""
     import shtab
 
-    answer(shtab.complete(build(), shell=args.shell).rstrip("\n"))
+    parser = build()
+    for action in actions(parser, "help"):
+        if action.dest == "topic":
+            action.choices = [*topics(), *NAMES]
+    answer(shtab.complete(parser, shell=args.shell).rstrip("\n"))
     return Exit.FINE

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from edge.cli.catalogue import COMMANDS
-from edge.cli.parser import Parser, build, command_word
+from edge.cli.parser import Parser, actions, build, command_word
 from edge.cli.terminal import Exit, Stop, answer, nearest, note, paint, printable
 
 __all__ = ["main"]
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
+    except SystemExit as done:  # argparse printed a help page
+        return int(done.code or 0)
     except Stop as stop:
         return _complain(stop)
     except KeyboardInterrupt:
@@ -49,10 +51,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         return run_bench(arguments[index + 1 :])
     parser = build()
-    try:
-        args, unknown = parser.parse_known_args(arguments)
-    except SystemExit as done:  # argparse printed a help page
-        return int(done.code or 0)
+    args, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise _unknown(parser, args, unknown[0])
     if args.version:
@@ -75,17 +74,9 @@ def _unknown(parser: Parser, args: argparse.Namespace, word: str) -> Stop:
     if not word.startswith("-"):
         return Stop(Exit.USAGE, f"{name} takes no {word!r} here", f"{name} --help")
     option = word.partition("=")[0]
-    known = [action.option_strings for action in _actions(parser, args.command)]
+    known = [action.option_strings for action in actions(parser, args.command)]
     meant = nearest(option, [string for strings in known for string in strings if string.startswith("--")])
     return Stop(Exit.USAGE, f"{name} has no option {option}", f"Did you mean: {meant}" if meant else f"{name} --help")
-
-
-def _actions(parser: Parser, command: str | None) -> list[argparse.Action]:
-    for action in parser._actions:
-        if command and isinstance(action, argparse._SubParsersAction):
-            chosen: Parser = action.choices[command]
-            return chosen._actions
-    return parser._actions
 
 
 def _from_system(error: OSError) -> Stop:

@@ -13,10 +13,10 @@ from typing import NoReturn
 from edge.cli.catalogue import COMMANDS, LATER, NAMES
 from edge.cli.terminal import Exit, Stop, nearest
 
-__all__ = ["Parser", "build", "command_word"]
+__all__ = ["Parser", "actions", "build", "command_word"]
 
 SHELLS = ("bash", "zsh", "fish")
-_FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "__fish_complete_path"}
+_FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "fish": "(__fish_complete_path (commandline -ct))"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -153,6 +153,7 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "help": _help,
 }
 
+_GLOBAL = ("--config", "--socket", "--json", "--version", "--help", "-h")
 _READERS = frozenset({"check", "routes", "explain"})
 _EXAMPLES = {
     "proxy": "edge proxy 8000\nedge proxy 8000 --name app.localhost --listen 0.0.0.0:8443",
@@ -194,6 +195,15 @@ def build() -> Parser:
     return parser
 
 
+def actions(parser: Parser, command: str | None) -> list[argparse.Action]:
+    """What `command` takes, or what stands before every command."""
+    for action in parser._actions:
+        if command and isinstance(action, argparse._SubParsersAction):
+            chosen: Parser = action.choices[command]
+            return chosen._actions
+    return parser._actions
+
+
 def command_word(arguments: list[str]) -> int | None:
     """The index of the command's name, past the options that may stand before it; None when there is none.
 
@@ -201,6 +211,10 @@ def command_word(arguments: list[str]) -> int | None:
     """
     index = 0
     while index < len(arguments) and arguments[index].startswith("-"):
+        option = arguments[index].partition("=")[0]
+        if option not in _GLOBAL:
+            meant = nearest(option, _GLOBAL)
+            raise Stop(Exit.USAGE, f"edge has no option {option}", f"Did you mean: {meant}" if meant else "edge --help")
         index += 2 if arguments[index] in ("--config", "--socket") else 1
     if index >= len(arguments):
         return None

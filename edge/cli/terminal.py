@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-__all__ = ["Exit", "Stop", "answer", "colourful", "nearest", "note", "page", "paint", "plural", "printable", "table"]
+__all__ = ["Exit", "Stop", "answer", "colourful", "nearest", "note", "page", "paint", "plural", "print_json", "printable", "table"]
 
 
 class Exit(enum.IntEnum):
@@ -71,6 +72,11 @@ def answer(text: str) -> None:
 def note(text: str) -> None:
     """Anything beside the answer, to stderr; a line end is added."""
     sys.stderr.write(text + "\n")
+
+
+def print_json(value: dict[str, object]) -> None:
+    """The answer as one JSON object to stdout, with the version of its form."""
+    answer(json.dumps({"version": 1, **value}, ensure_ascii=False, indent=2))
 
 
 def plural(count: int, one: str, many: str = "") -> str:

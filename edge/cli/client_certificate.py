@@ -1,0 +1,43 @@
+"""Whether a client's certificate would be accepted, for `edge explain --cert`.
+
+The handshake itself asks OpenSSL; without the client's key there is no handshake, so the chain is verified here by
+cryptography's verifier, with the rules that both have in common: signatures, dates, basic constraints and the client-auth usage.
+"""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.x509 import verification
+
+from edge.cli.terminal import Exit, Stop
+from edge.settings.model import ClientAuth
+
+__all__ = ["verdict"]
+
+
+def verdict(pem: bytes, auth: ClientAuth) -> str:
+    """An empty string when the certificate (and the intermediates after it) leads to the trusted CAs, else why it does not.
+
+    Raises Stop(USAGE) when `pem` holds no certificate.
+    """
+    try:
+        leaf, *between = x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise Stop(Exit.USAGE, "--cert: this is not a PEM certificate", "The private key is not needed.") from None
+    if auth.trust is None or not auth.trust.ca_pem:
+        return ""
+    store = verification.Store(x509.load_pem_x509_certificates(auth.trust.ca_pem))
+    verifier = (
+        verification.PolicyBuilder()
+        .store(store)
+        .max_chain_depth(auth.depth)
+        .extension_policies(
+            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(), ee_policy=verification.ExtensionPolicy.permit_all()
+        )
+        .build_client_verifier()
+    )
+    try:
+        verifier.verify(leaf, between)
+    except verification.VerificationError as error:
+        return str(error).removeprefix("validation failed: ")
+    return ""

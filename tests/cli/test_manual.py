@@ -1,0 +1,75 @@
+"""`edge help`: every page can be found, read plainly and read on a terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from edge.cli import manual, terminal
+from edge.cli.main import main
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_list_names_every_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    out = capsys.readouterr().out
+    for name, title in manual.topics().items():
+        assert f"  {name} " in out
+        assert title in out
+
+
+@pytest.mark.parametrize("topic", list(manual.topics()))
+def test_off_a_terminal_a_page_is_its_markdown(capsys: pytest.CaptureFixture[str], topic: str) -> None:
+    assert main(["help", topic]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# ")
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("topic", list(manual.topics()))
+def test_on_a_terminal_a_page_is_rendered(monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("PAGER", "cat >/dev/null")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(terminal, "page", screen.write)
+    monkeypatch.setattr(manual, "page", screen.write)
+    assert main(["help", topic]) == 0
+    assert "\x1b[" in screen.getvalue()
+    assert "```" not in screen.getvalue()
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(manual, "page", screen.write)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["help", "start"]) == 0
+    assert "\x1b[3" not in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("topic", "says"),
+    [("rooting", "Did you mean: edge help routing"), ("certificate", "Did you mean: edge help certificates"), ("qqqq", "Pages: start")],
+)
+def test_an_unknown_page_suggests_one(capsys: pytest.CaptureFixture[str], topic: str, says: str) -> None:
+    assert main(["help", topic]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("topic", ["paths", "timeouts", "mtls", "START", "routing.md"])
+def test_other_names_of_pages_are_known(capsys: pytest.CaptureFixture[str], topic: str) -> None:
+    assert main(["help", topic]) == 0
+    assert capsys.readouterr().out.startswith("# ")
+
+
+def test_a_commands_name_shows_its_own_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "explain"]) == 0
+    assert "usage: edge explain" in capsys.readouterr().out
