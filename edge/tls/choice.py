@@ -1,0 +1,89 @@
+"""Choosing: from the name in a ClientHello to the context that serves the connection.
+
+The choice is made once, before there is a connection, and is final: a request that names a host of another policy is
+answered 421 by the policy room. Hosts are found by exact name, then by the wildcard of one label (INTERFACE rules 2
+and 5). Tables of several listeners share their contexts, and so do those of two generations of settings for the
+hosts that did not change; tickets issued before a reload then go on working.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.errors import Alert, Fault, Side
+from edge.settings.identity import coalesce_id, policy_id
+from edge.settings.model import Host, Listener, Settings
+from edge.settings.names import NameIndex, canonical
+from edge.tls.binding import context_pointer
+from edge.tls.context import server_context
+from edge.tls.engine import ServerEngine
+
+__all__ = ["HostTable", "ServerContext", "build_table"]
+
+
+class ServerContext:
+    """A host's TLS context, ready to make connections."""
+
+    __slots__ = ("_alpn", "_context", "_pointer", "coalesce_id", "host", "policy_id")
+
+    def __init__(self, host: Host) -> None:
+        """Raises `edge.tls.trust.TrustError` for a chain, key, store or name that OpenSSL does not take."""
+        self.host = host
+        self.policy_id = policy_id(host)
+        self.coalesce_id = coalesce_id(host)
+        self._context, self._alpn = server_context(host)
+        self._pointer: Any = context_pointer(self._context)
+
+    def engine(self, sni: str | None) -> ServerEngine:
+        """A new connection. `sni` is the name in the hello by which this context was chosen (`ClientHello.sni`)."""
+        return ServerEngine(self._pointer, self, sni)
+
+    def __repr__(self) -> str:
+        return f"<ServerContext {', '.join(self.host.names)}>"
+
+
+class HostTable:
+    """The contexts of one listener, by name."""
+
+    __slots__ = ("_contexts", "_index", "_no_sni")
+
+    def __init__(self, contexts: list[ServerContext], no_sni: str | None) -> None:
+        self._contexts = contexts
+        self._index = NameIndex((canonical(name), context) for context in contexts for name in context.host.names)
+        self._no_sni = self._index.find(canonical(no_sni)) if no_sni else None
+
+    def choose(self, sni: str | None) -> ServerContext:
+        """The context for the hello's name. Raises Fault ``unknown-sni`` or ``no-sni`` (alert unrecognized_name)."""
+        if sni is None:
+            if self._no_sni is None:
+                raise Fault(Side.CLIENT, "no-sni", alert=Alert.UNRECOGNIZED_NAME)
+            return self._no_sni
+        context = self._index.find(sni)
+        if context is None:
+            raise Fault(Side.CLIENT, "unknown-sni", detail=sni, alert=Alert.UNRECOGNIZED_NAME)
+        return context
+
+    def host_for(self, name: str) -> Host | None:
+        """The host that has `name`, a canonical host name, on this listener."""
+        context = self._index.find(name)
+        return context.host if context is not None else None
+
+    @property
+    def contexts(self) -> list[ServerContext]:
+        return self._contexts
+
+
+def build_table(settings: Settings, listener: Listener, cache: dict[Host, ServerContext] | None = None) -> HostTable:
+    """The table of a TLS listener. `cache` holds contexts made before, and gets those made now.
+
+    Raises `edge.tls.trust.TrustError`.
+    """
+    contexts = []
+    made = cache if cache is not None else {}
+    for host in settings.hosts:
+        if listener.name in host.listeners:
+            context = made.get(host)
+            if context is None:
+                context = made[host] = ServerContext(host)
+            contexts.append(context)
+    return HostTable(contexts, listener.no_sni)

@@ -1,0 +1,136 @@
+"""TLS towards upstreams: verified by default, chain and name.
+
+A `ClientContext` belongs to one server name and one set of upstream settings, and so do the sessions that it keeps: a
+session carries the verdict on the certificate that was shown when it began, so it may only be resumed under the
+identical demands. Sessions are kept by endpoint, the newest of each, at most `SESSIONS` in all: endpoints of one upstream
+rarely share ticket keys.
+
+An empty name to verify would match any certificate, so it is an error unless verification is off. Addresses are
+verified against address SANs and never sent as server_name (RFC 6066 section 3). OpenSSL's option to take the end of the
+stream for a close_notify is never set here: it would let a body be cut short unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from ipaddress import ip_address
+from typing import Any
+
+from OpenSSL import SSL
+
+from edge.errors import Fault, Side
+from edge.settings.model import TlsPolicy, UpstreamTls
+from edge.tls.binding import NULL, context_pointer, ffi, lib
+from edge.tls.context import protocol_list, set_bounds
+from edge.tls.engine import Engine
+from edge.tls.trust import TrustError, store_of
+
+__all__ = ["SESSIONS", "ClientContext", "ClientEngine"]
+
+SESSIONS = 64
+_OPTIONS = lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION
+_MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+_GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
+
+
+class ClientContext:
+    """How to connect to the servers of one name. `server_name` is what is verified; a name in the settings overrides it."""
+
+    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "verify")
+
+    def __init__(self, upstream_tls: UpstreamTls, server_name: str) -> None:
+        """Raises `edge.tls.trust.TrustError` for an empty name, an unusable store or no system store."""
+        name = (upstream_tls.server_name or server_name).removesuffix(".")
+        self.verify = upstream_tls.verify
+        if self.verify and (not name or name.startswith(".")):
+            raise TrustError(f"an upstream called {name!r} cannot be verified")
+        if not name.isascii():
+            raise TrustError(f"the upstream's name {name!r} must be written in its ASCII form (xn--…)")
+        self._address = _address_bytes(name)
+        self._name = name.encode()
+        self._sessions: OrderedDict[str, Any] = OrderedDict()
+        self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        self._pointer: Any = context_pointer(context)
+        set_bounds(context, TlsPolicy(min_version=upstream_tls.min_version, groups=_GROUPS))
+        context.set_options(_OPTIONS)
+        context.set_mode(_MODES)
+        if upstream_tls.alpn:
+            wire = protocol_list(upstream_tls.alpn)
+            lib.SSL_CTX_set_alpn_protos(self._pointer, wire, len(wire))
+        if self.verify:
+            store_of(upstream_tls.trust).attach(self._pointer)
+            lib.SSL_CTX_set_verify(self._pointer, lib.SSL_VERIFY_PEER, NULL)
+
+    def engine(self, endpoint: str = "") -> ClientEngine:
+        """A new connection, whose ClientHello waits in `drain`. `endpoint` tells apart the servers that this name stands for."""
+        engine = ClientEngine(self._pointer, self, endpoint)
+        ssl = engine._ssl
+        if self._name and self._address is None:
+            lib.SSL_set_tlsext_host_name(ssl, self._name)
+        if self.verify:
+            self._demand_name(lib.SSL_get0_param(ssl))
+        session = self._sessions.get(endpoint)
+        if session is not None:
+            lib.SSL_set_session(ssl, session)
+        engine.begin()
+        return engine
+
+    def _demand_name(self, parameters: Any) -> None:
+        if self._address is not None:
+            done = lib.X509_VERIFY_PARAM_set1_ip(parameters, self._address, len(self._address))
+        else:
+            lib.X509_VERIFY_PARAM_set_hostflags(parameters, lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
+            done = lib.X509_VERIFY_PARAM_set1_host(parameters, self._name, len(self._name))
+        if done != 1:
+            raise Fault(Side.EDGE, "upstream-name-not-verifiable", detail=self._name.decode(), status=502)
+
+    def keep(self, endpoint: str, session: Any) -> None:
+        """Remember a session (a reference that becomes ours) as the newest of its endpoint."""
+        sessions = self._sessions
+        sessions[endpoint] = ffi.gc(session, lib.SSL_SESSION_free)
+        sessions.move_to_end(endpoint)
+        if len(sessions) > SESSIONS:
+            sessions.popitem(last=False)
+
+
+def _address_bytes(name: str) -> bytes | None:
+    try:
+        return ip_address(name.strip("[]")).packed
+    except ValueError:
+        return None
+
+
+class ClientEngine(Engine):
+    """The connection to an upstream."""
+
+    __slots__ = ("_context", "_endpoint", "_kept")
+
+    side = Side.UPSTREAM
+
+    def __init__(self, pointer: Any, context: ClientContext, endpoint: str) -> None:
+        super().__init__(pointer, context)
+        lib.SSL_set_connect_state(self._ssl)
+        self._context = context
+        self._endpoint = endpoint
+        self._kept = False
+
+    def begin(self) -> None:
+        """Write the ClientHello."""
+        self._handshake()
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        plain = super().receive(data)
+        if plain and not self._kept:
+            self._keep_session()  # TLS 1.3 sends tickets after the handshake: with the first data they have come
+        return plain
+
+    def close(self) -> None:
+        if self._ssl is not None and self.established and not self._kept:
+            self._keep_session()
+        super().close()
+
+    def _keep_session(self) -> None:
+        self._kept = True
+        session = lib.SSL_get1_session(self._ssl)
+        if session:
+            self._context.keep(self._endpoint, session)

@@ -1,0 +1,378 @@
+"""The ClientHello, read before there is a TLS connection (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2).
+
+Theory. Which context serves a connection is decided from the hello alone; the connection is created afterwards and is
+fed the very same bytes (`HelloReader.raw`). So this parser and OpenSSL read one message twice, and a difference between the two
+would be a hole. It is therefore strict wherever a choice hangs on the answer (lengths, repeated extensions,
+server_name, ALPN, supported_versions), and leaves to OpenSSL what it does not use itself. The hello's name is compared
+once more with the one that OpenSSL saw when the handshake is done.
+
+The hello is a handshake message that may be spread over several records, and these over several segments. Bytes and
+records are bounded apart: a hello in one-byte records is legal and six times as long on the wire. What follows the
+hello in the same read (0-RTT data, for example) is not looked at; it stays in `raw`.
+
+Invariants
+* A `ClientHello` that `feed` returns is complete and well-formed; `sni` is a canonical DNS name or None.
+* An address as server_name (RFC 6066 section 3 forbids it) counts as no server_name: some probes and libraries send the
+  address that they connect to, and the answer that a client without SNI gets is the answer that they need.
+* After a Fault `hello` holds what was understood up to there, for the log.
+
+The record that carries the first flight may name any 3.x version (RFC 8446 section 5.1 asks servers to ignore it).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from struct import Struct, unpack_from
+
+from edge.errors import Alert, Fault, Side
+from edge.wire import ja4
+
+__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "host_name"]
+
+MAX_RECORDS = 4096
+"""Records that one hello may be spread over: enough for a post-quantum hello in one-byte records, twice over."""
+
+_MAX_PLAINTEXT = 16_384
+_HANDSHAKE = 22
+_CLIENT_HELLO = 1
+_TLS12 = 0x0303
+_TLS13 = 0x0304
+
+_SERVER_NAME = 0
+_GROUPS = 10
+_SIGNATURES = 13
+_ALPN = 16
+_TICKET = 35
+_PSK = 41
+_EARLY_DATA = 42
+_VERSIONS = 43
+_READ_BY_US = frozenset({_SERVER_NAME, _GROUPS, _SIGNATURES, _ALPN, _TICKET, _PSK, _EARLY_DATA, _VERSIONS})
+
+_pair = Struct(">HH").unpack_from
+_short = Struct(">H").unpack_from
+_record = Struct(">BHH").unpack_from
+
+_METHODS = tuple(
+    f"{method} ".encode() for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PRI")
+)
+_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
+_ADDRESS = re.compile(r"(?:\d+(?:\.\d+){3}|\[?[0-9a-f.]*:[0-9a-f:.]*\]?)\Z")
+
+
+def _malformed(detail: str, alert: Alert = Alert.DECODE_ERROR) -> Fault:
+    return Fault(Side.CLIENT, "hello-malformed", detail=detail, alert=alert)
+
+
+@lru_cache(maxsize=4096)
+def host_name(name: bytes) -> str | None:
+    """The canonical form of a server_name: lower-case and without the root's dot; None when it is an address.
+
+    Letters, digits, hyphen and underscore in labels of 1 to 63, 253 in all (RFC 1123 section 2.1, and the underscore
+    that people use). Raises Fault for anything else, NUL first of all.
+    """
+    try:
+        text = name.decode("ascii").lower().removesuffix(".")
+    except UnicodeDecodeError:
+        raise _malformed("server_name is not ASCII", Alert.ILLEGAL_PARAMETER) from None
+    if _ADDRESS.match(text):
+        return None
+    if len(text) > 253 or not _NAME.match(text):
+        raise _malformed("server_name is no host name", Alert.ILLEGAL_PARAMETER)
+    return text
+
+
+class ClientHello:
+    """What a client offers. Lists keep the client's order and its GREASE values (RFC 8701)."""
+
+    __slots__ = (
+        "_ciphers", "_groups", "_ja4", "_signatures", "alpn", "early_data", "extensions", "legacy_version", "psk_offered",
+        "session_ticket", "sni", "sni_sent", "versions",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.legacy_version = 0
+        self.sni: str | None = None
+        self.sni_sent = False  # a server_name extension was there, be it with an address
+        self.alpn: tuple[bytes, ...] = ()
+        self.versions: tuple[int, ...] = ()  # of supported_versions, or the legacy version
+        self.extensions: list[int] = []
+        self.session_ticket = b""  # the first PSK identity, else the ticket extension
+        self.psk_offered = False
+        self.early_data = False
+        self._ciphers = b""
+        self._groups = b""
+        self._signatures = b""
+        self._ja4 = ""
+
+    @property
+    def ciphers(self) -> tuple[int, ...]:
+        return unpack_from(f">{len(self._ciphers) // 2}H", self._ciphers)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        return unpack_from(f">{len(self._groups) // 2}H", self._groups)
+
+    @property
+    def sig_algs(self) -> tuple[int, ...]:
+        return unpack_from(f">{len(self._signatures) // 2}H", self._signatures)
+
+    def ja4(self, transport: str = "t") -> str:
+        """The JA4 fingerprint. Computed once; `transport` is ``t`` for TLS over TCP, ``q`` for QUIC, ``d`` for DTLS."""
+        if not self._ja4:
+            self._ja4 = ja4.fingerprint(self.versions, self.ciphers, self.extensions, self.alpn, self.sig_algs, sni=self.sni_sent)
+        return transport + self._ja4
+
+    def __repr__(self) -> str:
+        return f"<ClientHello sni={self.sni!r} alpn={self.alpn!r} versions={[hex(version) for version in self.versions]}>"
+
+
+class HelloReader:
+    """Gathers a connection's first bytes until the ClientHello is there.
+
+    `max_bytes` bounds the handshake message; what `raw` holds is bounded by it, by `MAX_RECORDS` and by the last read.
+    """
+
+    __slots__ = ("_max", "_message", "_position", "_raw", "_records", "hello", "plain_http")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._raw: bytes | bytearray = b""
+        self._message = bytearray()  # handshake bytes of the records before `_position`
+        self._position = 0  # of the next record in `_raw`
+        self._records = 0
+        self.hello: ClientHello | None = None
+        self.plain_http = False
+
+    @property
+    def raw(self) -> bytes:
+        """Everything that was fed, in order."""
+        return bytes(self._raw)
+
+    def feed(self, data: bytes | memoryview) -> ClientHello | None:
+        """Take bytes from the client; the hello as soon as it is complete, None when more is needed.
+
+        Raises Fault (side client) with the alert to answer: ``not-tls``, ``hello-too-long``, ``hello-malformed``,
+        ``hello-record-overflow``, ``hello-wrong-message``, ``no-common-version``.
+        """
+        if type(data) is not bytes:
+            data = bytes(data)
+        if not self._raw:
+            self._raw = data
+            if len(data) >= 9:  # the common case: one read, one record, one message
+                kind, version, length = _record(data)
+                end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
+                if (
+                    kind == _HANDSHAKE
+                    and version >> 8 == 3
+                    and data[5] == _CLIENT_HELLO
+                    and end <= 5 + length <= 5 + _MAX_PLAINTEXT
+                    and end <= len(data)
+                    and end <= 9 + self._max
+                ):
+                    return self._parse(data, 9, end)
+        else:
+            if not isinstance(self._raw, bytearray):
+                self._raw = bytearray(self._raw)
+            self._raw += data
+        return self._gather()
+
+    def _gather(self) -> ClientHello | None:
+        raw, message = self._raw, self._message
+        size = len(raw)
+        while size > self._position:
+            at = self._position
+            self._check_start(at)
+            if size - at < 5:
+                return None
+            length = _short(raw, at + 3)[0]
+            if length > _MAX_PLAINTEXT:
+                raise Fault(Side.CLIENT, "hello-record-overflow", detail=f"{length} bytes", alert=Alert.RECORD_OVERFLOW)
+            if not length:
+                raise _malformed("empty record", Alert.UNEXPECTED_MESSAGE)
+            if size - at < 5 + length:
+                self._check_message(raw[at + 5 : at + 9] if not message else b"")
+                return None
+            self._records += 1
+            if self._records > MAX_RECORDS:
+                raise Fault(
+                    Side.CLIENT, "hello-too-long", detail=f"more than {MAX_RECORDS} records", alert=Alert.ILLEGAL_PARAMETER
+                )
+            message += memoryview(raw)[at + 5 : at + 5 + length]
+            self._position = at + 5 + length
+            needed = self._check_message(message)
+            if needed and len(message) >= needed:
+                return self._parse(bytes(message), 4, needed)
+        return None
+
+    def _check_start(self, at: int) -> None:
+        """Refuse what is no handshake record as early as its first bytes show it."""
+        raw = self._raw
+        kind = raw[at]
+        if kind != _HANDSHAKE:
+            if at or 20 <= kind <= 24:
+                raise Fault(Side.CLIENT, "hello-wrong-message", detail=f"record type {kind}", alert=Alert.UNEXPECTED_MESSAGE)
+            if kind & 0x80 and len(raw) < 3:
+                return  # an SSLv2 hello shows itself in the third byte
+            if kind & 0x80 and raw[2] == _CLIENT_HELLO:
+                raise Fault(Side.CLIENT, "no-common-version", detail="SSLv2 hello", alert=Alert.PROTOCOL_VERSION)
+            start = bytes(raw[:8])
+            self.plain_http = any(start.startswith(method) or method.startswith(start) for method in _METHODS)
+            raise Fault(Side.CLIENT, "not-tls", detail="a plain HTTP request" if self.plain_http else "")
+        if len(raw) > at + 1 and raw[at + 1] != 3:
+            raise Fault(Side.CLIENT, "not-tls", detail=f"record version {raw[at + 1]}.x", alert=Alert.PROTOCOL_VERSION)
+
+    def _check_message(self, message: bytes | bytearray) -> int:
+        """Check the start of the handshake message; its length with the header, or 0 when that is not known yet."""
+        if message and message[0] != _CLIENT_HELLO:
+            raise Fault(Side.CLIENT, "hello-wrong-message", detail=f"handshake type {message[0]}", alert=Alert.UNEXPECTED_MESSAGE)
+        if len(message) < 4:
+            return 0
+        length = int.from_bytes(message[1:4], "big")
+        if length > self._max:
+            raise Fault(Side.CLIENT, "hello-too-long", detail=f"{length} bytes", alert=Alert.ILLEGAL_PARAMETER)
+        return 4 + length
+
+    def _parse(self, data: bytes, at: int, end: int) -> ClientHello:
+        hello = self.hello = ClientHello()
+        _parse(hello, data, at, end)
+        return hello
+
+
+def _parse(hello: ClientHello, data: bytes, at: int, end: int) -> None:
+    """Fill `hello` from the body of a ClientHello, `data[at:end]`."""
+    if end - at < 38:
+        raise _malformed("short")
+    hello.legacy_version = legacy = _short(data, at)[0]
+    at += 34  # the version and the random
+    size = data[at]
+    at += 1 + size
+    if size > 32 or at + 2 > end:
+        raise _malformed("session id")
+    size = _short(data, at)[0]
+    at += 2
+    if size < 2 or size & 1 or at + size >= end:
+        raise _malformed("cipher suites")
+    hello._ciphers = data[at : at + size]
+    at += size
+    size = data[at]
+    at += 1
+    if not size or at + size > end:
+        raise _malformed("compression methods")
+    if 0 not in data[at : at + size]:
+        raise _malformed("no null compression", Alert.ILLEGAL_PARAMETER)
+    at += size
+    hello.versions = (legacy,)
+    if at != end:
+        _parse_extensions(hello, data, at, end)
+    versions = hello.versions
+    if _TLS13 not in versions and _TLS12 not in versions and (legacy < _TLS12 or _VERSIONS in hello.extensions):
+        detail = ", ".join(_version_name(version) for version in versions)
+        raise Fault(Side.CLIENT, "no-common-version", detail=detail, alert=Alert.PROTOCOL_VERSION)
+
+
+def _version_name(version: int) -> str:
+    return {0x0300: "SSLv3", 0x0301: "TLSv1.0", 0x0302: "TLSv1.1"}.get(version, f"{version:#06x}")
+
+
+def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> None:
+    if at + 2 > end or _short(data, at)[0] != end - at - 2:
+        raise _malformed("extensions' length")
+    at += 2
+    types = hello.extensions
+    found: dict[int, tuple[int, int]] = {}
+    while at < end:
+        if at + 4 > end:
+            raise _malformed("extension header")
+        kind, size = _pair(data, at)
+        at += 4
+        stop = at + size
+        if stop > end:
+            raise _malformed(f"extension {kind}")
+        types.append(kind)
+        if kind in _READ_BY_US:
+            if kind in found:
+                raise _malformed(f"extension {kind} twice", Alert.ILLEGAL_PARAMETER)
+            found[kind] = (at, stop)
+        at = stop
+    if _SERVER_NAME in found:  # first, so that a log of what else is wrong names the host
+        hello.sni_sent = True
+        hello.sni = _server_name(data, *found[_SERVER_NAME])
+    if len(set(types)) != len(types):
+        raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
+    if _ALPN in found:
+        hello.alpn = _protocols(data, *found[_ALPN])
+    if _VERSIONS in found:
+        hello.versions = _versions(data, *found[_VERSIONS])
+    if _GROUPS in found:
+        hello._groups = _list16(data, *found[_GROUPS], "supported_groups")
+    if _SIGNATURES in found:
+        hello._signatures = _list16(data, *found[_SIGNATURES], "signature_algorithms")
+    if _TICKET in found:
+        at, stop = found[_TICKET]
+        hello.session_ticket = data[at:stop]
+    if _PSK in found:
+        if types[-1] != _PSK:
+            raise _malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
+        hello.psk_offered = True
+        hello.session_ticket = _first_identity(data, *found[_PSK])
+    if _EARLY_DATA in found:
+        at, stop = found[_EARLY_DATA]
+        if at != stop:
+            raise _malformed("early_data")
+        hello.early_data = True
+
+
+def _server_name(data: bytes, at: int, stop: int) -> str | None:
+    """Exactly one host_name (RFC 6066 section 3)."""
+    if stop - at < 6 or _short(data, at)[0] != stop - at - 2 or data[at + 2] or _short(data, at + 3)[0] != stop - at - 5:
+        raise _malformed("server_name")
+    return host_name(data[at + 5 : stop])
+
+
+def _protocols(data: bytes, at: int, stop: int) -> tuple[bytes, ...]:
+    """RFC 7301 section 3.1: a list that is not empty, of names that are not empty."""
+    if stop - at < 4 or _short(data, at)[0] != stop - at - 2:
+        raise _malformed("application_layer_protocol_negotiation")
+    at += 2
+    names = []
+    while at < stop:
+        size = data[at]
+        at += 1
+        if not size or at + size > stop:
+            raise _malformed("application_layer_protocol_negotiation")
+        names.append(data[at : at + size])
+        at += size
+    return tuple(names)
+
+
+def _versions(data: bytes, at: int, stop: int) -> tuple[int, ...]:
+    """RFC 8446 section 4.2.1."""
+    size = stop - at - 1
+    if size < 2 or size & 1 or data[at] != size:
+        raise _malformed("supported_versions")
+    return unpack_from(f">{size // 2}H", data, at + 1)
+
+
+def _list16(data: bytes, at: int, stop: int, name: str) -> bytes:
+    size = stop - at - 2
+    if size < 2 or size & 1 or _short(data, at)[0] != size:
+        raise _malformed(name)
+    return data[at + 2 : stop]
+
+
+def _first_identity(data: bytes, at: int, stop: int) -> bytes:
+    """The first identity of pre_shared_key (RFC 8446 section 4.2.11), the lengths of both lists checked."""
+    if stop - at < 9:
+        raise _malformed("pre_shared_key")
+    identities, first = _pair(data, at)
+    binders = at + 2 + identities
+    if not first or first + 6 > identities or binders + 2 > stop or _short(data, binders)[0] != stop - binders - 2:
+        raise _malformed("pre_shared_key")
+    return data[at + 4 : at + 4 + first]
+
+
+def alert_record(alert: Alert) -> bytes:
+    """A fatal alert in a record of its own, as it goes out before there are keys (RFC 8446 section 6)."""
+    return b"\x15\x03\x03\x00\x02\x02" + alert.to_bytes(1, "big")
