@@ -75,7 +75,9 @@ def curl(
     stderr, _, info = done.stderr.decode(errors="replace").rpartition("\n")
     facts = json.loads(info)
     version = str(facts["http_version"])
-    return CurlResult(done.returncode, facts["http_code"], version, head.read_text("latin-1"), done.stdout, stderr, facts)
+    return CurlResult(
+        done.returncode, facts["http_code"], version, head.read_bytes().decode("latin-1"), done.stdout, stderr, facts
+    )
 
 
 @dataclass(slots=True)
@@ -117,7 +119,11 @@ class Wire:
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         raw.settimeout(timeout)
-        raw.connect(("127.0.0.1", port))
+        try:
+            raw.connect(("127.0.0.1", port))
+        except OSError:
+            raw.close()
+            raise
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.raw = raw
         self.sock: socket.socket = raw
