@@ -2,12 +2,14 @@
 
 Reading gives all data that the buffer holds as one piece, whatever the chunks. Invariants:
 
-* A size is 1 to 16 hexadecimal digits and below 2^63; between it and CRLF there is nothing or extensions in the RFC's grammar. White space
-  before the first ";" is refused (readers disagree on it); within extensions it is the "bad white space" that a recipient must read.
+* A size is 1 to 16 hexadecimal digits and below 2^63; between it and CRLF there is nothing or extensions in the RFC's
+  grammar. White space before the first ";" is refused (readers disagree on it); within extensions it is the "bad white space"
+  that a recipient must read.
 * After a chunk's data comes CRLF and nothing else.
 * Extensions are read and dropped: at most 256 bytes in a chunk, and over a body at most 4 KiB and a sixteenth of its data.
 * Tiny chunks cost a reader far more than their sender. There is a credit of chunks: each costs one, each 16 bytes of data
-  give one back and each wait for more bytes gives 64. A peer that writes a byte at a time, each when it has it, never runs out; a flood does.
+  give one back and each wait for more bytes gives 64. A peer that writes a byte at a time, each when it has it, never runs
+  out; a flood does.
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ class ChunkedReader:
     """One chunked body. `read` until `finished`; then `trailers` are there and the position is behind the message."""
 
     __slots__ = (
-        "_after", "_bounded", "_credit", "_extensions", "_fresh", "_left", "_trailer_bytes", "_trailer_count", "finished", "in_trailers",
-        "received", "trailers",
+        "_after", "_bounded", "_credit", "_extensions", "_fresh", "_left", "_trailer_bytes", "_trailer_count",
+        "finished", "in_trailers", "received", "trailers",
     )  # fmt: skip
 
     def __init__(self, trailer_bytes: int, trailer_count: int, *, bounded: bool) -> None:
@@ -75,9 +77,9 @@ class ChunkedReader:
         self._trailer_count = trailer_count
 
     def read(self, buf: bytes, pos: int, limit: int | None) -> tuple[bytes, int]:
-        """All data of `buf` from `pos` on, and the position behind what was used. ``b""``: more bytes are needed, or it is finished.
+        """All data of `buf` from `pos` on, and the position behind what was used; no data: more is needed, or it is finished.
 
-        `limit` bounds the whole body in bytes. Raises `Fault`: 413 ``body-too-large``, 400 ``bad-chunk`` and others, 431 for trailers.
+        `limit` bounds the whole body in bytes. Raises `Fault`: 413 ``body-too-large``, 431 for trailers, 400 for the rest.
         """
         parts: list[bytes] = []
         size = len(buf)

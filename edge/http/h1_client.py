@@ -1,8 +1,8 @@
 """HTTP/1.1 towards upstreams: requests out, responses in (RFC 9110, RFC 9112).
 
 An upstream is trusted with content, not with framing: what a client of ours could read differently is a Fault (side upstream,
-502), and the connection is not used again. Invariants: a response is only read when a request is out; bytes that nobody asked for make the
-connection unusable; a body that was cut short ends in a Fault and never in `End`.
+502), and the connection is not used again. Invariants: a response is only read when a request is out; bytes that nobody asked
+for make the connection unusable; a body that was cut short ends in a Fault and never in `End`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ClientCodec(Framing):
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may be sent: the last exchange is complete, both sides keep the connection, nothing came unasked."""
+        """Whether another request may be sent: the exchange is complete, both sides keep the connection, nothing came unasked."""
         return self._keep and self._in is In.DONE and self._out is Out.DONE and self._pos == len(self._buf)
 
     def request(
@@ -65,7 +65,8 @@ class ClientCodec(Framing):
     ) -> bytes:
         """A request's head. `length` in bytes, None when not known: chunked unless `end` (no body follows).
 
-        `protocol` asks for an upgrade. Raises Fault ``upstream-unsolicited`` (upstream, to be tried elsewhere) when bytes came unasked.
+        `protocol` asks for an upgrade. Raises Fault ``upstream-unsolicited`` (upstream, to be tried elsewhere) when bytes
+        came unasked.
         """
         if self._in is not In.DONE or self._out is not Out.DONE or not self._keep or (end and length):
             raise self._out_of_order("request")

@@ -1,7 +1,7 @@
 """What both roles of HTTP/1.1 share: the input buffer, bodies inward, and bodies outward.
 
-A codec is two machines side by side, one for what comes in (`In`) and one for what goes out (`Out`). Each is one enum value; a Fault on the
-way in is terminal: the codec raises it again whenever it is asked, and the connection can only answer and close.
+A codec is two machines side by side, one for what comes in (`In`) and one for what goes out (`Out`). Each is one enum value;
+a Fault on the way in is terminal: the codec raises it again whenever it is asked, and the connection can only answer and close.
 
 Bytes are copied only where a message ends or begins inside what was fed: a body that fills the buffer is handed on as it came.
 """
@@ -45,13 +45,14 @@ class Out(enum.Enum):
 def encode_head(start: bytes, fields: Fields, framing: bytes, start_lines: int = 1) -> bytes:
     """A head on the wire: `start` is its first line (or `start_lines` lines) and `framing` further lines, all with their CRLFs.
 
-    Fields that say what `framing` says are left out, so a message never has two framings. A CR or LF that got into a name or a value in
-    spite of everything ends here and not in the peer's parser (RFC 9110 section 5.5): Fault ``bad-field`` (edge), 500.
+    Fields that say what `framing` says are left out, so a message never has two framings. A CR or LF that got into a name or
+    a value in spite of everything ends here and not in the peer's parser (RFC 9110 section 5.5): Fault ``bad-field`` (edge), 500.
     """
-    lines = [b"%b: %b\r\n" % field for field in fields if field[0] not in NEVER_IN_FIELDS]
-    head = b"%b%b%b\r\n" % (start, b"".join(lines), framing)
+    lines = [b": ".join(field) for field in fields if field[0] not in NEVER_IN_FIELDS]
     ends = len(lines) + start_lines + 1 + framing.count(b"\n")
-    if head.count(b"\n") != ends or head.count(b"\r") != ends:
+    lines.append(framing)
+    head = b"%b%b\r\n" % (start, b"\r\n".join(lines))
+    if len(head) - len(head.translate(None, b"\r\n")) != 2 * ends:
         raise Fault(Side.EDGE, "bad-field", detail="line end inside a field", status=500)
     return head
 
@@ -103,7 +104,7 @@ class Framing:
         return rest
 
     def _expect_body(self, length: int | None, chunked: bool, trailer_bytes: int, trailer_count: int, *, bounded: bool) -> None:
-        """A head was read whose body is framed so (at most one of `length` and `chunked`); neither: until the connection closes."""
+        """A head was read whose body is framed so; neither `length` nor `chunked`: until the connection closes."""
         if chunked:
             self._in = In.CHUNKED
             self._chunks = ChunkedReader(trailer_bytes, trailer_count, bounded=bounded)

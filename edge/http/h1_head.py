@@ -1,13 +1,13 @@
 """Heads of HTTP/1.1 messages: the request or status line and the field block, from bytes to facts.
 
 The parser is strict on purpose: a line ends in CRLF and nothing else, a name ends at its colon, a value is on one line. What
-RFC 9112 lets a recipient repair (bare LF, obs-fold, white space before the colon) is refused, because the next parser on the road may
-repair it in another way.
+RFC 9112 lets a recipient repair (bare LF, obs-fold, white space before the colon) is refused, because the next parser on the
+road may repair it in another way.
 
 Clients repeat themselves: within one connection, and between the clients of one program, most field blocks are equal to the byte,
 and of those that are not most lines are. Two bounded memos, of blocks and of lines, make a look-up of what would be a parse. A
-memo holds only what was accepted, is keyed by the whole bytes, and is emptied when full; so it can change the cost of a head and never
-its meaning. `fields` of a memoised block are shared: codecs hand out copies.
+memo holds only what was accepted, is keyed by the whole bytes, and is emptied when full; so it can change the cost of a head
+and never its meaning. `fields` of a memoised block are shared: codecs hand out copies.
 
 Everything here raises ``Fault(Side.CLIENT, …)``; the client role turns the blame.
 """
@@ -18,13 +18,22 @@ import re
 
 from edge.errors import Fault
 from edge.http.fields import (
-    NEVER_IN_FIELDS, TOKEN, bad_request, clean_trailers, connection_options, content_length, list_tokens, parse_authority,
-    underscored, valid_value,
-)  # fmt: skip
+    NEVER_IN_FIELDS,
+    TOKEN,
+    bad_request,
+    clean_trailers,
+    connection_options,
+    content_length,
+    list_tokens,
+    parse_authority,
+    valid_value,
+)
 from edge.http.message import Field, Fields
 
-__all__ = ["Block", "RequestLine", "check_partial", "parse_request_line", "parse_status_line", "request_block", "response_block",
-           "trailer_fields"]  # fmt: skip
+__all__ = [
+    "Block", "RequestLine", "check_partial", "parse_request_line", "parse_status_line", "request_block", "response_block",
+    "trailer_fields",
+]  # fmt: skip
 
 RequestLine = tuple[bytes, bytes, int, bytes, bytes]  # method, target, version, and of an absolute-form: authority, scheme
 
@@ -38,7 +47,8 @@ _START_BYTES = 256
 
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-# Visible ASCII but "#": RFC 3986 has fewer characters, browsers send more; what paths may hold is decided where they are normalised.
+# Visible ASCII but "#": RFC 3986 has fewer characters, browsers send more; what paths may hold is decided where they are
+# normalised.
 _TARGET = re.compile(rb"[!\"$-~]+")
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
@@ -48,6 +58,7 @@ _plain_lines: dict[bytes, Field] = {}  # lines whose field travels on
 _other_lines: dict[bytes, Field] = {}  # lines that the codec itself reads or drops
 _request_lines: dict[bytes, RequestLine] = {}
 _status_lines: dict[bytes, tuple[int, int]] = {}
+_connections: dict[bytes, tuple[bool, bool, bool, frozenset[bytes]]] = {}
 _request_blocks: dict[bytes, Block] = {}
 _response_blocks: dict[bytes, Block] = {}
 
@@ -84,8 +95,9 @@ class Block:
 def check_partial(buf: bytes, start: int, fresh: int, line_limit: int, block_limit: int, count_limit: int) -> int:
     """Refuse an unfinished head as soon as it can be refused. Returns where its first line ends, -1 when it has not ended.
 
-    `start` is where the head begins, `fresh` where the bytes begin that were not checked before. Limits are of the first line without
-    CRLF, of the field block with CRLFs, and of field lines; a negative `line_limit` says that there is no first line (trailers).
+    `start` is where the head begins, `fresh` where the bytes begin that were not checked before. Limits are of the first line
+    without CRLF, of the field block with CRLFs, and of field lines; a negative `line_limit` says that there is no first line
+    (trailers).
     """
     junk = _JUNK.search(buf, max(start, fresh - 1))
     if junk is not None:
@@ -199,6 +211,9 @@ def _field(line: bytes) -> Field:
         raise bad_request("bad-field", "white space before the colon" if name.rstrip(b" \t") != name else "name")
     field = (name.lower(), value.strip(b" \t"))
     if not valid_value(field[1]):
+        junk = _JUNK.search(field[1] + b" ")
+        if junk is not None and junk[0] in b"\r\n":
+            raise _line_fault(junk[0])
         raise bad_request("bad-field", "value of " + field[0].decode("ascii"))
     if len(line) <= _LINE_BYTES:
         memo = _other_lines if field[0] in NEVER_IN_FIELDS else _plain_lines
@@ -220,8 +235,12 @@ def _split(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]], int]:
         field = known(line)
         if field is None:
             field = _field(line)
-            if field[0] in NEVER_IN_FIELDS:
-                others.setdefault(field[0], []).append(field[1])
+            name, value = field
+            if name in NEVER_IN_FIELDS:
+                if name in others:
+                    others[name].append(value)
+                else:
+                    others[name] = [value]
                 continue
         fields.append(field)
     return fields, others, len(lines)
@@ -231,13 +250,12 @@ def _parse(block: bytes) -> tuple[Block, dict[bytes, list[bytes]]]:
     """What requests and responses have in common; and the other values."""
     found = Block()
     fields, others, found.count = _split(block)
-    connection = others.get(b"connection")
-    options = connection_options(connection) if connection else frozenset()
-    if options:
-        found.close = b"close" in options
-        found.keep_alive = b"keep-alive" in options
-        fields = [field for field in fields if field[0] not in options]  # RFC 9110 section 7.6.1
-        if b"upgrade" in options:
+    values = others.get(b"connection")
+    if values is not None:
+        found.close, found.keep_alive, upgrade, named = _connection(values[0] if len(values) == 1 else b",".join(values))
+        if named:
+            fields = [field for field in fields if field[0] not in named]  # RFC 9110 section 7.6.1
+        if upgrade:
             found.websocket = b"websocket" in list_tokens(others.get(b"upgrade", ()))
     found.fields = fields
     lengths = others.get(b"content-length")
@@ -252,6 +270,20 @@ def _parse(block: bytes) -> tuple[Block, dict[bytes, list[bytes]]]:
         _only_chunked(codings)
         found.chunked = True
     return found, others
+
+
+def _connection(value: bytes) -> tuple[bool, bool, bool, frozenset[bytes]]:
+    """Of `Connection`: whether it says close, keep-alive, upgrade; and the fields that it names, remembered."""
+    known = _connections.get(value)
+    if known is not None:
+        return known
+    options = connection_options((value,))
+    result = (b"close" in options, b"keep-alive" in options, b"upgrade" in options, options - NEVER_IN_FIELDS - {b"close"})
+    if len(value) <= _START_BYTES:
+        if len(_connections) >= _START_MEMO:
+            _connections.clear()
+        _connections[value] = result
+    return result
 
 
 def _only_chunked(values: list[bytes]) -> None:
@@ -282,7 +314,8 @@ def request_block(block: bytes) -> Block:
     if known is not None:
         return known
     found, others = _parse(block)
-    found.fields = [field for field in found.fields if not underscored(field[0])]
+    if b"_" in block:
+        found.fields = [field for field in found.fields if b"_" not in field[0]]  # see fields.underscored
     hosts = others.get(b"host")
     if hosts is not None:
         if len(hosts) != 1:
@@ -293,7 +326,9 @@ def request_block(block: bytes) -> Block:
         if set(list_tokens(expect)) != {b"100-continue"}:
             raise bad_request("bad-expect", status=417)  # RFC 9110 section 10.1.1
         found.expect = True
-    found.te_trailers = b"trailers" in list_tokens(others.get(b"te", ()))
+    te = others.get(b"te")
+    if te is not None:
+        found.te_trailers = b"trailers" in list_tokens(te)  # RFC 9110 section 10.1.4
     if found.websocket:
         found.websocket = any(field[0] == b"sec-websocket-key" for field in found.fields)  # RFC 6455 section 4.2.1
     return _remember(_request_blocks, block, found)

@@ -1,11 +1,11 @@
 """HTTP/1.1 towards clients: requests in, responses out (RFC 9110, RFC 9112).
 
-One exchange at a time. `next_event` never looks past the end of the current request until `start_next`: what a client sends ahead stays in
-the buffer, uninterpreted, and `buffered` says how much it is. A response may begin and end before the request's body has come; then
-`keep_alive` is false, because what follows on the connection is that body.
+One exchange at a time. `next_event` never looks past the end of the current request until `start_next`: what a client sends
+ahead stays in the buffer, uninterpreted, and `buffered` says how much it is. A response may begin and end before the
+request's body has come; then `keep_alive` is false, because what follows on the connection is that body.
 
-Invariants: the framing of a request is Content-Length, or chunked, or nothing, never two of them (RFC 9112 section 6.3); after a Fault
-nothing more is read; a response has exactly one framing, and none where none may be (HEAD, 1xx, 204, 304).
+Invariants: the framing of a request is Content-Length, or chunked, or nothing, never two of them (RFC 9112 section 6.3);
+after a Fault nothing more is read; a response has exactly one framing, and none where none may be (HEAD, 1xx, 204, 304).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class ServerCodec(Framing):
         """The next part of the current request; None when more bytes are needed or it is complete.
 
         After a head that has a body, `body_limit` is the listener's; set it to the route's before the next call, which raises 413
-        at once when the declared length is beyond it. Raises `Fault` (side client) with the status to answer; the connection must close
-        after that answer.
+        at once when the declared length is beyond it. Raises `Fault` (side client) with the status to answer; the connection
+        must close after that answer.
         """
         try:
             if self._in is In.HEAD:
@@ -162,7 +162,7 @@ class ServerCodec(Framing):
     # outward
 
     def continue_100(self) -> bytes:
-        """The interim response that asks for the body; nothing for HTTP/1.0 or when the answer has begun (RFC 9110 section 10.1.1)."""
+        """The interim response that asks for the body; nothing for HTTP/1.0 or after a final head (RFC 9110 section 10.1.1)."""
         return b"HTTP/1.1 100 Continue\r\n\r\n" if self._version == 11 and self._out is Out.HEAD and self.expecting_body else b""
 
     def informational(self, status: int, fields: Fields) -> bytes:
