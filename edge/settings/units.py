@@ -1,0 +1,77 @@
+"""Values with units: durations, sizes, rates and shares (INTERFACE rule 6).
+
+Each kind has the pattern that the schema publishes and a reader that turns a matching text into a number: seconds,
+bytes, events a second, a share of one. The word ``off`` reads as None. Zero never matches: ``"off"`` is the only way to say it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["KINDS", "Kind", "bytes_a_second", "seconds", "share", "size"]
+
+_NUMBER = r"(?=[0-9.]*[1-9])[0-9]{1,12}(\.[0-9]{1,6})?"
+_DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SIZES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SPLIT = re.compile(r"([0-9.]+)(.*)", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value with a unit, as messages speak of it."""
+
+    name: str
+    article: str
+    units: str
+    unit: str  # what a bare number most probably meant
+    example: str
+    body: str  # the pattern, without anchors
+
+    def pattern(self, *, off: bool) -> str:
+        return f"^(off|{self.body})$" if off else f"^{self.body}$"
+
+
+KINDS: Final = {
+    "duration": Kind("duration", "a", "ms, s, m, h or d", "s", "30s", _NUMBER + "(ms|s|m|h|d)"),
+    "size": Kind("size", "a", "B, KiB, MiB or GiB", "B", "8KiB", _NUMBER + "(B|KiB|MiB|GiB)"),
+    "byte-rate": Kind("rate", "a", "B/s, KiB/s or MiB/s", "B/s", "500B/s", _NUMBER + "(B|KiB|MiB|GiB)/s"),
+    "share": Kind("share", "a", "%", "%", "20%", r"(?=[0-9.]*[1-9])(100|[0-9]{1,2}(\.[0-9]{1,4})?)%"),
+}
+
+
+def _parts(text: str) -> tuple[str, str]:
+    found = _SPLIT.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return found[1], found[2]
+
+
+def seconds(text: str) -> float | None:
+    """A duration in seconds."""
+    if text == "off":
+        return None
+    number, unit = _parts(text)
+    return float(number) * _DURATIONS[unit]
+
+
+def size(text: str) -> int | None:
+    """A size in whole bytes, at least one."""
+    if text == "off":
+        return None
+    number, unit = _parts(text)
+    return max(1, int(float(number) * _SIZES[unit]))
+
+
+def bytes_a_second(text: str) -> float | None:
+    """A rate in bytes a second."""
+    if text == "off":
+        return None
+    number, unit = _parts(text.removesuffix("/s"))
+    return float(number) * _SIZES[unit]
+
+
+def share(text: str) -> float | None:
+    """A share of one: ``"20%"`` is 0.2."""
+    return None if text == "off" else float(text.removesuffix("%")) / 100.0
