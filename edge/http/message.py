@@ -102,8 +102,8 @@ class ConnectionInfo:
     """What is known about a client's connection: written once after the handshake, read by policy and logs."""
 
     __slots__ = (
-        "alpn", "client_cert", "group", "handshake_us", "host", "ja4", "listener", "peer", "peer_port",
-        "resumed", "secure", "sni", "suite", "tls_version",
+        "alpn", "client_cert", "client_subject", "group", "handshake_us", "host", "ja4", "listener", "peer", "peer_port",
+        "prepared", "resumed", "secure", "sni", "suite", "tls_version",
     )  # fmt: skip
 
     def __init__(self, peer: str, peer_port: int, listener: Listener, *, secure: bool) -> None:
@@ -120,4 +120,6 @@ class ConnectionInfo:
         self.alpn = b""
         self.ja4 = ""
         self.client_cert: bytes | None = None  # DER of the verified leaf
+        self.client_subject = ""  # RFC 4514, of `client_cert`
         self.handshake_us = 0
+        self.prepared: object = None  # what the policies keep of this connection between its requests

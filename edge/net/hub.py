@@ -25,7 +25,7 @@ class Flushable(Protocol):
 
 
 class Hub:
-    __slots__ = ("_date", "_date_second", "_dirty", "loop", "now", "random", "wheel")
+    __slots__ = ("_date", "_date_second", "_dirty", "_offset", "loop", "now", "random", "wheel")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -35,6 +35,7 @@ class Hub:
         self._dirty: list[Flushable] = []
         self._date = b""
         self._date_second = 0
+        self._offset = time.time() - self.now
 
     def turn(self) -> float:
         """Start of a turn: the loop's clock, in seconds."""
@@ -57,11 +58,16 @@ class Hub:
 
     def date(self) -> bytes:
         """The present time as an HTTP date (RFC 9110 section 5.6.7), made once a second."""
-        second = int(time.time())
+        second = int(self.now + self._offset)
         if second != self._date_second:
-            self._date_second = second
+            self._offset = time.time() - self.loop.time()
+            self._date_second = second = int(self.now + self._offset)
             self._date = formatdate(second, usegmt=True).encode()
         return self._date
+
+    def posix_offset(self) -> float:
+        """What to add to the loop's clock for POSIX seconds; at most a second old while requests come."""
+        return self._offset
 
     def request_id(self) -> bytes:
         """32 hex digits, unique for practical purposes."""

@@ -1,0 +1,162 @@
+"""A client's connection from accept to its HTTP session: hello, choice, handshake, ALPN.
+
+Order (DESIGN section 2): the ClientHello is gathered and parsed by us; the host's context is chosen from it; only then is
+there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography and is answered with its
+alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and every failure is one line in the log.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from edge.errors import Alert, Fault, Side
+from edge.http.message import ConnectionInfo
+from edge.net.plain import PlainEngine
+from edge.net.transport import Transport
+from edge.relay.client_h1 import H1Client
+from edge.relay.client_h2 import H2Client
+from edge.wire.hello import HelloReader, alert_record
+
+if TYPE_CHECKING:
+    from edge.net.listener import ListenerState
+    from edge.tls.choice import ServerContext
+    from edge.wire.hello import ClientHello
+
+__all__ = ["ClientTransport"]
+
+_H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_PLAIN_REPLY = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 46\r\nConnection: close\r\n\r\n"
+    b"This port speaks TLS. Use https:// to reach it"
+)
+
+
+class ClientTransport(Transport):
+    __slots__ = ("_context", "_hello", "_reader", "_stage", "conn", "owner", "since")
+
+    def __init__(self, owner: ListenerState, sock: socket.socket, peer: str, peer_port: int) -> None:
+        listener = owner.listener
+        super().__init__(owner.hub, sock, Side.CLIENT, tls=listener.tls, write_timeout=listener.limits.write_timeout)
+        self.owner = owner
+        self.since = owner.hub.now
+        self.conn = ConnectionInfo(peer, peer_port, listener, secure=listener.tls)
+        self._reader: HelloReader | None = None
+        self._hello: ClientHello | None = None
+        self._context: ServerContext | None = None
+        self._stage = "hello"
+        if listener.tls:
+            self._reader = HelloReader(listener.limits.tls_hello)
+        self.start(PlainEngine(), _Opening(self))
+        self.arm_session(self.since + listener.limits.handshake_timeout)
+
+    def received(self, data: bytes | memoryview) -> None:
+        reader = self._reader
+        if reader is None:
+            super().received(data)
+            return
+        try:
+            hello = reader.feed(bytes(data))
+            if hello is None:
+                return
+            self._hello = hello
+            table = self.owner.table
+            assert table is not None
+            context = table.choose(hello.sni)
+        except Fault as fault:
+            self._hello = self._hello or reader.hello
+            self._refuse(reader, fault)
+            return
+        self._context = context
+        self._reader = None
+        self._stage = "handshake"
+        self.engine = context.engine(hello.sni)
+        super().received(reader.raw)
+
+    def _refuse(self, reader: HelloReader, fault: Fault) -> None:
+        """No engine yet: the alert is ours to write."""
+        self._log_failure(fault)
+        self._reader = None
+        self._closing = True
+        if reader.plain_http:
+            self._send(_PLAIN_REPLY)
+        elif fault.alert is not Alert.NONE:
+            self._send(alert_record(fault.alert))
+        if not self.disposed:
+            self._goodbye()
+
+    def on_established(self) -> None:
+        context, conn = self._context, self.conn
+        assert context is not None
+        info = self.engine.info()  # type: ignore[attr-defined]
+        conn.host = context.host
+        conn.sni = self._hello.sni if self._hello is not None else None
+        conn.tls_version = info.version
+        conn.suite = info.suite
+        conn.group = info.group
+        conn.resumed = info.resumed
+        conn.alpn = info.alpn
+        conn.client_cert = info.peer_cert
+        conn.handshake_us = int((self.hub.loop.time() - self.since) * 1e6)
+        if self._hello is not None and self.owner.wants_ja4:
+            conn.ja4 = self._hello.ja4()
+        self._stage = "http"
+        self._hello = None
+        self.session = self.http(info.alpn == b"h2")
+
+    def http(self, http2: bool) -> H1Client | H2Client:
+        owner = self.owner
+        return (H2Client if http2 else H1Client)(self, owner.front, self.conn, owner.context)
+
+    def plain_preface(self, data: bytes) -> None:
+        """First bytes on a plain listener: HTTP/2 by prior knowledge, or HTTP/1.1."""
+        self.session = self.http(data.startswith(_H2_PREFACE[: len(data)]) and len(data) >= 3)
+        self.session.on_data(data)
+
+    def handshake_lost(self, fault: Fault) -> None:
+        """The connection ended before there was an HTTP session."""
+        if self._stage != "http":
+            self._log_failure(fault)
+
+    def _log_failure(self, fault: Fault) -> None:
+        self.owner.log_handshake_failure(self.conn, self._hello, fault, self._stage, self.hub.now - self.since)
+
+    def drain(self) -> None:
+        session = self.session
+        if isinstance(session, H1Client | H2Client):
+            session.drain()
+
+    def on_disposed(self) -> None:
+        self.owner.closed(self)
+
+
+class _Opening:
+    """The session of a connection that has none yet."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: ClientTransport) -> None:
+        self._transport = transport
+
+    def output(self) -> list[bytes]:
+        return []
+
+    def on_data(self, data: bytes) -> None:
+        self._transport.plain_preface(data)
+
+    def on_writable(self) -> None:
+        pass
+
+    def on_eof(self, clean: bool) -> None:
+        transport = self._transport
+        if transport.bytes_in:
+            transport.handshake_lost(Fault(Side.CLIENT, "client-closed", detail="during the handshake"))
+        transport.close()
+
+    def on_lost(self, fault: Fault) -> None:
+        self._transport.handshake_lost(fault)
+
+    def on_deadline(self, now: float) -> None:
+        transport = self._transport
+        transport.handshake_lost(Fault(Side.CLIENT, "handshake-timeout", detail=f"{transport.bytes_in} bytes came"))
+        transport.abort()

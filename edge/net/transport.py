@@ -1,0 +1,389 @@
+"""One connected socket: bytes in through the engine to a session, bytes out of the session through the engine.
+
+Theory. The loop calls `readable` and `writable`; everything else is called by the session or at the end of a turn
+(`flush`, see `edge.net.hub`). A session is asked for its output once a turn. What the socket does not take is kept as the
+backlog; while there is one, `pending` says how many bytes, no more output is asked for beyond `HIGH`, and `session.on_writable` is
+called when it has gone below `LOW`.
+
+Invariants
+* After `_dispose` no callback comes any more: not from the loop, not from the wheel, not from the session.
+* `close` says goodbye: remaining output, close_notify, FIN, and then for a client at most `LINGER` seconds of reading
+  and forgetting, because closing with unread bytes resets the connection and takes the answer with it (RFC 9112 section 9.6).
+* `abort` never sends FIN after a partial body on plain TCP: the peer sees a reset; under TLS it sees no close_notify.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from math import inf
+from typing import Protocol
+
+from edge.errors import Fault, Side
+from edge.net.hub import Hub
+from edge.net.timers import Timed
+from edge.relay.ports import HIGH, LOW
+
+__all__ = ["LINGER", "Engine", "Session", "Transport"]
+
+LINGER = 2.0
+_LINGER_BYTES = 1 << 20
+_BUFFER = bytearray(256 * 1024)
+_VIEW = memoryview(_BUFFER)
+_READ_LEAST = 32 * 1024
+_READ_MOST = 256 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Engine(Protocol):
+    @property
+    def established(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def receive(self, data: bytes | memoryview) -> bytes: ...
+    def send(self, data: bytes) -> None: ...
+    def drain(self) -> bytes: ...
+    def idle(self) -> None: ...
+    def shutdown(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Session(Protocol):
+    """What runs over a transport: a client's HTTP connection, an upstream's, a tunnel."""
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_eof(self, clean: bool) -> None:
+        """The peer sends no more. `clean`: it said so (FIN; with TLS, close_notify)."""
+
+    def on_lost(self, fault: Fault) -> None:
+        """The connection is gone; nothing may be written any more."""
+
+    def on_writable(self) -> None: ...
+
+    def on_deadline(self, now: float) -> None: ...
+
+    def output(self) -> list[bytes]: ...
+
+
+class Transport(Timed):
+    __slots__ = (
+        "_backlog", "_closing", "_eof", "_lingered", "_paused", "_read_size", "_session_deadline", "_tls", "_write_deadline", "_writing",
+        "bytes_in", "bytes_out", "disposed", "engine", "established", "fd", "hub", "linger", "marked", "pending", "session", "side",
+        "sock", "write_timeout",
+    )  # fmt: skip
+
+    def __init__(self, hub: Hub, sock: socket.socket, side: Side, *, tls: bool, write_timeout: float) -> None:
+        super().__init__(hub.wheel)
+        self.hub = hub
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.side = side  # whose connection this is, for blame
+        self.write_timeout = write_timeout
+        self.linger = side is Side.CLIENT
+        self.engine: Engine
+        self.session: Session
+        self.established = not tls
+        self.marked = False
+        self.disposed = False
+        self.pending = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._tls = tls
+        self._backlog: deque[bytes | memoryview] = deque()
+        self._closing = False
+        self._eof = False
+        self._lingered = -1  # bytes forgotten while lingering; -1: not lingering
+        self._paused = False
+        self._writing = False
+        self._read_size = _READ_LEAST
+        self._session_deadline = inf
+        self._write_deadline = inf
+
+    def start(self, engine: Engine, session: Session) -> None:
+        """Begin to read."""
+        self.engine = engine
+        self.session = session
+        self.hub.loop.add_reader(self.fd, self.readable)
+
+    # --- in ---
+
+    def readable(self) -> None:
+        hub = self.hub
+        hub.now = hub.loop.time()
+        try:
+            if self._tls:
+                count = self.sock.recv_into(_BUFFER)
+                data: bytes | memoryview = _VIEW[:count]
+            else:
+                data = self.sock.recv(self._read_size)
+                count = len(data)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._gone("reset", error)
+            hub.flush()
+            return
+        if self._lingered >= 0:
+            self._lingering(count)
+        elif count:
+            self.bytes_in += count
+            if count == self._read_size and count < _READ_MOST:
+                self._read_size *= 2
+            self.received(data)
+        else:
+            self._end(clean=not self._tls)
+        hub.flush()
+
+    def received(self, data: bytes | memoryview) -> None:
+        """Take bytes from the socket (or from whoever read them before us)."""
+        engine = self.engine
+        try:
+            plain = engine.receive(data)
+        except Fault as fault:
+            self.fail(fault)
+            return
+        if not self.established:
+            self.hub.mark(self)
+            if not engine.established:
+                return
+            self.established = True
+            self.on_established()
+            if self.disposed or self._closing:
+                return
+        if plain:
+            self.session.on_data(plain)
+        else:
+            self.hub.mark(self)
+        if not self.disposed and engine.closed:
+            self._end(clean=True)
+
+    def on_established(self) -> None:
+        """The handshake is done. Subclasses give the transport its session here."""
+
+    def _end(self, *, clean: bool) -> None:
+        if self._eof or self.disposed:
+            return
+        self._eof = True
+        self.hub.loop.remove_reader(self.fd)
+        if not self._closing:
+            self.session.on_eof(clean)
+
+    def _gone(self, kind: str, error: OSError) -> None:
+        self._lose(Fault(self.side, f"{self.side}-{kind}", detail=error.strerror or type(error).__name__))
+
+    def _lose(self, fault: Fault) -> None:
+        if self.disposed:
+            return
+        closing = self._closing
+        session = self.session
+        self._dispose()
+        if not closing:
+            session.on_lost(fault)
+
+    def fail(self, fault: Fault) -> None:
+        """The engine failed: the alert goes out, and the connection ends."""
+        try:
+            alert = self.engine.drain()
+        except Fault:
+            alert = b""
+        session, closing = self.session, self._closing
+        self._closing = True
+        if not closing:
+            session.on_lost(fault)
+        if self.disposed:
+            return
+        if alert:
+            self._send(alert)
+        self._goodbye()
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            if not self._eof and not self.disposed:
+                self.hub.loop.remove_reader(self.fd)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._eof and not self.disposed:
+                self.hub.loop.add_reader(self.fd, self.readable)
+
+    # --- out ---
+
+    def mark(self) -> None:
+        hub = self.hub
+        if not self.marked:
+            hub.mark(self)
+
+    def flush(self) -> None:
+        """End of the turn: write what the session and the engine have."""
+        if self.disposed or self._lingered >= 0:
+            return
+        engine = self.engine
+        if self.pending < HIGH or self._closing:
+            if self.established:
+                try:
+                    for piece in self.session.output():
+                        engine.send(piece)
+                    if self._closing:
+                        engine.shutdown()
+                except Fault as fault:
+                    self.fail(fault)
+                    return
+            data = engine.drain()
+            if data:
+                self._send(data)
+        if self._closing and not self.pending and not self.disposed:
+            self._goodbye()
+
+    def _send(self, data: bytes) -> None:
+        if self._backlog:
+            self._backlog.append(data)
+            self.pending += len(data)
+            return
+        try:
+            sent = self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._gone("reset", error)
+            return
+        self.bytes_out += sent
+        if sent < len(data):
+            self._backlog.append(memoryview(data)[sent:])
+            self.pending = len(data) - sent
+            self._wait_writable()
+
+    def _wait_writable(self) -> None:
+        self._write_deadline = self.hub.now + self.write_timeout
+        self.arm_earlier(self._write_deadline)
+        if not self._writing:
+            self._writing = True
+            self.hub.loop.add_writer(self.fd, self.writable)
+
+    def writable(self) -> None:
+        hub = self.hub
+        hub.now = hub.loop.time()
+        backlog = self._backlog
+        was = self.pending
+        try:
+            while backlog:
+                piece = backlog[0]
+                sent = self.sock.send(piece)
+                self.pending -= sent
+                self.bytes_out += sent
+                if sent < len(piece):
+                    backlog[0] = memoryview(piece)[sent:]
+                    break
+                backlog.popleft()
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._gone("reset", error)
+            hub.flush()
+            return
+        if self.pending < was:
+            self._write_deadline = hub.now + self.write_timeout
+        if not backlog:
+            self._writing = False
+            self._write_deadline = inf
+            hub.loop.remove_writer(self.fd)
+        if self._closing:
+            hub.mark(self)
+        elif self.pending <= LOW:
+            hub.mark(self)
+            if self.established:
+                self.session.on_writable()
+        hub.flush()
+
+    # --- time ---
+
+    def arm_session(self, deadline: float) -> None:
+        """When to call `session.on_deadline`."""
+        self._session_deadline = deadline
+        self.arm(min(deadline, self._write_deadline))
+
+    def arm_session_earlier(self, deadline: float) -> None:
+        if deadline < self._session_deadline:
+            self.arm_session(deadline)
+
+    def on_deadline(self, now: float) -> None:
+        self.hub.now = now
+        if self.disposed:
+            return
+        if self._lingered >= 0:
+            self._dispose()
+            return
+        if self._write_deadline <= now:
+            self._lose(Fault(self.side, f"{self.side}-write-timeout", detail=f"no progress for {self.write_timeout:g} s"))
+            return
+        if self._session_deadline <= now:
+            self._session_deadline = inf
+            self.session.on_deadline(now)
+        self._rearm()
+
+    def _rearm(self) -> None:
+        due = min(self._session_deadline, self._write_deadline)
+        if due < self.deadline and not self.disposed:
+            self.arm(due)
+
+    # --- the end ---
+
+    def idle(self) -> None:
+        if not self.pending and not self.disposed:
+            self.engine.idle()
+
+    def close(self) -> None:
+        if not self._closing and not self.disposed:
+            self._closing = True
+            self.hub.mark(self)
+
+    def abort(self) -> None:
+        if self.disposed:
+            return
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._closing = True
+        self._dispose()
+
+    def _goodbye(self) -> None:
+        """All is written: FIN, and for a client a little patience."""
+        if self.pending:
+            return
+        if not self.linger or self._eof:
+            self._dispose()
+            return
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._dispose()
+            return
+        self._lingered = 0
+        self.resume()
+        self.arm(self.hub.now + LINGER)
+
+    def _lingering(self, count: int) -> None:
+        self._lingered += count
+        if not count or self._lingered > _LINGER_BYTES:
+            self._dispose()
+
+    def _dispose(self) -> None:
+        if self.disposed:
+            return
+        self.disposed = True
+        loop = self.hub.loop
+        if not self._eof and not self._paused:
+            loop.remove_reader(self.fd)
+        if self._writing:
+            loop.remove_writer(self.fd)
+            self._writing = False
+        self.deadline = inf
+        self._backlog.clear()
+        self.pending = 0
+        self.engine.close()
+        self.sock.close()
+        self.on_disposed()
+
+    def on_disposed(self) -> None:
+        """The descriptor is closed. Subclasses take the transport off their lists."""

@@ -1,0 +1,255 @@
+"""The upstreams of one worker: which endpoint, which connection, and who waits for one.
+
+`edge.upstream` decides; this module dials and keeps the queues. Whoever finds no connection gets a ticket in the queue of its endpoint.
+A dial belongs to no ticket: whatever connection comes first, dialled or released, serves the head of the queue, so nobody waits
+for a handshake while an idle connection is at hand. Queues are bounded, and a ticket waits `connect_timeout` at most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from edge.errors import Fault, Side
+from edge.net.dial import Dial
+from edge.net.timers import Timed
+from edge.relay.context import Ticket, Waiter
+from edge.relay.ports import UpstreamConnection
+from edge.settings.model import Limits, Scheme, Settings, Upstream
+from edge.tls.client import ClientContext
+from edge.upstream.balance import Balancer, EndpointState
+from edge.upstream.budget import RetryBudget
+from edge.upstream.pool import Pool
+
+if TYPE_CHECKING:
+    from edge.net.hub import Hub
+    from edge.net.listener import Journal
+    from edge.net.resolver import Resolver
+
+__all__ = ["Place", "Upstreams"]
+
+_MOST_WAITING = 1024  # tickets of one endpoint
+_SHARED_ROOM = 100  # requests at a time on an h2 connection until its peer says otherwise
+
+
+class _Wait(Ticket, Timed):
+    """A ticket with its deadline."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: Waiter, hub: Hub, patience: float) -> None:
+        super().__init__(hub.wheel)
+        self.waiter: Waiter | None = waiter
+        self.arm(hub.now + patience)
+
+    def cancel(self) -> None:
+        self.waiter = None
+
+    def take(self) -> Waiter | None:
+        """The waiter, if it still waits; it is served now."""
+        waiter, self.waiter = self.waiter, None
+        self.deadline = float("inf")
+        return waiter
+
+    def on_deadline(self, now: float) -> None:
+        waiter = self.take()
+        if waiter is not None:
+            waiter.connection_failed(
+                Fault(Side.UPSTREAM, "connect-queue-timeout", detail="no connection became free", status=503)
+            )
+
+
+class Place:
+    """One endpoint of one upstream: its connections and its queue. It is the keeper of those connections."""
+
+    __slots__ = (
+        "_context",
+        "_dialling",
+        "_hub",
+        "_journal",
+        "_multiplexed",
+        "_resolver",
+        "_waiting",
+        "limits",
+        "pool",
+        "state",
+        "upstream",
+    )
+
+    def __init__(
+        self, hub: Hub, resolver: Resolver, journal: Journal, upstream: Upstream, state: EndpointState, limits: Limits,
+        pool: Pool[UpstreamConnection],
+    ) -> None:  # fmt: skip
+        self._hub = hub
+        self._resolver = resolver
+        self._journal = journal
+        self.upstream = upstream
+        self.state = state
+        self.limits = limits
+        self.pool = pool
+        self._context = None
+        if state.endpoint.scheme is Scheme.HTTPS and upstream.tls is not None:
+            self._context = ClientContext(upstream.tls, state.endpoint.address.host)
+        self._multiplexed = state.endpoint.scheme is Scheme.H2C
+        self._dialling = 0
+        self._waiting: deque[_Wait] = deque()
+        if not state.endpoint.address.path:
+            resolver.watch(state.endpoint.address.host)
+
+    def acquire(self, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
+        """A connection now, or a ticket. `fresh`: not one that was idle, for those may all be stale."""
+        if not fresh or self._multiplexed:
+            conn = self._take()
+            if conn is not None:
+                return conn
+        ticket = _Wait(waiter, self._hub, self.upstream.connect_timeout + 1.0)
+        self._waiting.append(ticket)
+        if len(self._waiting) > _MOST_WAITING:
+            self._prune()
+        self._dial_for_waiting()
+        return ticket
+
+    def _take(self) -> UpstreamConnection | None:
+        key = self.state.key
+        while (conn := self.pool.take(key, self._hub.now)) is not None:
+            if conn.has_room():
+                return conn
+            if conn.multiplexed:
+                self.pool.give(key, conn, self._hub.now)
+                return None
+            self.pool.remove(key, conn)
+        return None
+
+    def _prune(self) -> None:
+        """Drop tickets that nobody holds any more; refuse the oldest when there are still too many."""
+        self._waiting = deque(ticket for ticket in self._waiting if ticket.waiter is not None)
+        while len(self._waiting) > _MOST_WAITING:
+            self._hub.loop.call_soon(self._refuse, self._waiting.popleft())
+
+    def _refuse(self, ticket: _Wait) -> None:
+        self._hub.turn()
+        waiter = ticket.take()
+        if waiter is not None:
+            waiter.connection_failed(Fault(Side.UPSTREAM, "connect-queue-full", status=503))
+        self._hub.flush()
+
+    def _dial_for_waiting(self) -> None:
+        room = _SHARED_ROOM if self._multiplexed else 1
+        key = self.state.key
+        while len(self._waiting) > self._dialling * room and self.pool.may_open(key, self.upstream.max_connections):
+            self.pool.begin(key)
+            self._dialling += 1
+            Dial(self._hub, self._resolver, self.upstream, self.state.endpoint, self._context, self.limits, self, self._dialled)
+
+    def _dialled(self, conn: UpstreamConnection | None, fault: Fault | None) -> None:
+        self._dialling -= 1
+        now, key = self._hub.now, self.state.key
+        if conn is None:
+            assert fault is not None
+            self.pool.failed(key)
+            if self.state.failed(now):
+                self._journal.event(
+                    "upstream-unwell", upstream=self.upstream.name, endpoint=self.state.endpoint.url, detail=str(fault)
+                )
+            room = _SHARED_ROOM if self._multiplexed else 1
+            while len(self._waiting) > self._dialling * room:
+                waiter = self._waiting.popleft().take()
+                if waiter is not None:
+                    waiter.connection_failed(fault)
+            return
+        self.state.succeeded()
+        if conn.multiplexed:
+            self._multiplexed = True
+            self.pool.share(key, conn, _SHARED_ROOM, now)
+        else:
+            self.pool.opened(key, conn)
+        self._serve(conn)
+
+    def _serve(self, conn: UpstreamConnection) -> None:
+        """Give a connection that counts as taken to whoever waits, else back to the pool."""
+        key = self.state.key
+        while self._waiting and conn.has_room():
+            waiter = self._waiting.popleft().take()
+            if waiter is None:
+                continue
+            waiter.connection_ready(conn)
+            if not conn.multiplexed:
+                return
+            more = self._take() if self._waiting else None
+            if more is None:
+                return
+            conn = more
+        surplus = self.pool.give(key, conn, self._hub.now)
+        if surplus is not None:
+            surplus.close()
+
+    # --- as the keeper of the connections ---
+
+    def released(self, connection: UpstreamConnection) -> None:
+        self._serve(connection)
+
+    def resized(self, connection: UpstreamConnection, room: int) -> None:
+        self.pool.resize(self.state.key, connection, room)
+
+    def gone(self, connection: UpstreamConnection) -> None:
+        self.pool.remove(self.state.key, connection)
+        if self._waiting:
+            self._hub.loop.call_soon(self._redial)
+
+    def _redial(self) -> None:
+        self._hub.turn()
+        self._prune()
+        self._dial_for_waiting()
+        self._hub.flush()
+
+
+class _Group:
+    """One upstream."""
+
+    __slots__ = ("balancer", "budget", "places", "pool", "upstream")
+
+    def __init__(self, hub: Hub, resolver: Resolver, journal: Journal, upstream: Upstream, limits: Limits) -> None:
+        self.upstream = upstream
+        self.balancer = Balancer(upstream)
+        self.budget = RetryBudget(upstream.retry.budget)
+        self.pool: Pool[UpstreamConnection] = Pool(keepalive=upstream.keepalive, keepalive_timeout=upstream.keepalive_timeout)
+        self.places = {state: Place(hub, resolver, journal, upstream, state, limits, self.pool) for state in self.balancer.states}
+
+
+class Upstreams:
+    """All upstreams of the settings."""
+
+    __slots__ = ("_groups", "_hub")
+
+    def __init__(self, hub: Hub, resolver: Resolver, journal: Journal, settings: Settings) -> None:
+        self._hub = hub
+        used = {target.upstream.name: target.upstream for route in settings.routes for target in route.targets}
+        self._groups = {
+            name: _Group(hub, resolver, journal, upstream, settings.limits)
+            for name, upstream in {**settings.upstreams, **used}.items()
+        }
+
+    def pick(self, upstream: Upstream, tried: set[EndpointState]) -> EndpointState | None:
+        hub = self._hub
+        return self._groups[upstream.name].balancer.pick(hub.now, hub.random.random(), tried)
+
+    def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
+        return self._groups[upstream.name].places[endpoint].acquire(waiter, fresh=fresh)
+
+    def budget(self, upstream: Upstream) -> RetryBudget:
+        return self._groups[upstream.name].budget
+
+    def places(self) -> list[Place]:
+        return [place for group in self._groups.values() for place in group.places.values()]
+
+    def expire(self, now: float) -> None:
+        """Close connections that were idle for too long."""
+        for group in self._groups.values():
+            for conn in group.pool.expire(now):
+                conn.close()
+
+    def close(self) -> None:
+        """Close what carries no request."""
+        for group in self._groups.values():
+            for conn in group.pool.clear():
+                conn.close()

@@ -1,0 +1,277 @@
+"""A client's HTTP/2 connection: one exchange a stream.
+
+Invariants: an exchange is told exactly once that its client is gone. What a stream may queue here is bounded by its exchange, which
+stops its upstream when `blocked`; request bytes are credited to the client only as the upstream takes them, so the windows that
+we announced bound what we hold. A connection whose peer takes nothing for `write_timeout` while streams have something to say is ended.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from edge.errors import Fault, H2Code, Side
+from edge.http.h2 import Connection, Event
+from edge.http.message import ConnectionInfo, End, Fields, RequestHead
+from edge.relay.context import Context
+from edge.relay.exchange import Exchange
+from edge.relay.front import Front
+from edge.relay.ports import HIGH, LOW, Transport
+from edge.relay.websocket import ACCEPT, without
+
+__all__ = ["H2Client", "H2ClientStream"]
+
+_REST = 1.0  # seconds of quiet after which an idle connection gives memory back
+
+
+class H2ClientStream:
+    """The client's side of one exchange."""
+
+    __slots__ = ("_conn", "_sid", "exchange")
+
+    exchange: Exchange
+
+    def __init__(self, conn: H2Client, sid: int) -> None:
+        self._conn = conn
+        self._sid = sid
+
+    def informational(self, status: int, fields: Fields) -> None:
+        self._conn.codec.send_informational(self._sid, status, fields)
+        self._conn.transport.mark()
+
+    def continue_100(self) -> None:
+        self.informational(100, [])
+
+    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool) -> None:
+        conn = self._conn
+        conn.codec.send_head(self._sid, status, fields, length=length, end=end)
+        conn.transport.mark()
+
+    def data(self, data: bytes) -> None:
+        conn = self._conn
+        conn.codec.send_data(self._sid, data)
+        conn.transport.mark()
+
+    def end(self, trailers: Fields) -> None:
+        conn = self._conn
+        conn.codec.send_end(self._sid, trailers)
+        conn.transport.mark()
+
+    def tunnel(self, fields: Fields) -> None:
+        self.head(200, without(fields, ACCEPT), length=None, end=False, close=False)
+
+    def abort(self, fault: Fault) -> None:
+        conn = self._conn
+        conn.codec.reset(self._sid, fault.h2_code)
+        conn.transport.mark()
+
+    def blocked(self) -> bool:
+        conn = self._conn
+        pending = conn.transport.pending
+        return conn.codec.queued(self._sid) >= LOW or (pending > 0 and pending + conn.codec.pending_output >= HIGH)
+
+    def credit(self, size: int) -> None:
+        conn = self._conn
+        conn.codec.credit(self._sid, size)
+        conn.transport.mark()
+
+    def resume(self) -> None:
+        pass  # body bytes are passed on as they come; what is not credited stops the client
+
+    def arm(self, deadline: float) -> None:
+        self._conn.transport.arm_session_earlier(deadline)
+
+    def finished(self) -> None:
+        self._conn.forget(self._sid)
+
+
+class H2Client:
+    __slots__ = (
+        "_closing", "_conn", "_context", "_draining", "_front", "_idle_since", "_moved_at", "_served", "codec", "streams", "transport",
+    )  # fmt: skip
+
+    def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:
+        self.transport = transport
+        self._front = front
+        self._conn = conn
+        self._context = context
+        now = context.clock.now
+        self.codec = Connection(front.limits_for(conn), client=False, secure=conn.secure, now=now)
+        self.codec.start()
+        self.streams: dict[int, H2ClientStream] = {}
+        self._closing = False
+        self._draining = False
+        self._served = 0
+        self._idle_since = now
+        self._moved_at = now  # when output last moved
+        transport.mark()
+        transport.arm_session(now + front.listener.limits.idle_timeout)
+
+    # --- as a session of its transport ---
+
+    def output(self) -> list[bytes]:
+        data = self.codec.drain()
+        if not data:
+            return []
+        self._moved_at = self._context.clock.now
+        return [data]
+
+    def on_data(self, data: bytes) -> None:
+        try:
+            self._dispatch(self.codec.feed(data, self._context.clock.now))
+        except Fault as fault:
+            self._fail(fault)
+            return
+        self._after()
+
+    def _more(self) -> None:
+        """Go on with what was left for another turn of the loop."""
+        if self._closing:
+            return
+        try:
+            self._dispatch(self.codec.feed(b"", self._context.clock.now))
+        except Fault as fault:
+            self._fail(fault)
+            return
+        self._after()
+
+    def _after(self) -> None:
+        codec = self.codec
+        for sid in codec.unblocked():
+            stream = self.streams.get(sid)
+            if stream is not None and not stream.blocked():
+                stream.exchange.client_writable()
+        if codec.has_more and not self._closing:
+            self.transport.pause()
+            self._context.later(self._more)
+        elif self.transport.pending < HIGH:
+            self.transport.resume()
+        else:
+            self.transport.pause()
+        self.transport.mark()
+
+    def _dispatch(self, events: list[Event]) -> None:
+        streams = self.streams
+        for sid, event in events:
+            if isinstance(event, RequestHead):
+                self._begin(sid, event)
+                continue
+            stream = streams.get(sid)
+            if isinstance(event, bytes):
+                if stream is None:
+                    self.codec.credit(sid, len(event))
+                else:
+                    stream.exchange.request_data(event)
+            elif isinstance(event, End):
+                if stream is not None:
+                    stream.exchange.request_end(event.trailers)
+            elif isinstance(event, Fault):
+                self._stream_fault(sid, stream, event)
+
+    def _begin(self, sid: int, head: RequestHead) -> None:
+        self._served += 1
+        stream = H2ClientStream(self, sid)
+        exchange = Exchange(self._context, self._front, self._conn, stream, head)
+        stream.exchange = exchange
+        self.streams[sid] = stream
+        exchange.start()
+        if exchange.forward is not None and not exchange.request_done:
+            try:
+                self.codec.set_body_limit(sid, exchange.forward.limits.request_body)
+            except Fault as fault:
+                exchange.request_broken(fault)
+        most = self._front.listener.limits.requests_per_connection
+        if most is not None and self._served >= most and not self._draining:
+            self.drain()
+
+    def _stream_fault(self, sid: int, stream: H2ClientStream | None, fault: Fault) -> None:
+        if stream is not None:
+            if fault.status:
+                stream.exchange.request_broken(fault)
+            else:
+                stream.exchange.client_lost(fault)
+        elif sid and fault.status:
+            # a request too large to be read, yet whole enough to be answered
+            stream = H2ClientStream(self, sid)
+            head = RequestHead(b"-", b"https", b"", b"-", [], version=20)
+            stream.exchange = Exchange(self._context, self._front, self._conn, stream, head)
+            self.streams[sid] = stream
+            stream.exchange.refuse(fault)
+        elif sid:
+            self._context.log_refused(self._conn, fault)
+
+    def forget(self, sid: int) -> None:
+        """The exchange of this stream is over."""
+        stream = self.streams.pop(sid, None)
+        if stream is None or self._closing:
+            return
+        if not stream.exchange.response_done or (stream.exchange.head.protocol and not self.codec.queued(sid)):
+            self.codec.reset(sid, H2Code.CANCEL)
+            self.transport.mark()
+        if not self.streams:
+            self._idle_since = now = self._context.clock.now
+            if self._draining and not self.codec.open_streams:
+                self._closing = True
+                self.transport.close()
+            else:
+                self.transport.arm_session(now + _REST)
+
+    def _fail(self, fault: Fault) -> None:
+        """The connection broke the rules: GOAWAY is on its way out; the streams are gone."""
+        self._context.log_refused(self._conn, fault)
+        self._closing = True
+        self.transport.close()
+        self._lose_streams(fault)
+
+    def _lose_streams(self, fault: Fault) -> None:
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            stream.exchange.client_lost(fault)
+
+    def on_eof(self, clean: bool) -> None:
+        self._closing = True
+        self.transport.close()
+        self._lose_streams(Fault(Side.CLIENT, "client-closed"))
+
+    def on_lost(self, fault: Fault) -> None:
+        self._closing = True
+        self._lose_streams(fault)
+
+    def on_writable(self) -> None:
+        for stream in list(self.streams.values()):
+            if not stream.blocked():
+                stream.exchange.client_writable()
+        if not self._closing and not self.codec.has_more:
+            self.transport.resume()
+
+    def on_deadline(self, now: float) -> None:
+        due = inf
+        for stream in list(self.streams.values()):
+            due = min(due, stream.exchange.tick(now))
+        if self._closing:
+            return
+        limits = self._front.listener.limits
+        if self.codec.open_streams:
+            if not self.streams:  # all is answered, but the client's windows are shut
+                if now >= self._moved_at + limits.write_timeout:
+                    self.on_lost(Fault(Side.CLIENT, "client-write-timeout"))
+                    self.transport.abort()
+                    return
+                due = min(due, self._moved_at + limits.write_timeout)
+            self.transport.arm_session_earlier(due)
+        elif now >= self._idle_since + limits.idle_timeout or self._draining:
+            self.drain()
+            self._closing = True
+            self.transport.close()
+        else:
+            self.transport.idle()
+            self.transport.arm_session_earlier(self._idle_since + limits.idle_timeout)
+
+    def drain(self) -> None:
+        """Say GOAWAY; open streams finish."""
+        if not self._draining:
+            self._draining = True
+            self.codec.goaway()
+            self.transport.mark()
+            if not self.streams:
+                self.transport.arm_session(self._context.clock.now + _REST)

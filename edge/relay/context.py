@@ -1,0 +1,71 @@
+"""What a worker offers to its exchanges; `net` implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from edge.relay.ports import Clock, UpstreamConnection
+
+if TYPE_CHECKING:
+    from edge.errors import Fault
+    from edge.http.message import ConnectionInfo
+    from edge.relay.exchange import Exchange
+    from edge.settings.model import Upstream
+    from edge.upstream.balance import EndpointState
+
+__all__ = ["Context", "Ticket", "Waiter"]
+
+
+class Waiter(Protocol):
+    """Who waits for a connection."""
+
+    def connection_ready(self, connection: UpstreamConnection) -> None: ...
+
+    def connection_failed(self, fault: Fault) -> None: ...
+
+
+class Ticket:
+    """A place in the queue for a connection."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """The waiter hears nothing any more."""
+        raise NotImplementedError
+
+
+class Context(Protocol):
+    @property
+    def clock(self) -> Clock: ...
+
+    def pick(self, upstream: Upstream, tried: set[EndpointState]) -> EndpointState | None:
+        """An endpoint that is well and not in `tried`; None when there is none."""
+
+    def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
+        """An open connection, or a ticket; with a ticket the waiter is called later, never before this returns.
+
+        `fresh`: not one that was idle.
+        """
+
+    def counted(self, upstream: Upstream) -> None:
+        """A request goes to this upstream for the first time."""
+
+    def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
+        """Whether to try again. `sent`: the head went out; `body_gone`: body bytes did."""
+
+    def new_request_id(self) -> bytes: ...
+
+    def date(self) -> bytes: ...
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Call back in another turn of the loop."""
+
+    def random(self) -> float:
+        """Between 0 and 1."""
+
+    def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
+        """A client broke the protocol in a way that no exchange can tell of."""
+
+    def log(self, exchange: Exchange) -> None:
+        """The exchange is over."""

@@ -1,0 +1,449 @@
+"""One exchange: a request from a client, the answer from an upstream or from us, and the end of both.
+
+Theory. An exchange stands between a client port and an upstream port (`edge.relay.ports`) and moves through `State`:
+
+    DECIDING → REPLYING ─────────────────────────────→ DONE
+    DECIDING → CONNECTING → WAITING → RESPONDING ────→ DONE
+                    ↑___________|  (another try)   ↘ TUNNEL → DONE
+
+Two things end independently: the request (`request_done`) and the response (`response_done`). The exchange is over when the
+response is done or broken; a request that is still coming then is cut off, by closing (HTTP/1.1) or RST_STREAM(NO_ERROR) (HTTP/2).
+
+Invariants
+* Exactly one of these happens: a complete response, a broken one (`client.abort`), or the client went away. `finish` runs once, and with it the log.
+* A body that the upstream cut short never looks complete to the client.
+* At most one upstream port at a time; a try is repeated only while no byte of the response has reached the client and nothing of a body was sent.
+* Body bytes are credited to their sender only when the other side was not blocked as they were passed on.
+"""
+
+from __future__ import annotations
+
+import enum
+from math import inf
+
+from edge.errors import Fault, H2Code, Retry, Side
+from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
+from edge.policy.reply import Reply, error_reply
+from edge.relay.context import Context, Ticket
+from edge.relay.front import Forward, Front, Plan
+from edge.relay.ports import ClientPort, UpstreamConnection, UpstreamPort
+from edge.upstream.balance import EndpointState
+
+__all__ = ["Exchange", "State"]
+
+_RATE_CHECK = 5.0  # seconds between looks at a slow body
+
+
+class State(enum.IntEnum):
+    DECIDING = 0
+    REPLYING = 1
+    CONNECTING = 2
+    WAITING = 3
+    RESPONDING = 4
+    TUNNEL = 5
+    DONE = 6
+
+
+class Exchange:
+    __slots__ = (
+        "_client", "_context", "_endpoints_tried", "_front", "_holding", "_progress", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down",
+        "_uncredited_up", "_upload_since", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint", "fault",
+        "first_byte_at", "forward", "head", "host", "plan", "request_done", "request_id", "response_done", "started", "state", "status", "tries",
+        "upstream",
+    )  # fmt: skip
+
+    def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
+        now = context.clock.now
+        self._context = context
+        self._front = front
+        self._client = client
+        self.conn = conn
+        self.head = head
+        self.state = State.DECIDING
+        self.request_done = head.end or bool(head.protocol)  # a tunnel's bytes are no body
+        self.response_done = False
+        self.started = now
+        self.decided_at = now
+        self.connected_at = 0.0
+        self.first_byte_at = 0.0
+        self.request_id = b""
+        self.host = ""
+        self.plan: Plan | None = None
+        self.status = 0
+        self.tries = 0
+        self.body_in = 0
+        self.body_out = 0
+        self.fault: Fault | None = None
+        self.forward: Forward | None = None
+        self.endpoint: EndpointState | None = None
+        self.upstream: UpstreamPort | None = None
+        self._endpoints_tried: set[EndpointState] = set()
+        self._ticket: Ticket | None = None
+        self._holding = False  # counted among the endpoint's active exchanges
+        self._sent_head = False  # this try's connection got the request's head
+        self._sent_body = False  # body bytes of the request have gone to an upstream
+        self._streaming = False  # event stream, gRPC or tunnel: quiet times are normal
+        self._progress = now  # when a byte of the response last moved
+        self._upload_since = now  # when a byte of the request last moved
+        self._uncredited_up = 0
+        self._uncredited_down = 0
+
+    # --- deciding ---
+
+    def start(self) -> None:
+        """Decide, and answer or forward. The port may be called before this returns."""
+        try:
+            verdict = self._front.decide(self)
+        except Fault as fault:
+            self.refuse(fault)
+            return
+        self.decided_at = self._context.clock.now
+        if isinstance(verdict, Reply):
+            self._reply(verdict)
+            return
+        self.forward = verdict
+        self._streaming = verdict.streaming
+        self._context.counted(verdict.target)
+        self._try(None)
+
+    def refuse(self, fault: Fault) -> None:
+        """Answer a request with an error of ours, if an answer is still possible; else break it."""
+        self.fault = fault
+        if self.state >= State.RESPONDING or not fault.status:
+            self._abort(fault)
+            return
+        self._leave_upstream()
+        self._reply(error_reply(fault, self.head, self.request_id))
+
+    def _reply(self, reply: Reply) -> None:
+        self.state = State.REPLYING
+        self.status = reply.status
+        client = self._client
+        fields = self._front.reply_fields(reply, self)
+        body = reply.body
+        silent = self.head.method == b"HEAD" or not body
+        client.head(reply.status, fields, length=len(body), end=silent, close=not self.request_done)
+        if not silent:
+            self.body_out += len(body)
+            client.data(body)
+            client.end([])
+        self.response_done = True
+        self.finish()
+
+    # --- to the upstream ---
+
+    def _try(self, failed: Fault | None) -> None:
+        """Send the request to an endpoint; `failed` is what the last try came to."""
+        forward, context = self.forward, self._context
+        assert forward is not None
+        endpoint = context.pick(forward.target, self._endpoints_tried)
+        if endpoint is None:
+            self.refuse(failed or Fault(Side.UPSTREAM, "no-endpoint", detail=forward.target.name, status=503))
+            return
+        self.tries += 1
+        self.state = State.CONNECTING
+        self._sent_head = False
+        self.endpoint = endpoint
+        endpoint.active += 1
+        self._holding = True
+        fresh = failed is not None and failed.retry is Retry.IF_REUSED
+        got = context.acquire(forward.target, endpoint, self, fresh=fresh)
+        if isinstance(got, Ticket):
+            self._ticket = got
+        else:
+            self.connection_ready(got)
+
+    def connection_ready(self, connection: UpstreamConnection) -> None:
+        """A connection for this exchange is open."""
+        forward = self.forward
+        assert forward is not None
+        self._ticket = None
+        now = self._context.clock.now
+        self.connected_at = now
+        self.state = State.WAITING
+        try:
+            self.upstream = connection.open(self, forward.request)
+        except Fault as fault:
+            self.upstream_failed(fault)
+            return
+        self._sent_head = True
+        if self.request_done:
+            self._progress = now
+        else:
+            self._upload_since = now
+            if self.head.expect_continue:
+                self._client.continue_100()
+            self._client.resume()
+        self._client.arm(self._due(now))
+
+    def connection_failed(self, fault: Fault) -> None:
+        """No connection could be had; nothing was sent."""
+        self._ticket = None
+        self.upstream_failed(fault)
+
+    def upstream_failed(self, fault: Fault) -> None:
+        self.upstream = None
+        if self.state is State.DONE:
+            return
+        forward = self.forward
+        assert forward is not None
+        if self.state < State.RESPONDING and self._context.may_retry(
+            self, forward.target, fault, sent=self._sent_head, body_gone=self._sent_body
+        ):
+            if self.endpoint is not None and fault.retry is not Retry.IF_REUSED:
+                self._endpoints_tried.add(self.endpoint)
+            self._leave_endpoint()
+            self._try(fault)
+            return
+        self.refuse(fault)
+
+    def _leave_upstream(self) -> None:
+        if self._ticket is not None:
+            self._ticket.cancel()
+            self._ticket = None
+        if self.upstream is not None:
+            upstream, self.upstream = self.upstream, None
+            upstream.cancel()
+
+    def _leave_endpoint(self) -> None:
+        if self._holding and self.endpoint is not None:
+            self._holding = False
+            self.endpoint.active -= 1
+
+    # --- from the client ---
+
+    def wants_body(self) -> bool:
+        """Whether body bytes of the request can be taken now."""
+        upstream = self.upstream
+        return upstream is not None and not upstream.blocked()
+
+    def request_data(self, data: bytes) -> None:
+        size = len(data)
+        self.body_in += size
+        self._upload_since = self._context.clock.now
+        upstream = self.upstream
+        if upstream is None:
+            self._client.credit(size)
+            return
+        if self.head.protocol and self.state is not State.TUNNEL:
+            self.refuse(Fault(Side.CLIENT, "early-tunnel-data", status=400))
+            return
+        self._sent_body = True
+        try:
+            upstream.send_data(data)
+        except Fault as fault:
+            self.refuse(fault)
+            return
+        if upstream.blocked():
+            self._uncredited_up += size
+        else:
+            self._client.credit(size)
+
+    def request_end(self, trailers: Fields) -> None:
+        self.request_done = True
+        upstream = self.upstream
+        if upstream is None:
+            return
+        self._progress = now = self._context.clock.now
+        try:
+            upstream.send_end(trailers)
+        except Fault as fault:
+            self.refuse(fault)
+            return
+        if self.state is not State.DONE:
+            self._client.arm(self._due(now))
+
+    def request_broken(self, fault: Fault) -> None:
+        """The rest of the request cannot be had or is not acceptable, but an answer can be given (400, 408, 413)."""
+        if self.state is not State.DONE:
+            self.refuse(fault)
+
+    def client_lost(self, fault: Fault) -> None:
+        """The client is gone or has reset its stream: cancel the work."""
+        if self.state is State.DONE:
+            return
+        self.fault = fault
+        if not self.status:
+            self.status = 499
+        self._leave_upstream()
+        self.finish()
+
+    def client_writable(self) -> None:
+        upstream = self.upstream
+        self._progress = self._context.clock.now
+        if upstream is not None:
+            if self._uncredited_down:
+                size, self._uncredited_down = self._uncredited_down, 0
+                upstream.credit(size)
+            upstream.resume()
+
+    # --- from the upstream ---
+
+    def upstream_writable(self) -> None:
+        if self._uncredited_up:
+            size, self._uncredited_up = self._uncredited_up, 0
+            self._client.credit(size)
+        self._upload_since = self._context.clock.now
+        self._client.resume()
+
+    def response_informational(self, status: int, fields: Fields) -> None:
+        self._progress = self._context.clock.now
+        if status != 100 and self.head.version >= 11:
+            self._client.informational(status, self._front.informational_fields(fields))
+
+    def response_head(self, head: ResponseHead) -> None:
+        now = self._context.clock.now
+        self.first_byte_at = self._progress = now
+        forward = self.forward
+        assert forward is not None
+        self.status = head.status
+        fields = self._front.response_fields(head, self)
+        if head.status == 101:
+            self.state = State.TUNNEL
+            self._streaming = True
+            self._client.tunnel(fields)
+            self._client.arm(self._due(now))
+            return
+        if self.head.protocol and self.head.version == 20 and head.status < 300:
+            # RFC 8441 section 4: 2xx would tell the client that the tunnel stands
+            self.refuse(Fault(Side.UPSTREAM, "upgrade-refused", detail=f"status {head.status}", status=502))
+            return
+        if forward.is_event_stream(head):
+            self._streaming = True
+        self.state = State.RESPONDING
+        self._client.head(head.status, fields, length=head.content_length, end=head.end, close=False)
+        if head.end:
+            self.response_done = True
+        else:
+            self._client.arm(self._due(now))
+
+    def response_data(self, data: bytes) -> None:
+        size = len(data)
+        self.body_out += size
+        self._progress = self._context.clock.now
+        client = self._client
+        try:
+            client.data(data)
+        except Fault as fault:
+            self._abort(fault)
+            return
+        upstream = self.upstream
+        if upstream is not None:
+            if client.blocked():
+                self._uncredited_down += size
+                upstream.pause()
+            else:
+                upstream.credit(size)
+
+    def response_end(self, trailers: Fields) -> None:
+        self.upstream = None
+        if self.state is State.DONE:
+            return
+        if not self.response_done:
+            self.response_done = True
+            try:
+                self._client.end(trailers)
+            except Fault as fault:
+                self._abort(fault)
+                return
+        self.finish()
+
+    # --- time ---
+
+    def tick(self, now: float) -> float:
+        """Act on what is overdue; return when to look again (seconds of the loop's clock), `inf` for never."""
+        due = self._due(now)
+        if due > now:
+            return due
+        self._overdue(now)
+        return inf if self.state is State.DONE else self._due(now)
+
+    def _due(self, now: float) -> float:
+        forward = self.forward
+        if forward is None:
+            return inf
+        state = self.state
+        due = inf
+        if forward.timeout is not None and not (self._streaming and state >= State.RESPONDING):
+            due = self.started + forward.timeout
+        if state is State.CONNECTING or state is State.DONE:
+            return due  # the dial and the queue for connections have deadlines of their own
+        if self._streaming and (state >= State.RESPONDING or forward.grpc):
+            quiet = forward.route.tunnel_idle_timeout
+            if quiet is not None:
+                due = min(due, max(self._progress, self._upload_since) + quiet)
+            if not self.request_done and not self._streaming_upload():
+                due = min(due, self._upload_due(forward, now))
+            return due
+        if state is State.RESPONDING:
+            if self._uncredited_down or self._client.blocked():
+                due = min(due, self._progress + forward.limits.write_timeout)
+            elif forward.between_bytes is not None:
+                due = min(due, self._progress + forward.between_bytes)
+        if not self.request_done:
+            due = min(due, self._upload_due(forward, now))
+        elif state is State.WAITING and forward.first_byte is not None:
+            due = min(due, self._progress + forward.first_byte)
+        return due
+
+    def _streaming_upload(self) -> bool:
+        return self.state is State.TUNNEL or (self.forward is not None and self.forward.grpc)
+
+    def _upload_due(self, forward: Forward, now: float) -> float:
+        """When the body's gap runs out, or when its rate is to be looked at."""
+        if self._uncredited_up or not self.wants_body():
+            self._upload_since = now  # the upstream is slow, not the client
+            return now + _RATE_CHECK
+        limits = forward.limits
+        due = self._upload_since + limits.body_timeout
+        rate = limits.body_min_rate
+        if rate is None:
+            return due
+        elapsed = now - self.connected_at
+        if elapsed > limits.body_timeout and self.body_in < rate * elapsed:
+            return now
+        return min(due, max(now, self.connected_at + limits.body_timeout) + _RATE_CHECK)
+
+    def _overdue(self, now: float) -> None:
+        forward, state = self.forward, self.state
+        assert forward is not None
+        if (
+            forward.timeout is not None
+            and now >= self.started + forward.timeout
+            and not (self._streaming and state >= State.RESPONDING)
+        ):
+            fault = Fault(Side.UPSTREAM, "timeout", detail=f"not done after {forward.timeout:g} s", status=504)
+        elif state is State.TUNNEL:
+            fault = Fault(Side.EDGE, "tunnel-idle")
+        elif not self.request_done and not self._streaming_upload() and self._upload_due(forward, now) <= now:
+            fault = Fault(Side.CLIENT, "body-timeout", detail="the request body came too slowly", status=408)
+        elif state is State.WAITING:
+            fault = Fault(Side.UPSTREAM, "first-byte-timeout", detail="no answer in time", status=504)
+        elif self._uncredited_down or self._client.blocked():
+            fault = Fault(Side.CLIENT, "client-write-timeout", detail="the client takes nothing")
+        else:
+            fault = Fault(Side.UPSTREAM, "between-bytes-timeout", detail="the answer stopped", status=504)
+        self.refuse(fault)
+
+    # --- the end ---
+
+    def _abort(self, fault: Fault) -> None:
+        """Break the response: it cannot be made whole."""
+        if self.state is State.DONE:
+            return
+        self.fault = fault
+        self._leave_upstream()
+        if not self.response_done:
+            if fault.side is not Side.CLIENT:
+                fault.h2_code = H2Code.INTERNAL_ERROR
+            self._client.abort(fault)
+        self.finish()
+
+    def finish(self) -> None:
+        if self.state is State.DONE:
+            return
+        self.state = State.DONE
+        self._leave_upstream()
+        self._leave_endpoint()
+        self._context.log(self)
+        self._client.finished()

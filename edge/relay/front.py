@@ -1,0 +1,151 @@
+"""What one listener does with a request, from its head to a verdict: an answer of ours, or where to forward it and as what.
+
+Order of the decisions (INTERFACE rule 10): authority against the connection's policy, path, route, size, and then the route's action.
+Each is a pure function of its room; this module puts them in a row and compiles at load what they need. The request
+that an upstream sees is written anew here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge.errors import Fault, Side
+from edge.http.fields import split_authority
+from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
+from edge.policy.authority import Authority
+from edge.policy.forwarded import Forwarding, Prepared
+from edge.policy.headers import RouteHeaders, compile_headers, write_reply_fields, write_request_fields, write_response_fields
+from edge.policy.phases import check_size
+from edge.policy.reply import Reply, redirect_reply, respond_reply
+from edge.relay.websocket import find
+from edge.route.paths import normalise
+from edge.route.table import RouteTable
+from edge.route.target import pick_target, redirect_https, redirect_location, upstream_target
+from edge.settings.model import Limits, Listener, Route, Settings, Upstream
+from edge.settings.names import NameIndex
+
+if TYPE_CHECKING:
+    from edge.relay.context import Context
+    from edge.relay.exchange import Exchange
+
+__all__ = ["Forward", "Front", "Plan"]
+
+_EVENT_STREAM = b"text/event-stream"
+_GRPC = b"application/grpc"
+
+
+class Forward:
+    """A verdict: send `request` to an endpoint of `target`."""
+
+    __slots__ = ("between_bytes", "first_byte", "grpc", "limits", "request", "route", "streaming", "target", "timeout")
+
+    def __init__(self, route: Route, target: Upstream, request: RequestHead, *, grpc: bool) -> None:
+        self.route = route
+        self.target = target
+        self.request = request
+        self.limits = route.limits
+        self.timeout = route.timeout
+        self.first_byte = route.first_byte_timeout if route.first_byte_timeout is not None else target.first_byte_timeout
+        self.between_bytes = (
+            route.between_bytes_timeout if route.between_bytes_timeout is not None else target.between_bytes_timeout
+        )
+        self.grpc = grpc
+        self.streaming = grpc
+
+    def is_event_stream(self, head: ResponseHead) -> bool:
+        return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
+
+
+class Plan:
+    """A route with what was compiled from it."""
+
+    __slots__ = ("headers", "host", "name", "route")
+
+    def __init__(self, route: Route, headers: RouteHeaders) -> None:
+        self.route = route
+        self.headers = headers
+        self.host = route.upstream_host.encode()
+        self.name = (route.host or "") + route.path
+
+
+class Front:
+    __slots__ = (
+        "_authority", "_context", "_forwarding", "_names", "_plain", "_plans", "_routes", "listener",
+    )  # fmt: skip
+
+    def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
+        self.listener = listener
+        self._context = context
+        self._authority = Authority(settings, listener)
+        self._routes = RouteTable(settings, listener)
+        self._forwarding = Forwarding(settings)
+        headers, self._plain = compile_headers(settings)
+        self._plans = {id(route): Plan(route, compiled) for route, compiled in zip(settings.routes, headers, strict=True)}
+        self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
+
+    def limits_for(self, conn: ConnectionInfo) -> Limits:
+        """The bounds that hold before a route is known."""
+        return self.listener.limits
+
+    # --- the request ---
+
+    def decide(self, exchange: Exchange) -> Reply | Forward:
+        """The verdict. Raises Fault for a request that gets an error."""
+        head, conn = exchange.head, exchange.conn
+        prepared = conn.prepared
+        if not isinstance(prepared, Prepared):
+            conn.prepared = prepared = self._forwarding.prepare(conn)
+        forwarding = self._forwarding
+        exchange.request_id = request_id = forwarding.request_id(head, prepared, self._context.new_request_id())
+        if self.listener.redirect_port is not None:
+            return self._to_https(exchange, self.listener.redirect_port)
+        exchange.host = host = self._authority.check(head, conn)
+        path = normalise(head.target)
+        match = self._routes.match(host, path, head.method, head.fields)
+        route = match.route
+        exchange.plan = plan = self._plans[id(route)]
+        check_size(head, route.limits)
+        if route.respond is not None:
+            return respond_reply(route.respond)
+        if route.redirect is not None:
+            location = redirect_location(route.redirect, conn.secure, head.authority, path, match.params)
+            return redirect_reply(location, route.redirect.status)
+        fields = write_request_fields(head, plan.headers, forwarding.request_fields(head, prepared, request_id))
+        target = pick_target(route.targets, self._context.random() if len(route.targets) > 1 else 0.0)
+        request = RequestHead(
+            head.method,
+            head.scheme,
+            plan.host or head.authority,
+            upstream_target(match, path),
+            fields,
+            content_length=head.content_length,
+            end=head.end,
+            protocol=head.protocol,
+            te_trailers=head.te_trailers,
+        )
+        return Forward(route, target, request, grpc=head.te_trailers and find(fields, b"content-type").startswith(_GRPC))
+
+    def _to_https(self, exchange: Exchange, port: int) -> Reply:
+        """A listener that only redirects: to names that it knows, and to addresses."""
+        head = exchange.head
+        name = split_authority(head.authority)[0]
+        exchange.host = name
+        if self._names.find(name.removesuffix(".")) is None and not name.replace(".", "").isdigit() and ":" not in name:
+            raise Fault(Side.CLIENT, "unknown-host", detail="no host of this name to redirect to", status=421)
+        normalise(head.target)
+        return redirect_reply(redirect_https(head.authority, port, head.target), 308)
+
+    # --- the response ---
+
+    def response_fields(self, head: ResponseHead, exchange: Exchange) -> Fields:
+        plan = exchange.plan
+        compiled = plan.headers if plan is not None else self._plain
+        return write_response_fields(head, compiled, exchange.conn, date=self._context.date(), request_id=exchange.request_id)
+
+    def informational_fields(self, fields: Fields) -> Fields:
+        return fields
+
+    def reply_fields(self, reply: Reply, exchange: Exchange) -> Fields:
+        plan = exchange.plan
+        compiled = plan.headers if plan is not None else self._plain
+        return write_reply_fields(reply, compiled, exchange.conn, date=self._context.date(), request_id=exchange.request_id)

@@ -1,0 +1,155 @@
+"""The seams of the relay: what an exchange sees of its two sides, and what they see of a socket.
+
+An `Exchange` joins one client port and one upstream port. Either may be an HTTP/1.1 connection or one stream of an HTTP/2
+connection; the exchange does not know which. All calls are plain method calls on one stack; none of them blocks, and none
+calls back into its caller, except `Exchange` methods, which are called by the sessions only at the end of a step.
+
+Backpressure: `blocked()` says that this side has enough; the exchange then stops the other side, and the port calls
+`client_writable` or `upstream_writable` once when there is room again. `credit(n)` says that n body bytes which
+the port delivered have gone out of our hands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from edge.errors import Fault
+    from edge.http.message import Fields, RequestHead, ResponseHead
+
+__all__ = [
+    "HIGH", "LOW", "ClientPort", "Clock", "Keeper", "Receiver", "Transport", "UpstreamConnection", "UpstreamPort",
+]  # fmt: skip
+
+HIGH = 256 * 1024  # bytes waiting for a socket or a window beyond which a side is blocked
+LOW = 64 * 1024  # and below which it is writable again
+
+
+class Clock(Protocol):
+    """The time of the present turn, in seconds of the loop's clock."""
+
+    now: float
+
+
+class Transport(Protocol):
+    """A connected socket and its engine, as its session sees it."""
+
+    pending: int  # bytes that the socket has not taken yet
+
+    def mark(self) -> None:
+        """There is output: `session.output()` is called when the turn ends."""
+
+    def pause(self) -> None:
+        """Stop reading. Idempotent."""
+
+    def resume(self) -> None:
+        """Read again. Idempotent."""
+
+    def close(self) -> None:
+        """Write what there is, say goodbye, and close."""
+
+    def abort(self) -> None:
+        """Close at once; what was not written is lost, so that nothing looks complete."""
+
+    def arm_session(self, deadline: float) -> None:
+        """When to call `session.on_deadline` (seconds of the loop's clock; `inf`: never)."""
+
+    def arm_session_earlier(self, deadline: float) -> None:
+        """The same, only if it is earlier than what is set."""
+
+    def idle(self) -> None:
+        """Nothing is under way: give memory back."""
+
+
+class ClientPort(Protocol):
+    """The client's side of one exchange."""
+
+    def informational(self, status: int, fields: Fields) -> None: ...
+
+    def continue_100(self) -> None: ...
+
+    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool) -> None: ...
+
+    def data(self, data: bytes) -> None: ...
+
+    def end(self, trailers: Fields) -> None:
+        """The response is complete."""
+
+    def tunnel(self, fields: Fields) -> None:
+        """Agree to the tunnel that the request asked for; `data` and `end` are raw bytes and end of file from now on."""
+
+    def abort(self, fault: Fault) -> None:
+        """Break the response so that it cannot look complete."""
+
+    def blocked(self) -> bool: ...
+
+    def credit(self, size: int) -> None: ...
+
+    def resume(self) -> None:
+        """The exchange takes body bytes again."""
+
+    def finished(self) -> None:
+        """The exchange is over on all sides; the port may go on with the next one."""
+
+    def arm(self, deadline: float) -> None:
+        """Look at the exchange's deadline at this time at the latest."""
+
+
+class Receiver(Protocol):
+    """Who gets what an upstream says: an exchange, or a health probe. After `response_end` or `upstream_failed`: nothing more."""
+
+    def response_informational(self, status: int, fields: Fields) -> None: ...
+
+    def response_head(self, head: ResponseHead) -> None: ...
+
+    def response_data(self, data: bytes) -> None: ...
+
+    def response_end(self, trailers: Fields) -> None: ...
+
+    def upstream_writable(self) -> None: ...
+
+    def upstream_failed(self, fault: Fault) -> None: ...
+
+
+class UpstreamPort(Protocol):
+    """The upstream's side of one exchange: an HTTP/1.1 connection or one stream."""
+
+    reused: bool  # the connection had served a request before
+
+    def send_data(self, data: bytes) -> None: ...
+
+    def send_end(self, trailers: Fields) -> None: ...
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more; the receiver hears nothing further."""
+
+    def blocked(self) -> bool: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def credit(self, size: int) -> None: ...
+
+
+class UpstreamConnection(Protocol):
+    """An open connection to an endpoint."""
+
+    multiplexed: bool
+
+    def open(self, receiver: Receiver, request: RequestHead) -> UpstreamPort:
+        """Send a request's head. `request.authority`, `target` and `fields` are what the upstream sees."""
+
+    def has_room(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+class Keeper(Protocol):
+    """Who keeps the connections to upstreams."""
+
+    def released(self, connection: UpstreamConnection) -> None:
+        """It can take another request."""
+
+    def gone(self, connection: UpstreamConnection) -> None:
+        """It takes no more requests."""
