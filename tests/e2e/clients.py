@@ -125,7 +125,6 @@ class Wire:
             raw.close()
             raise
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.raw = raw
         self.sock: socket.socket = raw
         self._buffer = b""
         if ca is None:
@@ -156,6 +155,12 @@ class Wire:
         assert isinstance(self.sock, ssl.SSLSocket)
         return self.sock
 
+    @property
+    def raw_port(self) -> int:
+        """Our own port, as the gateway's logs have it."""
+        port: int = self.sock.getsockname()[1]
+        return port
+
     def close(self) -> None:
         self.sock.close()
 
@@ -166,7 +171,11 @@ class Wire:
         raw.close()
 
     def send(self, data: bytes) -> None:
-        self.sock.sendall(data)
+        """Send all of it; ConnectionError when the gateway has closed the connection."""
+        try:
+            self.sock.sendall(data)
+        except ssl.SSLEOFError as error:
+            raise ConnectionError from error
 
     def more(self) -> None:
         """Read once into the buffer. EOFError at the end, a clean one or not."""

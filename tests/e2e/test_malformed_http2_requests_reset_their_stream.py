@@ -155,7 +155,8 @@ def broken(client: H2Client, name: str) -> None:
         case "headers on an even stream":
             client.wire.send(b"\0\0\1\1\4\0\0\0\x02\x82")
         case "a frame beyond the announced size":
-            client.wire.send((20_000).to_bytes(3, "big") + b"\0\0" + sid.to_bytes(4, "big") + bytes(20_000))
+            size = client.settings.get(5, 16_384) + 1
+            client.wire.send(size.to_bytes(3, "big") + b"\0\0" + sid.to_bytes(4, "big") + bytes(size))
         case "ping of seven bytes":
             client.wire.send(b"\0\0\7\6\0\0\0\0\0" + bytes(7))
         case "settings of five bytes":

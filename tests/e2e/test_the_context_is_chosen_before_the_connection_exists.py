@@ -272,7 +272,7 @@ def test_plain_http_on_the_tls_port_is_answered_in_plain_words(edge: Gateway) ->
 def test_junk_is_cut_off_and_logged(edge: Gateway, junk: bytes) -> None:
     with Wire(edge.port, None) as wire:
         wire.send(junk)
-        port = wire.raw.getsockname()[1]
+        port = wire.raw_port
         assert not wire.rest().startswith(b"\x16")
     assert edge.event_line(peer_port=port)["peer"] == "127.0.0.1"
 
@@ -284,7 +284,7 @@ def test_an_endless_hello_is_cut_off(edge: Gateway) -> None:
             wire.send(head + b"\x01\xff\xff\xff" + b"\x00" * 16380)
             for _ in range(8):
                 wire.send(head + b"\x00" * 16384)
-        assert select.select([wire.raw], [], [], 5)[0]
+        assert select.select([wire.sock], [], [], 5)[0]
         assert not wire.rest().startswith(b"\x16")
 
 

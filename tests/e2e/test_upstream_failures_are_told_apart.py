@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .clients import Wire
+from .clients import Response, Wire
 from .conftest import Nginx, StartGateway, StartUpstream
 from .gateway import Gateway, free_port
 from .h2raw import H2Client
@@ -87,6 +87,14 @@ CUT_BODIES = {
 }
 
 
+def answer_or_break(ask: Callable[[], Response]) -> Response | None:
+    """The answer, or None when the connection broke before its head was there."""
+    try:
+        return ask()
+    except (EOFError, ConnectionError):
+        return None
+
+
 def path_of(name: str) -> str:
     return "/" + name.replace(" ", "-").replace("/", "-")
 
@@ -140,16 +148,17 @@ def test_a_bad_answer_is_502_on_http2(edge: Gateway, h2: Callable[..., H2Client]
 @pytest.mark.parametrize("name", [*CUT_BODIES, "reset in body"])
 def test_a_cut_body_never_looks_complete_on_http1(edge: Gateway, h1: Callable[..., Wire], name: str) -> None:
     wire = h1(edge)
-    answer = wire.get(path_of(name))
-    assert answer.status == 502 or not answer.complete
-    assert answer.status == 502 or wire.ended()
+    answer = answer_or_break(lambda: wire.get(path_of(name)))
+    if answer is not None and answer.status != 502:
+        assert not answer.complete
+        assert wire.ended()
 
 
 @pytest.mark.parametrize("name", [*CUT_BODIES, "reset in body"])
 def test_a_cut_body_never_looks_complete_to_an_http_1_0_client(edge: Gateway, h1: Callable[..., Wire], name: str) -> None:
     """Where only the end of the connection ends the body, the end must not be a clean one."""
-    answer = h1(edge).ask(f"GET {path_of(name)} HTTP/1.0\nHost: localhost\n\n")
-    assert answer.status == 502 or not answer.complete
+    answer = answer_or_break(lambda: h1(edge).ask(f"GET {path_of(name)} HTTP/1.0\nHost: localhost\n\n"))
+    assert answer is None or answer.status == 502 or not answer.complete
 
 
 @pytest.mark.parametrize("name", [*CUT_BODIES, "reset in body"])
