@@ -29,8 +29,8 @@ __all__ = [
 CHUNK = 16_384
 """Bytes that go into a memory BIO before it is drained: BIOs never shrink, and a record's plaintext is as long as this."""
 
-BUFFER_SIZE = 256 * 1024
-"""Bytes that one turn of an engine hands over at most in one piece."""
+BUFFER_SIZE = 320 * 1024
+"""Bytes of the buffer that all engines share: 256 KiB of plaintext, with the overhead of its records and room for one more."""
 
 # Constants of OpenSSL's public headers that the binding does not name; part of its stable ABI.
 SSL_OP_PRIORITIZE_CHACHA = 1 << 21

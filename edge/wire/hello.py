@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from struct import Struct, unpack_from
+from struct import error as StructError
 
 from edge.errors import Alert, Fault, Side
 from edge.wire import ja4
@@ -47,7 +48,7 @@ _TICKET = 35
 _PSK = 41
 _EARLY_DATA = 42
 _VERSIONS = 43
-_READ_BY_US = frozenset({_SERVER_NAME, _GROUPS, _SIGNATURES, _ALPN, _TICKET, _PSK, _EARLY_DATA, _VERSIONS})
+_LARGEST_REMEMBERED = 4096  # bytes of extensions; bounds what the memo of `_lists` can hold
 
 _pair = Struct(">HH").unpack_from
 _short = Struct(">H").unpack_from
@@ -97,7 +98,7 @@ class ClientHello:
         self.sni_sent = False  # a server_name extension was there, be it with an address
         self.alpn: tuple[bytes, ...] = ()
         self.versions: tuple[int, ...] = ()  # of supported_versions, or the legacy version
-        self.extensions: list[int] = []
+        self.extensions: tuple[int, ...] = ()  # types, in order
         self.session_ticket = b""  # the first PSK identity, else the ticket extension
         self.psk_offered = False
         self.early_data = False
@@ -121,7 +122,8 @@ class ClientHello:
     def ja4(self, transport: str = "t") -> str:
         """The JA4 fingerprint. Computed once; `transport` is ``t`` for TLS over TCP, ``q`` for QUIC, ``d`` for DTLS."""
         if not self._ja4:
-            self._ja4 = ja4.fingerprint(self.versions, self.ciphers, self.extensions, self.alpn, self.sig_algs, sni=self.sni_sent)
+            alpn = self.alpn[0] if self.alpn else b""
+            self._ja4 = ja4.fingerprint(self.versions, self._ciphers, self.extensions, alpn, self._signatures, sni=self.sni_sent)
         return transport + self._ja4
 
     def __repr__(self) -> str:
@@ -279,98 +281,112 @@ def _version_name(version: int) -> str:
 def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> None:
     if at + 2 > end or _short(data, at)[0] != end - at - 2:
         raise _malformed("extensions' length")
+    small = end - at <= _LARGEST_REMEMBERED
     at += 2
-    types = hello.extensions
-    found: dict[int, tuple[int, int]] = {}
-    while at < end:
-        if at + 4 > end:
-            raise _malformed("extension header")
-        kind, size = _pair(data, at)
-        at += 4
-        stop = at + size
-        if stop > end:
-            raise _malformed(f"extension {kind}")
-        types.append(kind)
-        if kind in _READ_BY_US:
+    found: dict[int, bytes] = {}
+    twice = False
+    try:
+        while at < end:
+            kind, size = _pair(data, at)
             if kind in found:
-                raise _malformed(f"extension {kind} twice", Alert.ILLEGAL_PARAMETER)
-            found[kind] = (at, stop)
-        at = stop
-    if _SERVER_NAME in found:  # first, so that a log of what else is wrong names the host
+                twice = True
+            start = at + 4
+            at = start + size
+            found[kind] = data[start:at]
+    except StructError:
+        at = -1
+    if at != end:
+        raise _malformed("an extension's length")
+    hello.extensions = tuple(found)
+    body = found.get(_SERVER_NAME)
+    if body is not None:  # first, so that a log of what else is wrong names the host
         hello.sni_sent = True
-        hello.sni = _server_name(data, *found[_SERVER_NAME])
-    if len(set(types)) != len(types):
+        hello.sni = _server_name(body)
+    if twice:
         raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
-    if _ALPN in found:
-        hello.alpn = _protocols(data, *found[_ALPN])
-    if _VERSIONS in found:
-        hello.versions = _versions(data, *found[_VERSIONS])
-    if _GROUPS in found:
-        hello._groups = _list16(data, *found[_GROUPS], "supported_groups")
-    if _SIGNATURES in found:
-        hello._signatures = _list16(data, *found[_SIGNATURES], "signature_algorithms")
-    if _TICKET in found:
-        at, stop = found[_TICKET]
-        hello.session_ticket = data[at:stop]
+    lists = found.get(_ALPN), found.get(_VERSIONS), found.get(_GROUPS), found.get(_SIGNATURES)
+    hello.alpn, versions, hello._groups, hello._signatures = _remembered_lists(*lists) if small else _lists(*lists)
+    if versions:
+        hello.versions = versions
     if _PSK in found:
-        if types[-1] != _PSK:
+        if hello.extensions[-1] != _PSK:
             raise _malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
         hello.psk_offered = True
-        hello.session_ticket = _first_identity(data, *found[_PSK])
+        hello.session_ticket = _first_identity(found[_PSK])
+    elif _TICKET in found:
+        hello.session_ticket = found[_TICKET]
     if _EARLY_DATA in found:
-        at, stop = found[_EARLY_DATA]
-        if at != stop:
+        if found[_EARLY_DATA]:
             raise _malformed("early_data")
         hello.early_data = True
 
 
-def _server_name(data: bytes, at: int, stop: int) -> str | None:
+@lru_cache(maxsize=4096)
+def _server_name(body: bytes) -> str | None:
     """Exactly one host_name (RFC 6066 section 3)."""
-    if stop - at < 6 or _short(data, at)[0] != stop - at - 2 or data[at + 2] or _short(data, at + 3)[0] != stop - at - 5:
+    size = len(body)
+    if size < 6 or body[2] or _short(body)[0] != size - 2 or _short(body, 3)[0] != size - 5:
         raise _malformed("server_name")
-    return host_name(data[at + 5 : stop])
+    return host_name(body[5:])
 
 
-def _protocols(data: bytes, at: int, stop: int) -> tuple[bytes, ...]:
+def _lists(
+    alpn: bytes | None, versions: bytes | None, groups: bytes | None, signatures: bytes | None
+) -> tuple[tuple[bytes, ...], tuple[int, ...], bytes, bytes]:
+    """The extensions that are the same in all hellos of one kind of client: protocols, versions, groups, signatures."""
+    return (
+        _protocols(alpn) if alpn is not None else (),
+        _versions(versions) if versions is not None else (),
+        _list16(groups, "supported_groups") if groups is not None else b"",
+        _list16(signatures, "signature_algorithms") if signatures is not None else b"",
+    )
+
+
+_remembered_lists = lru_cache(maxsize=1024)(_lists)
+
+
+def _protocols(body: bytes) -> tuple[bytes, ...]:
     """RFC 7301 section 3.1: a list that is not empty, of names that are not empty."""
-    if stop - at < 4 or _short(data, at)[0] != stop - at - 2:
+    end = len(body)
+    if end < 4 or _short(body)[0] != end - 2:
         raise _malformed("application_layer_protocol_negotiation")
-    at += 2
+    at = 2
     names = []
-    while at < stop:
-        size = data[at]
+    while at < end:
+        size = body[at]
         at += 1
-        if not size or at + size > stop:
+        if not size or at + size > end:
             raise _malformed("application_layer_protocol_negotiation")
-        names.append(data[at : at + size])
+        names.append(body[at : at + size])
         at += size
     return tuple(names)
 
 
-def _versions(data: bytes, at: int, stop: int) -> tuple[int, ...]:
+def _versions(body: bytes) -> tuple[int, ...]:
     """RFC 8446 section 4.2.1."""
-    size = stop - at - 1
-    if size < 2 or size & 1 or data[at] != size:
+    size = len(body) - 1
+    if size < 2 or size & 1 or body[0] != size:
         raise _malformed("supported_versions")
-    return unpack_from(f">{size // 2}H", data, at + 1)
+    return unpack_from(f">{size // 2}H", body, 1)
 
 
-def _list16(data: bytes, at: int, stop: int, name: str) -> bytes:
-    size = stop - at - 2
-    if size < 2 or size & 1 or _short(data, at)[0] != size:
+def _list16(body: bytes, name: str) -> bytes:
+    """A list of two-byte values that is not empty."""
+    size = len(body) - 2
+    if size < 2 or size & 1 or _short(body)[0] != size:
         raise _malformed(name)
-    return data[at + 2 : stop]
+    return body[2:]
 
 
-def _first_identity(data: bytes, at: int, stop: int) -> bytes:
+def _first_identity(body: bytes) -> bytes:
     """The first identity of pre_shared_key (RFC 8446 section 4.2.11), the lengths of both lists checked."""
-    if stop - at < 9:
+    if len(body) < 9:
         raise _malformed("pre_shared_key")
-    identities, first = _pair(data, at)
-    binders = at + 2 + identities
-    if not first or first + 6 > identities or binders + 2 > stop or _short(data, binders)[0] != stop - binders - 2:
+    identities, first = _pair(body)
+    binders = identities + 2
+    if not first or first + 6 > identities or binders + 2 > len(body) or _short(body, binders)[0] != len(body) - binders - 2:
         raise _malformed("pre_shared_key")
-    return data[at + 4 : at + 4 + first]
+    return body[4 : 4 + first]
 
 
 def alert_record(alert: Alert) -> bytes:
