@@ -8,6 +8,7 @@ alert. Everything up to the end of the handshake has one deadline, `handshake_ti
 from __future__ import annotations
 
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from edge.errors import Alert, Fault, Side
@@ -97,7 +98,7 @@ class ClientTransport(Transport):
         conn.resumed = info.resumed
         conn.alpn = info.alpn
         conn.client_cert = info.peer_cert
-        conn.handshake_us = int((self.hub.loop.time() - self.since) * 1e6)
+        conn.handshake_us = int((monotonic() - self.since) * 1e6)
         if self._hello is not None and self.owner.wants_ja4:
             conn.ja4 = self._hello.ja4()
         self._stage = "http"

@@ -74,7 +74,6 @@ class Dial(Timed):
     def _next_turn(self) -> None:
         self._hub.turn()
         self._next()
-        self._hub.flush()
 
     def _next(self, detail: str = "the name does not resolve", *, late: bool = False) -> None:
         """Try the next address."""
@@ -126,7 +125,6 @@ class Dial(Timed):
                 self._sock = None
                 self.arm(self._until)
                 self._open(sock)
-        self._hub.flush()
 
     def _open(self, sock: socket.socket) -> None:
         scheme = self._endpoint.scheme
@@ -159,7 +157,6 @@ class Dial(Timed):
     def _fail_turn(self, detail: str) -> None:
         self._hub.turn()
         self._fail("connect-failed", detail)
-        self._hub.flush()
 
     def _fail(self, kind: str, detail: str, status: int = 502) -> None:
         self.failed(Fault(Side.UPSTREAM, kind, detail=f"{self._endpoint.url}: {detail}", retry=Retry.YES, status=status))

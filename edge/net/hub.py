@@ -1,8 +1,9 @@
 """What all connections of one worker share: the loop, the clock of this turn, the wheel and the list of unwritten output.
 
 The rule of a turn: whoever the loop wakes (`readable`, `writable`, a timer, an answer from DNS) reads the clock once
-into `now`, does its work by plain calls, and ends with `flush`. Output that any connection produced meanwhile goes out there, one
-write a connection, however many streams contributed to it. Nothing else writes to sockets.
+into `now` and does its work by plain calls. What is to be written is only marked. When everything that was ready has
+been served, `flush` runs once and each marked connection writes once, however many streams and upstreams contributed.
+Nothing else writes to sockets.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import traceback
+from collections.abc import Callable
 from email.utils import formatdate
+from time import monotonic
 from typing import Protocol
 
 from edge.net.timers import Wheel
@@ -25,21 +29,23 @@ class Flushable(Protocol):
 
 
 class Hub:
-    __slots__ = ("_date", "_date_second", "_dirty", "_offset", "loop", "now", "random", "wheel")
+    __slots__ = ("_date", "_date_second", "_dirty", "_offset", "_scheduled", "loop", "now", "on_bug", "random", "wheel")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.now = loop.time()
+        self.now = monotonic()
+        self.on_bug: Callable[[str, str], None]
         self.random = random.Random()  # choices and request ids; nothing secret comes from it
-        self.wheel = Wheel(loop, self.flush)
+        self.wheel = Wheel(loop)
         self._dirty: list[Flushable] = []
+        self._scheduled = False
         self._date = b""
         self._date_second = 0
         self._offset = time.time() - self.now
 
     def turn(self) -> float:
         """Start of a turn: the loop's clock, in seconds."""
-        self.now = self.loop.time()
+        self.now = monotonic()
         return self.now
 
     def mark(self, flushable: Flushable) -> None:
@@ -47,20 +53,30 @@ class Hub:
         if not flushable.marked:
             flushable.marked = True
             self._dirty.append(flushable)
+            if not self._scheduled:
+                self._scheduled = True
+                self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """End of a turn. Flushing may mark others (a response that ends lets a pipelined request start)."""
+        """Write what is marked. Flushing may mark others (a response that ends lets a pipelined request start)."""
         dirty = self._dirty
         while dirty:
             flushable = dirty.pop()
             flushable.marked = False
             flushable.flush()
+        self._scheduled = False
+
+    def bug(self, error: Exception) -> None:
+        """An exception that is nobody's fault but ours: it costs one connection and is told with its place."""
+        frames = traceback.extract_tb(error.__traceback__)[-3:]
+        where = " < ".join(f"{frame.filename.rpartition('edge/')[2]}:{frame.lineno}" for frame in reversed(frames))
+        self.on_bug(f"{type(error).__name__}: {error}", where)
 
     def date(self) -> bytes:
         """The present time as an HTTP date (RFC 9110 section 5.6.7), made once a second."""
         second = int(self.now + self._offset)
         if second != self._date_second:
-            self._offset = time.time() - self.loop.time()
+            self._offset = time.time() - monotonic()
             self._date_second = second = int(self.now + self._offset)
             self._date = formatdate(second, usegmt=True).encode()
         return self._date

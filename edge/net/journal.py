@@ -111,6 +111,7 @@ class Journal:
 
 _LEVELS = {
     "accept-failed": "error",
+    "internal-error": "error",
     "connection-refused": "warning",
     "protocol-error": "warning",
     "upstream-name-unresolved": "warning",

@@ -7,6 +7,7 @@ At most `_BATCH` connections are accepted in one turn, so that those that are op
 from __future__ import annotations
 
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from edge.net.client import ClientTransport
@@ -97,7 +98,7 @@ class ListenerState:
 
     def _accept(self, listening: socket.socket) -> None:
         hub = self.hub
-        hub.now = hub.loop.time()
+        hub.now = monotonic()
         for _ in range(_BATCH):
             try:
                 sock, address = listening.accept()
@@ -112,10 +113,8 @@ class ListenerState:
                 continue
             sock.setblocking(False)
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
-            if peer.startswith("::ffff:"):
-                peer = peer[7:]
+            peer = peer.removeprefix("::ffff:")
             self.transports.add(ClientTransport(self, sock, peer, port))
-        hub.flush()
 
     def _out_of_descriptors(self, listening: socket.socket, error: OSError) -> None:
         """EMFILE and its kin: the backlog waits in the kernel for a moment."""

@@ -108,7 +108,6 @@ class Resolver:
         self._hub.turn()
         for then in waiting:
             then(entry.addresses or None)
-        self._hub.flush()
         self._hub.loop.call_later(again, self._query, name)
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from edge.errors import Fault
@@ -53,6 +54,7 @@ class Server:
         self.hub = Hub(loop)
         self.clock = self.hub
         self.journal = Journal(self.hub, log)
+        self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
         self._timers: list[asyncio.TimerHandle] = []
@@ -97,11 +99,10 @@ class Server:
         for listener in self.listeners:
             listener.stop()
             listener.drain()
-        self.hub.flush()
-        self._await_drained(self._loop.time() + deadline, done)
+        self._await_drained(monotonic() + deadline, done)
 
     def _await_drained(self, until: float, done: Callable[[], None]) -> None:
-        if self.connections and self._loop.time() < until:
+        if self.connections and monotonic() < until:
             self._loop.call_later(_DRAIN_LOOK, self._await_drained, until, done)
             return
         if not self._stopped:
@@ -118,7 +119,6 @@ class Server:
             for transport in list(listener.transports):
                 transport.abort()
         self._upstreams.close()
-        self.hub.flush()
         self._resolver.stop()
         self.hub.wheel.stop()
         self._log.flush()
@@ -132,8 +132,10 @@ class Server:
         if self._stopped:
             return
         self._upstreams.expire(self.hub.turn())
-        self.hub.flush()
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
+
+    def _bug(self, error: str, where: str) -> None:
+        self.journal.event("internal-error", error=error, where=where)
 
     # --- as the context of exchanges ---
 
@@ -174,7 +176,6 @@ class Server:
     def _turn(self, callback: Callable[[], None]) -> None:
         self.hub.turn()
         callback()
-        self.hub.flush()
 
     def log(self, exchange: Exchange) -> None:
         self.journal.exchange(exchange)

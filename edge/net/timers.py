@@ -12,8 +12,8 @@ infinite is not kept. Resolution is `TICK` seconds; a deadline never fires early
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from math import inf
+from time import monotonic
 
 __all__ = ["TICK", "Timed", "Wheel"]
 
@@ -52,13 +52,12 @@ class Timed:
 class Wheel:
     """Files `Timed` objects by tick; one timer of the loop serves them all."""
 
-    __slots__ = ("_after", "_buckets", "_handle", "_last", "_loop")
+    __slots__ = ("_buckets", "_handle", "_last", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._after = after  # called once after the deadlines of a tick, to write what they produced
         self._buckets: dict[int, list[Timed]] = {}
-        self._last = int(loop.time() / TICK)
+        self._last = int(monotonic() / TICK)
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -80,14 +79,13 @@ class Wheel:
             bucket.append(timed)
 
     def _turn(self) -> None:
-        now = self._loop.time()
+        now = monotonic()
         self._handle = self._loop.call_later(TICK, self._turn)
         self.expire(now)
 
     def expire(self, now: float) -> None:
         """Fire every deadline up to `now` (the loop's clock)."""
         current = int(now / TICK)
-        fired = False
         for tick in range(self._last + 1, current + 1):
             self._last = tick
             for timed in self._buckets.pop(tick, ()):
@@ -96,9 +94,6 @@ class Wheel:
                 timed.filed = _NEVER
                 if timed.deadline <= now:
                     timed.deadline = inf
-                    fired = True
                     timed.on_deadline(now)
                 elif timed.deadline != inf:
                     self.file(timed, int(timed.deadline / TICK) + 1)
-        if fired:
-            self._after()

@@ -18,6 +18,7 @@ import socket
 import struct
 from collections import deque
 from math import inf
+from time import monotonic
 from typing import Protocol
 
 from edge.errors import Fault, Side
@@ -111,7 +112,7 @@ class Transport(Timed):
 
     def readable(self) -> None:
         hub = self.hub
-        hub.now = hub.loop.time()
+        hub.now = monotonic()
         try:
             if self._tls:
                 count = self.sock.recv_into(_BUFFER)
@@ -123,18 +124,19 @@ class Transport(Timed):
             return
         except OSError as error:
             self._gone("reset", error)
-            hub.flush()
             return
-        if self._lingered >= 0:
-            self._lingering(count)
-        elif count:
-            self.bytes_in += count
-            if count == self._read_size and count < _READ_MOST:
-                self._read_size *= 2
-            self.received(data)
-        else:
-            self._end(clean=not self._tls)
-        hub.flush()
+        try:
+            if self._lingered >= 0:
+                self._lingering(count)
+            elif count:
+                self.bytes_in += count
+                if count == self._read_size and count < _READ_MOST:
+                    self._read_size *= 2
+                self.received(data)
+            else:
+                self._end(clean=not self._tls)
+        except Exception as error:
+            self._bug(error)
 
     def received(self, data: bytes | memoryview) -> None:
         """Take bytes from the socket (or from whoever read them before us)."""
@@ -182,6 +184,14 @@ class Transport(Timed):
         if not closing:
             session.on_lost(fault)
 
+    def _bug(self, error: Exception) -> None:
+        self.hub.bug(error)
+        try:
+            self._lose(Fault(Side.EDGE, "internal-error", detail=type(error).__name__))
+        except Exception as another:
+            self.hub.bug(another)
+            self._dispose()
+
     def fail(self, fault: Fault) -> None:
         """The engine failed: the alert goes out, and the connection ends."""
         try:
@@ -219,6 +229,12 @@ class Transport(Timed):
 
     def flush(self) -> None:
         """End of the turn: write what the session and the engine have."""
+        try:
+            self._flush()
+        except Exception as error:
+            self._bug(error)
+
+    def _flush(self) -> None:
         if self.disposed or self._lingered >= 0:
             return
         engine = self.engine
@@ -265,7 +281,7 @@ class Transport(Timed):
 
     def writable(self) -> None:
         hub = self.hub
-        hub.now = hub.loop.time()
+        hub.now = monotonic()
         backlog = self._backlog
         was = self.pending
         try:
@@ -282,7 +298,6 @@ class Transport(Timed):
             pass
         except OSError as error:
             self._gone("reset", error)
-            hub.flush()
             return
         if self.pending < was:
             self._write_deadline = hub.now + self.write_timeout
@@ -295,8 +310,10 @@ class Transport(Timed):
         elif self.pending <= LOW:
             hub.mark(self)
             if self.established:
-                self.session.on_writable()
-        hub.flush()
+                try:
+                    self.session.on_writable()
+                except Exception as error:
+                    self._bug(error)
 
     # --- time ---
 
@@ -321,7 +338,10 @@ class Transport(Timed):
             return
         if self._session_deadline <= now:
             self._session_deadline = inf
-            self.session.on_deadline(now)
+            try:
+                self.session.on_deadline(now)
+            except Exception as error:
+                self._bug(error)
         self._rearm()
 
     def _rearm(self) -> None:

@@ -131,7 +131,6 @@ class Place:
         waiter = ticket.take()
         if waiter is not None:
             waiter.connection_failed(Fault(Side.UPSTREAM, "connect-queue-full", status=503))
-        self._hub.flush()
 
     def _dial_for_waiting(self) -> None:
         room = _SHARED_ROOM if self._multiplexed else 1
@@ -200,7 +199,6 @@ class Place:
         self._hub.turn()
         self._prune()
         self._dial_for_waiting()
-        self._hub.flush()
 
 
 class _Group:

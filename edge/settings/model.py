@@ -199,7 +199,7 @@ class Upstream:
     connect_timeout: float = 5.0  # total, TLS included
     first_byte_timeout: float | None = 60.0  # from the end of the request to the response's head
     between_bytes_timeout: float | None = 60.0  # gap
-    keepalive: int = 64  # idle connections kept for each endpoint, a worker
+    keepalive: int = 512  # idle connections kept for each endpoint, a worker
     keepalive_timeout: float = 55.0  # idle connections are closed after this
     max_connections: int | None = None  # for each endpoint, a worker
     retry: Retry = Retry()
