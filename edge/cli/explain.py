@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     fine = found.action in ("relay", "redirect", "respond")
     if getattr(args, "json", False):
         steps = [
-            {"about": step.about, "outcome": step.outcome, "place": _where(step.place) or None, "more": list(step.more)} for step in found.steps
+            {"about": step.about, "outcome": step.outcome, "place": _where(step.place) or None, "more": list(step.more)}
+            for step in found.steps
         ]
         result: dict[str, Any] = {"url": args.url, "action": found.action, "status": found.status or None, "steps": steps}
         if found.reason:

@@ -93,7 +93,9 @@ ca = [{ca}]
 def run(args: argparse.Namespace) -> int:
     """Write the file. Raises Stop for a wrong argument, a file that is there already, or settings that do not hold together."""
     if args.acme is not None:
-        raise Stop(Exit.USAGE, "--acme is not in this version", "Give --cert and --key, or leave them out for a development certificate.")
+        raise Stop(
+            Exit.USAGE, "--acme is not in this version", "Give --cert and --key, or leave them out for a development certificate."
+        )
     if (args.cert is None) != (args.key is None):
         raise Stop(Exit.USAGE, "--cert and --key belong together", "edge init --help")
     name, to = _host_name(args.name), _upstream(args.to)
@@ -150,9 +152,15 @@ def _user_exists(user: str) -> bool:
 def _host_name(name: str) -> str:
     canonical = name.lower().removesuffix(".")
     if "://" in canonical:
-        raise Stop(Exit.USAGE, f"{name!r} is a URL; the host name alone is asked for", f"edge init {urlsplit(canonical).hostname or 'NAME'} --to URL")
+        raise Stop(
+            Exit.USAGE,
+            f"{name!r} is a URL; the host name alone is asked for",
+            f"edge init {urlsplit(canonical).hostname or 'NAME'} --to URL",
+        )
     if not _NAME.fullmatch(canonical) or len(canonical) > 253:
-        raise Stop(Exit.USAGE, f"{name!r} is not a host name", "For example: edge init api.example.com --to http://127.0.0.1:8000")
+        raise Stop(
+            Exit.USAGE, f"{name!r} is not a host name", "For example: edge init api.example.com --to http://127.0.0.1:8000"
+        )
     return canonical
 
 
@@ -172,7 +180,11 @@ def _upstream(to: str) -> str:
     if parts.scheme not in _SCHEMES or not host:
         raise Stop(Exit.USAGE, f"--to {to!r}: the scheme has to be {', '.join(_SCHEMES)} or unix:", example)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise Stop(Exit.USAGE, f"--to {to!r} has a path; an upstream is a server", "A path is added by a route's `rewrite`: edge help routing")
+        raise Stop(
+            Exit.USAGE,
+            f"--to {to!r} has a path; an upstream is a server",
+            "A path is added by a route's `rewrite`: edge help routing",
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 

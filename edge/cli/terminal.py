@@ -19,7 +19,20 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import IO
 
-__all__ = ["Exit", "Stop", "answer", "colourful", "nearest", "note", "page", "paint", "plural", "print_json", "printable", "table"]
+__all__ = [
+    "Exit",
+    "Stop",
+    "answer",
+    "colourful",
+    "nearest",
+    "note",
+    "page",
+    "paint",
+    "plural",
+    "print_json",
+    "printable",
+    "table",
+]
 
 
 class Exit(enum.IntEnum):

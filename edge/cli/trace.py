@@ -1,8 +1,9 @@
 """What the gateway would do with one request, step by step, each with the line of the settings that decided it.
 
-Nothing is decided here: each step asks the code that the data path asks (the host index, the HTTP/1.1 codec, the authority rule, the
-route table, the header rules), so that the answer cannot differ from what a client would see. No socket is opened and
-no name is looked up; which endpoint of an upstream is taken depends on the moment and is left open.
+Nothing is decided here: each step asks the code that the data path asks (the host index, the HTTP/1.1 codec, the authority
+rule, the route table, and in the end `Front`, which decides for real), so that the answer cannot differ from what a client
+would see. No socket is opened and no name is looked up; which endpoint of an upstream is taken depends on the moment and
+is left open.
 """
 
 from __future__ import annotations
@@ -11,24 +12,55 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import cast
 
 from edge.cli.client_certificate import verdict as certificate_verdict
 from edge.errors import Fault, MethodNotAllowed
 from edge.http.fields import split_authority
 from edge.http.h1 import ServerCodec
-from edge.http.message import ConnectionInfo, RequestHead
+from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
 from edge.policy.authority import Authority
-from edge.policy.forwarded import Forwarding
-from edge.policy.headers import compile_headers, hsts_value, write_request_fields
+from edge.policy.reply import Reply
+from edge.relay.context import Context
+from edge.relay.exchange import Exchange
+from edge.relay.front import Forward, Front, Plan
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
-from edge.route.target import redirect_https, redirect_location, upstream_target
 from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings
 from edge.settings.names import NameIndex, canonical
 
 __all__ = ["Question", "Step", "Trace", "trace"]
 
-_ID = b"(a new one for each request)"
+
+class _Now:
+    """The part of a worker's context that decisions ask for."""
+
+    __slots__ = ()
+
+    def new_request_id(self) -> bytes:
+        return b"(new)"
+
+    def date(self) -> bytes:
+        return b"(now)"
+
+    def random(self) -> float:
+        return 0.0
+
+
+class _Asked:
+    """The part of an exchange that decisions read and write."""
+
+    __slots__ = ("conn", "head", "host", "plan", "request_id")
+
+    def __init__(self, head: RequestHead, conn: ConnectionInfo) -> None:
+        self.head = head
+        self.conn = conn
+        self.host = ""
+        self.plan: Plan | None = None
+        self.request_id = b""
+
+
+_NOWHERE = Place()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +84,7 @@ class Step:
 
     about: str
     outcome: str
-    place: Place = Place()
+    place: Place = _NOWHERE
     more: tuple[str, ...] = ()
 
 
@@ -66,7 +98,7 @@ class Trace:
     reason: str = ""  # the Fault's kind, when refused
     location: str = ""
 
-    def add(self, about: str, outcome: str, place: Place = Place(), more: Sequence[str] = ()) -> None:
+    def add(self, about: str, outcome: str, place: Place = _NOWHERE, more: Sequence[str] = ()) -> None:
         self.steps.append(Step(about, outcome, place, tuple(more)))
 
     def end(self, action: str, status: int = 0, reason: str = "", location: str = "") -> None:
@@ -84,18 +116,19 @@ def trace(settings: Settings, question: Question) -> Trace:
         return found
     try:
         head = _head(question, conn)
+        asked = _Asked(head, conn)
+        front = Front(settings, listener, cast(Context, _Now()))
         if listener.redirect_port is not None:
-            _to_https(listener, head, found)
+            _outcome(front, asked, None, found)
             return found
         name = Authority(settings, listener).check(head, conn)
-        found.add("authority", f"{name}: the connection's own policy" if conn.secure else name)
+        found.add("authority", f"{name}, " + ("under the policy of this connection" if conn.secure else "without TLS"))
         path = normalise(head.target)
         found.add("path", path.normal.decode("ascii"), more=[] if path.raw == path.normal else [f"came as {_text(path.raw)}"])
         match = _route(settings, listener, name, path, head, found)
+        _outcome(front, asked, match.route, found)
     except Fault as fault:
         _refused(fault, found)
-        return found
-    _outcome(settings, question, conn, head, path, match, found)
     return found
 
 
@@ -103,14 +136,22 @@ def _listener(settings: Settings, question: Question, found: Trace) -> Listener 
     on_port = [one for one in settings.listeners if any(address.port == question.port for address in one.addresses)]
     named = split_authority(question.authority.encode("latin-1", "replace"))[0]
     exact = [one for one in on_port if any(address.host == named for address in one.addresses)]
-    chosen = (exact or on_port or [None])[0]
-    if chosen is None:
+    if not on_port:
         ports = sorted({address.port for one in settings.listeners for address in one.addresses})
-        found.add("listener", f"none listens on port {question.port}", more=[f"there are: {', '.join(f':{port}' for port in ports)}"])
+        found.add(
+            "listener", f"none listens on port {question.port}", more=[f"there are: {', '.join(f':{port}' for port in ports)}"]
+        )
         found.end("refuse", reason="no-listener")
         return None
+    chosen = (exact or on_port)[0]
     others = [f"also on this port: {one.name}" for one in on_port if one is not chosen]
-    found.add("listener", f"{chosen.name} ({_addresses(chosen)}, {'TLS' if chosen.tls else 'plain'})", chosen.place, others)
+    found.add(
+        "listener",
+        f"{chosen.name} ({_addresses(chosen)}, {'TLS' if chosen.tls else 'plain'})"
+        + ("" if chosen.place.line else ", a default"),
+        chosen.place,
+        others,
+    )
     if question.secure and not chosen.tls:
         found.add("handshake", "fails: this listener speaks plain HTTP")
         found.end("refuse", reason="plain-listener")
@@ -151,7 +192,9 @@ def _handshake(settings: Settings, question: Question, listener: Listener, conn:
     versions = " and ".join(dict.fromkeys([host.tls.min_version, host.tls.max_version]))
     kinds = ", ".join(f"{one.key_type} ({one.name})" for one in host.certificates)
     place = host.certificates[0].place if host.certificates else host.place
-    found.add("context", f"TLS {versions}; {', '.join(host.tls.alpn)}", place if place.line else host.place, [f"certificates: {kinds}"])
+    found.add(
+        "context", f"TLS {versions}; {', '.join(host.tls.alpn)}", place if place.line else host.place, [f"certificates: {kinds}"]
+    )
     return _client_certificate(question, host, found)
 
 
@@ -191,7 +234,7 @@ def _head(question: Question, conn: ConnectionInfo) -> RequestHead:
     lines = [f"{question.method} ".encode("latin-1", "replace") + question.target + b" HTTP/1.1"]
     if not any(name.lower() == "host" for name, _ in question.headers):
         lines.append(b"Host: " + question.authority.encode("latin-1", "replace"))
-    lines += [f"{name}: {value}".encode("utf-8") for name, value in question.headers]
+    lines += [f"{name}: {value}".encode() for name, value in question.headers]
     codec = ServerCodec(conn.listener.limits, secure=conn.secure)
     codec.feed(b"\r\n".join(lines) + b"\r\n\r\n")
     head = codec.next_event()
@@ -202,21 +245,12 @@ def _head(question: Question, conn: ConnectionInfo) -> RequestHead:
     return head
 
 
-def _to_https(listener: Listener, head: RequestHead, found: Trace) -> None:
-    location = _text(redirect_https(head.authority, listener.redirect_port or 443, head.target))
-    found.add("redirect", f"308 to {location}", listener.place)
-    found.end("redirect", 308, location=location)
-
-
 def _route(settings: Settings, listener: Listener, name: str, path: Path, head: RequestHead, found: Trace) -> Match:
     table = RouteTable(settings, listener)
-    method = b"GET" if head.method == b"CONNECT" else head.method
-    considered = table.explain(name, path, method, head.fields)
-    others = [
-        f"{_place(one.route.place)}{_pattern(one.route)}: {one.verdict}" for one in considered if one.verdict != "chosen"
-    ]
+    considered = table.explain(name, path, head.method, head.fields)
+    others = [f"{_place(one.route.place)}{_pattern(one.route)}: {one.verdict}" for one in considered if one.verdict != "chosen"]
     try:
-        match = table.match(name, path, method, head.fields)
+        match = table.match(name, path, head.method, head.fields)
     except Fault:
         found.add("route", "none" if not others else "none of those that match the path", more=others)
         raise
@@ -230,7 +264,10 @@ def _place(place: Place) -> str:
 
 
 def _pattern(route: Route) -> str:
-    conditions = [*(sorted(route.methods) if route.methods else []), *(f"{_text(name)}: {_text(value)}" for name, value in route.match_headers)]
+    conditions = [
+        *(sorted(route.methods) if route.methods else []),
+        *(f"{_text(name)}: {_text(value)}" for name, value in route.match_headers),
+    ]
     return f"{route.host or '(every host)'} {route.path}" + (f" [{', '.join(conditions)}]" if conditions else "")
 
 
@@ -242,49 +279,52 @@ def _refused(fault: Fault, found: Trace) -> None:
     found.end("refuse", fault.status, fault.kind)
 
 
-def _outcome(settings: Settings, question: Question, conn: ConnectionInfo, head: RequestHead, path: Path, match: Match, found: Trace) -> None:
-    route = match.route
-    if route.redirect is not None:
-        location = _text(redirect_location(route.redirect, conn.secure, head.authority, path, match.params))
-        found.add("redirect", f"{route.redirect.status} to {location}", route.place)
-        found.end("redirect", route.redirect.status, location=location)
-    elif route.respond is not None:
-        answer = route.respond
-        found.add("respond", f"{answer.status}, {len(answer.body)} bytes of {answer.content_type}", route.place)
-        found.end("respond", answer.status)
-    else:
-        _relay(settings, conn, head, path, match, found)
-    hsts = hsts_value((route.hsts if route.host is not None else conn.host and conn.host.hsts) or None)
-    own = [f"strict-transport-security: {_text(hsts)}"] if conn.secure and hsts else []
-    rules = route.response_headers
-    own += [f"{_text(name)}: {_text(value)}" for name, value in (*rules.set, *rules.add)]
-    own += [f"without {_text(name)}" for name in sorted(rules.remove)]
-    if own:
-        found.add("answer", "goes to the client with these headers changed", more=own)
+def _outcome(front: Front, asked: _Asked, route: Route | None, found: Trace) -> None:
+    """What `Front` makes of the request: an answer of ours, or the request that an upstream gets."""
+    verdict = front.decide(cast(Exchange, asked))
+    if isinstance(verdict, Reply):
+        fields = front.reply_fields(verdict, cast(Exchange, asked))
+        location = next((_text(value) for name, value in fields if name == b"location"), "")
+        place = route.place if route is not None else front.listener.place
+        found.add(
+            "answer",
+            f"{verdict.status} to {location}" if location else f"{verdict.status}, by edge itself",
+            place,
+            _lines(fields),
+        )
+        found.end("redirect" if location else "respond", verdict.status, location=location)
+        return
+    _upstreams(verdict, found)
+    request = verdict.request
+    sent = [f"host: {_text(request.authority)}", *_lines(request.fields)]
+    found.add("request", f"{_text(request.method)} {_text(request.target)}", more=sent)
+    fields = front.response_fields(ResponseHead(200, []), cast(Exchange, asked))
+    removed = [f"without {_text(name)}" for name in sorted(verdict.route.response_headers.remove)]
+    found.add("answer", "the upstream's, with", more=[*_lines(fields), *removed])
+    found.end("relay")
 
 
-def _relay(settings: Settings, conn: ConnectionInfo, head: RequestHead, path: Path, match: Match, found: Trace) -> None:
-    route = match.route
-    limit = "no limit" if route.limits.request_body is None else _size(route.limits.request_body)
+def _lines(fields: Fields) -> list[str]:
+    return [f"{_text(name)}: {_text(value)}" for name, value in fields]
+
+
+def _upstreams(forward: Forward, found: Trace) -> None:
+    route = forward.route
+    body = "no limit" if route.limits.request_body is None else _size(route.limits.request_body)
     total = "no total timeout" if route.timeout is None else f"{route.timeout:g} s in all"
-    found.add("limits", f"body: {limit}; {total}", route.place)
+    first = "no limit" if forward.first_byte is None else f"{forward.first_byte:g} s"
+    found.add("limits", f"body {body}; {total}; first byte of the answer: {first}")
     weights = sum(target.weight for target in route.targets)
     for target in route.targets:
         upstream = target.upstream
         share = f", {100 * target.weight / weights:g} % of the requests" if len(route.targets) > 1 else ""
-        endpoints = [f"{one.url}" + (f" (weight {one.weight})" if one.weight != 1 else "") for one in upstream.endpoints]
+        endpoints = [one.url + (f" (weight {one.weight})" if one.weight != 1 else "") for one in upstream.endpoints]
+        place = upstream.place if upstream.place.line else route.place
+        if endpoints == [upstream.name]:
+            endpoints = []
         if upstream.tls is not None:
-            endpoints.append("TLS: " + ("verified" if upstream.tls.verify else "NOT verified, anybody can stand in between"))
-        name = upstream.name if upstream.name not in endpoints else "(a single endpoint)"
-        found.add("upstream", f"{name}{share}", upstream.place if upstream.place.line else route.place, endpoints)
-    compiled, _ = compile_headers(settings)
-    forwarding = Forwarding(settings)
-    prepared = forwarding.prepare(conn)
-    identity = forwarding.request_id(head, prepared, _ID)
-    fields = write_request_fields(head, compiled[match.index], forwarding.request_fields(head, prepared, identity))
-    sent = [f"host: {route.upstream_host or _text(head.authority)}", *(f"{_text(name)}: {_text(value)}" for name, value in fields)]
-    found.add("request", f"{_text(head.method)} {_text(upstream_target(match, path))}", more=sent)
-    found.end("relay")
+            endpoints.append("TLS, verified" if upstream.tls.verify else "TLS, NOT verified: anybody can stand in between")
+        found.add("upstream", f"{upstream.name}{share}", place, endpoints)
 
 
 def _size(size: int) -> str:

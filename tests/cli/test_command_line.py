@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from edge.cli import catalogue, main as entry, start
+from edge.cli import catalogue, start
 from edge.cli.main import main
 
 
@@ -32,7 +32,9 @@ def test_a_bare_edge_shows_five_commands_to_start_with(capsys: pytest.CaptureFix
     assert sum(line.startswith("  edge ") for line in out.splitlines()) == 5
 
 
-def test_a_running_gateways_socket_is_named(capsys: pytest.CaptureFixture[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_gateways_socket_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import socket
     from pathlib import Path
 
@@ -85,7 +87,9 @@ def test_commands_of_later_versions_say_so(capsys: pytest.CaptureFixture[str], n
         (["--config"], "expected one argument"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_one_helpful_line(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+def test_wrong_usage_ends_with_2_and_one_helpful_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert says in err
@@ -135,22 +139,34 @@ def test_a_reader_that_stops_early_is_no_mistake() -> None:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "edge", "completion", "zsh"], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False, env=_environment()
+        [sys.executable, "-m", "edge", "completion", "zsh"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+        env=_environment(),
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_real_command_ends_with_the_code() -> None:
-    done = subprocess.run([sys.executable, "-m", "edge", "reload"], capture_output=True, timeout=60, check=False, env=_environment())
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "reload"], capture_output=True, timeout=60, check=False, env=_environment()
+    )
     assert done.returncode == 2
     assert b"not in this version" in done.stderr
 
 
 def test_light_commands_import_nothing_heavy() -> None:
     """`edge`, `edge --help` and a typing mistake answer at once: neither the loop nor the TLS library is loaded."""
-    code = "import sys; from edge.cli.main import main; main([]); main(['--help']); main(['chek']); print(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=_environment())
+    code = (
+        "import sys; from edge.cli.main import main; main([]); main(['--help']); main(['chek']); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=_environment()
+    )
     loaded = set(done.stderr.split())
     assert not loaded & {"uvloop", "asyncio", "OpenSSL", "cryptography", "rich", "h2", "shtab", "msgspec"}
 
@@ -164,7 +180,3 @@ def test_every_command_has_a_module_that_runs() -> None:
 
     for command in catalogue.COMMANDS:
         assert callable(importlib.import_module(command.module).run)
-
-
-def test_main_is_the_console_entry() -> None:
-    assert entry.main is main

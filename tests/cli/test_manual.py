@@ -57,7 +57,11 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("topic", "says"),
-    [("rooting", "Did you mean: edge help routing"), ("certificate", "Did you mean: edge help certificates"), ("qqqq", "Pages: start")],
+    [
+        ("rooting", "Did you mean: edge help routing"),
+        ("certificate", "Did you mean: edge help certificates"),
+        ("qqqq", "Pages: start"),
+    ],
 )
 def test_an_unknown_page_suggests_one(capsys: pytest.CaptureFixture[str], topic: str, says: str) -> None:
     assert main(["help", topic]) == 2

@@ -1,0 +1,56 @@
+"""`edge check`: every mistake in the settings at once, and with `--effective` what is in force and why."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge.cli.loading import read, report
+from edge.cli.locate import configuration
+from edge.cli.terminal import Exit, Stop, note, paint, plural, print_json
+from edge.settings.load import Loaded
+from edge.settings.problems import Severity
+from edge.settings.report import problems_json, summary
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the settings can be used (with `--strict`: and nothing is doubtful), else 1."""
+    loaded, name = _load(args)
+    counted = {Severity.ERROR, Severity.WARNING} if args.strict else {Severity.ERROR}
+    fine = loaded.settings is not None and not any(problem.severity in counted for problem in loaded.problems)
+    if args.effective:
+        _effective(args, loaded)
+    elif getattr(args, "json", False):
+        print_json({**problems_json(loaded.problems), "ok": fine, "files": list(loaded.texts)})
+        return Exit.FINE if fine else Exit.NOT_FINE
+    report(loaded, loaded.problems)
+    found = summary(loaded.problems)
+    if fine and loaded.settings is not None:
+        settings = loaded.settings
+        counts = [
+            plural(len(settings.hosts), "host"),
+            plural(len(settings.routes), "route"),
+            plural(len(settings.listeners), "listener"),
+        ]
+        note(f"{name}: {paint('fine', 'green', sys.stderr)} ({', '.join(counts)}{'; ' + found if found else ''})")
+    else:
+        strictly = " (--strict)" if loaded.settings is not None else ""
+        note(f"{name}: {paint(found or 'cannot be used', 'red', sys.stderr)}{strictly}")
+    return Exit.FINE if fine else Exit.NOT_FINE
+
+
+def _load(args: argparse.Namespace) -> tuple[Loaded, str]:
+    named = getattr(args, "config", None)
+    if args.file is not None and named is not None:
+        raise Stop(Exit.USAGE, "a FILE and --config both name a file", "edge check FILE")
+    if args.file == "-":
+        try:
+            text = sys.stdin.buffer.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Stop(Exit.NOT_FINE, f"stdin is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+        return read(Path("stdin"), text), "stdin"
+    path = Path(args.file) if args.file is not None else configuration(args)
+    return read(path), str(path)

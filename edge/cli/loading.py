@@ -1,0 +1,47 @@
+"""Loading settings for a command: problems become a report on stderr, and errors end the command with 1."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from edge.cli.locate import configuration
+from edge.cli.terminal import Exit, Stop, colourful, note
+from edge.settings.load import Loaded, load
+from edge.settings.model import Settings
+from edge.settings.problems import Problem, Severity
+from edge.settings.report import render, summary
+
+__all__ = ["checked", "read", "report", "settings_for"]
+
+
+def read(path: Path, text: str | None = None) -> Loaded:
+    """Load `path`, or `text` as if it stood there. A file that cannot be opened raises OSError: that is no mistake in it."""
+    if text is None:
+        with open(path, "rb"):
+            pass
+    return load(path, text=text, environ=os.environ)
+
+
+def report(loaded: Loaded, problems: tuple[Problem, ...]) -> None:
+    """The problems, each with its line and caret, to stderr."""
+    shown = render(problems, loaded.texts, colour=colourful(sys.stderr))
+    if shown:
+        note(shown.rstrip("\n"))
+
+
+def checked(path: Path, text: str | None = None) -> Settings:
+    """The settings at `path`. Raises Stop(NOT_FINE) after a report of the errors; warnings are for `edge check`."""
+    loaded = read(path, text)
+    if loaded.settings is None:
+        errors = tuple(problem for problem in loaded.problems if problem.severity is Severity.ERROR)
+        report(loaded, errors)
+        raise Stop(Exit.NOT_FINE, f"{path}: {summary(errors) or 'cannot be used'}")
+    return loaded.settings
+
+
+def settings_for(args: argparse.Namespace) -> Settings:
+    """The settings that the command line names."""
+    return checked(configuration(args))

@@ -1,0 +1,1 @@
+"""`edge run`: the gateway in the foreground, until a signal ends it."""
