@@ -2,17 +2,18 @@
 
 A chain starts with the leaf, and each certificate is signed by the next one (RFC 8446 section 4.4.2). A certificate that is
 expired or not yet valid is a warning, for clocks and renewals must not keep a gateway from starting; everything that no
-client would accept, or that gives the key away, is an error. All problems of a certificate are told at once, and each file is read once.
+client would accept, or that gives the key away, is an error. All problems of a certificate are told at once, and each file is
+read once.
 """
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import itertools
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -288,9 +289,8 @@ class CertificateReader:
                     "check which key its request was made with",
                 )
             else:
-                source.error(
-                    at, f"the chain is misordered: the certificate of this key, {_subject(chain[later])}, is number {later + 1}", _right_order(chain, later)
-                )  # fmt: skip
+                where = f"the certificate of this key, {_subject(chain[later])}, is number {later + 1}"
+                source.error(at, f"the chain is misordered: {where}", _right_order(chain, later))
         elif not self._check_order(at, chain):
             fine = False
         for certificate in chain:
@@ -301,7 +301,7 @@ class CertificateReader:
 
     def _check_order(self, at: Path, chain: list[x509.Certificate]) -> bool:
         source = self._source
-        for index, (certificate, issuer) in enumerate(zip(chain, chain[1:], strict=False), 1):
+        for index, (certificate, issuer) in enumerate(itertools.pairwise(chain), 1):
             if certificate.issuer != issuer.subject:
                 if certificate.issuer == certificate.subject:
                     source.error(
@@ -314,10 +314,8 @@ class CertificateReader:
                         at, f"the chain is misordered: number {index + 1} did not issue number {index}", _right_order(chain, 0)
                     )
                 else:
-                    source.error(
-                        at, f"the chain is incomplete: {certificate.issuer.rfc4514_string()}, the issuer of number {index}, is missing",
-                        "add it after that certificate",
-                    )  # fmt: skip
+                    who = f"{certificate.issuer.rfc4514_string()}, the issuer of number {index},"
+                    source.error(at, f"the chain is incomplete: {who} is missing", "add it after that certificate")
                 return False
             try:
                 certificate.verify_directly_issued_by(issuer)

@@ -12,7 +12,7 @@ from msgspec import UnsetType
 
 from edge.settings import keys, model
 from edge.settings.certificates import CertificateReader, covers
-from edge.settings.layers import Merged, listed, typed
+from edge.settings.layers import Merged, listed, typed, written
 from edge.settings.names import NameIndex, canonical
 from edge.settings.policies import check_limit_places, client_auth, hsts, limits, merged_tls, tls_policy
 from edge.settings.problems import Path, nearest
@@ -190,7 +190,7 @@ class Hosts:
                     at_key=True,
                 )
         policy = tls_policy(source, merged, (*path, "tls"))
-        layers = [(at, value) for at, value in [(("client_auth",), source.tree.get("client_auth")), ((*path, "client_auth"), table.get("client_auth"))] if value is not None]  # fmt: skip
+        layers = written((("client_auth",), source.tree.get("client_auth")), ((*path, "client_auth"), table.get("client_auth")))
         auth, _ = client_auth(source, self._trust, layers)
         if table.get("client_auth") == "none" and "client_auth" in source.tree:
             source.note((*path, "client_auth"), f"{names[0] if names else 'this host'} takes client_auth away")
@@ -250,19 +250,14 @@ class Hosts:
         names = read_listener_names(self._source, self._listeners, table["listeners"], (*path, "listeners"))
         for name in names:
             if wants_client and not by_name[name].tls:
-                self._source.error(
-                    (*path, "listeners"), f"listener '{name}' is plain: there is no client certificate to ask for", "take it out, or client_auth"
-                )  # fmt: skip
+                message = f"listener '{name}' is plain: there is no client certificate to ask for"
+                self._source.error((*path, "listeners"), message, "take it out, or client_auth")
         return names
 
     def _hsts(self, path: Path, table: dict[str, Any], names: list[str]) -> model.Hsts | None:
         source = self._source
-        layers = [
-            (at, value)
-            for at, value in [(("hsts",), source.tree.get("hsts")), ((*path, "hsts"), table.get("hsts"))]
-            if value is not None
-        ]
-        found, _, _ = hsts(source, layers)
+        layers = written((("hsts",), source.tree.get("hsts")), ((*path, "hsts"), table.get("hsts")))
+        found, _ = hsts(source, layers)
         if table.get("hsts") == "none" and source.tree.get("hsts") != "none":
             source.note((*path, "hsts"), f"{names[0] if names else 'this host'} takes hsts away")
         if "hsts" not in table and any(is_address(name) or name == "localhost" or name.endswith(".localhost") for name in names):

@@ -2,8 +2,9 @@
 
 `policy_id` covers everything that decides who a client is and on which terms it was let in. It is the session-id
 context of the host's TLS context and the input from which its ticket keys derive, so a ticket of one policy means
-nothing to another one: without that, resumption walks around client authentication. `coalesce_id` covers only the certificates and the
-client authentication: two hosts that share it may share a connection (INTERFACE rule 4), all others answer 421.
+nothing to another one: without that, resumption walks around client authentication. `coalesce_id` covers only the
+certificates and the client authentication: two hosts that share it may share a connection (INTERFACE rule 4), all others
+answer 421.
 
 Both are SHA-256 digests over length-prefixed parts, so that no two different inputs can run together.
 """

@@ -1,4 +1,4 @@
-"""Values from elsewhere inside strings: ``${env:X}``, ``${env:X:-default}``, ``${file:/path}``, ``${credential:x}`` (INTERFACE rule 8).
+"""Values from elsewhere inside strings (INTERFACE rule 8): ``${env:X}``, ``${env:X:-default}``, ``${file:/path}``, ``${credential:x}``.
 
 Whatever comes out counts as a secret: it is used and never shown. A default that is written in the file is treated alike,
 because whoever reads the output cannot tell the two apart. ``$${`` stands for a plain ``${``.

@@ -8,16 +8,16 @@ afterwards, so that a default never hides what a wider place says. UNSET means: 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from edge.settings.units import KINDS
 
 __all__ = [
-    "LATER", "LATER_VALUES", "Access", "CertificateSource", "ClientAuth", "EndpointTable", "File", "HeaderRules", "Health", "Host",
-    "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "Redirect", "Respond", "Retry", "Route", "Server", "TargetTable", "Tls",
-    "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
+    "LATER", "Access", "CertificateSource", "ClientAuth", "EndpointTable", "File", "HeaderRules", "Health", "Host",
+    "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "Redirect", "Respond", "Retry", "Route", "Server", "TargetTable",
+    "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 
@@ -69,8 +69,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     runtime_dir: Annotated[
         Word | UnsetType,
         Meta(
-            description="Where the control socket lies, short because socket paths are limited to 107 bytes. Default: /run/edge for root, "
-            "else $XDG_RUNTIME_DIR/edge."
+            description="Where the control socket lies, short because socket paths are limited to 107 bytes. "
+            "Default: /run/edge for root, else $XDG_RUNTIME_DIR/edge."
         ),
         _example("/run/edge"),
     ] = UNSET
@@ -128,14 +128,12 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_hello: Annotated[Size, Meta(description="Bytes of one ClientHello; hybrid key shares need about 2 KiB.")] = "32KiB"
     h2_resets: Annotated[
         Count,
-        Meta(
-            description="HTTP/2 streams that a client may reset, or make us reset, in a second; more ends the connection (rapid reset)."
-        ),
+        Meta(description="HTTP/2 streams that a client resets, or makes us reset, in a second; more ends the connection."),
     ] = 200
     h2_control: Annotated[
         Count,
         Meta(
-            description="HTTP/2 frames without use to a request (SETTINGS, PING, empty DATA and such) in a second; more ends the connection."
+            description="HTTP/2 frames without use to a request (SETTINGS, PING and such) in a second; more ends the connection."
         ),
     ] = 1000
 
@@ -181,16 +179,14 @@ class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     no_sni: Annotated[
         Word | UnsetType,
         Meta(
-            description='The host that clients without SNI get, or "refuse". Only at the top. Default: the only host when there is one, '
-            "else refuse."
+            description='The host that clients without SNI get, or "refuse". Only at the top. '
+            "Default: the only host when there is one, else refuse."
         ),
         _example("refuse"),
     ] = UNSET
     unknown_sni: Annotated[
         Literal["refuse"],
-        Meta(
-            description="What a client gets that names a host which is not here. Only at the top. No certificate ever answers for others."
-        ),
+        Meta(description="What a client gets that names a host which is not here. Only at the top."),
     ] = "refuse"
     tickets: Annotated[Switch, Meta(description="Session tickets, so that clients that come back need no full handshake.")] = "on"
     alpn: Annotated[
@@ -212,9 +208,7 @@ class Hsts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
     preload: Annotated[
         bool,
-        Meta(
-            description="Asks for the browsers' built-in list; needs 365 days and include_subdomains. Default: no, it is hard to undo."
-        ),
+        Meta(description="Asks for the browsers' built-in list; needs include_subdomains. Default: no, it is hard to undo."),
     ] = False
 
 
@@ -227,9 +221,7 @@ class ClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "require"
     trust: Annotated[
         Word | UnsetType,
-        Meta(
-            description='Whose certificates are accepted: a [trust.NAME], or "system". No default: the wrong one lets strangers in.'
-        ),
+        Meta(description='Whose certificates are accepted: a [trust.NAME], or "system". A wrong one lets strangers in.'),
         _example("mesh"),
     ] = UNSET
     depth: Annotated[
@@ -261,7 +253,8 @@ class Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     to: Annotated[
         Word | UnsetType,
         Meta(
-            description='"stdout", "stderr", "syslog", "syslog:/path/to/socket", a file, or "off". Default: access to stdout, events to stderr.'
+            description='"stdout", "stderr", "syslog", "syslog:/path/to/socket", a file, or "off". '
+            "Default: access to stdout, events to stderr."
         ),
         _example("stdout"),
     ] = UNSET
@@ -422,8 +415,8 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     certificates: Annotated[
         Word | CertificateSource | list[Word | CertificateSource] | UnsetType,
         Meta(
-            description="Its certificates, at most one of each key type: { chain, key }, { bundle }, { dir } or the name of a [[certificate]]. "
-            "Default: the first [[certificate]] of each key type that covers its names."
+            description="Its certificates, at most one of each key type: { chain, key }, { bundle }, { dir } or the name of a "
+            "[[certificate]]. Default: the first [[certificate]] of each key type that covers its names."
         ),
         _example([{"chain": "/etc/edge/api.pem", "key": "/etc/edge/api.key"}]),
     ] = UNSET
@@ -576,9 +569,7 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     endpoints: Annotated[
         Word | EndpointTable | list[Word | EndpointTable],
-        Meta(
-            description="URLs: http://, https://, h2c:// (HTTP/2 without TLS) or unix:/path. No path: that is rewrite and strip_prefix."
-        ),
+        Meta(description="URLs: http://, https://, h2c:// (HTTP/2 without TLS) or unix:/path; without a path."),
         _example(["http://127.0.0.1:8000"]),
     ]
     tls: Annotated[UpstreamTls | UnsetType, Meta(description="How https endpoints are verified.")] = UNSET
@@ -649,11 +640,11 @@ LATER: Final[dict[str, frozenset[str]]] = {
     "Trust": frozenset({"crl", "crl_check", "crl_grace"}),
     "CertificateSource": frozenset({"acme", "k8s_csr", "ocsp"}),
     "NamedCertificate": frozenset({"acme", "k8s_csr", "ocsp"}),
-    "Host": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "passthrough", "protocol", "max_age", "ocsp"}),
+    "Host": frozenset(
+        {"auth", "scopes", "rate_limits", "waf", "regions", "residency", "passthrough", "protocol", "max_age", "ocsp"}
+    ),
     "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "client_auth", "early_data"}),
     "EndpointTable": frozenset({"tier", "region"}),
     "Upstream": frozenset({"send_proxy_protocol", "failover_below", "regions"}),
     "UpstreamTls": frozenset({"pins", "pin_mode", "client_certificate", "crl", "ocsp"}),
 }  # fmt: skip
-
-LATER_VALUES: Final[dict[str, Any]] = {"tcp": "tcp://"}

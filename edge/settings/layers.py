@@ -15,7 +15,7 @@ import msgspec
 from edge.settings.problems import Path
 from edge.settings.source import Source
 
-__all__ = ["Merged", "Place", "listed", "merge", "typed"]
+__all__ = ["Merged", "Place", "listed", "merge", "typed", "written"]
 
 T = TypeVar("T")
 Place = tuple[Path, Mapping[str, Any]]  # a table and where it stands
@@ -55,3 +55,8 @@ def typed(source: Source, path: Path, values: object, kind: type[T]) -> T | None
 def listed(value: Any) -> list[Any]:
     """A list as it is, one value as a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def written(*layers: tuple[Path, Any]) -> list[tuple[Path, Any]]:
+    """Those of the layers that hold a value."""
+    return [(path, value) for path, value in layers if value is not None]

@@ -162,16 +162,14 @@ def check_limit_places(source: Source, place: Place, *, where: str) -> None:
                 (*path, key), "'connections' counts all listeners together", "write it in [limits] at the top", at_key=True
             )
         elif where != "listener" and key not in REQUEST_LIMITS:
-            source.error(
-                (*path, key), f"'{key}' is decided before the {where} is known", "write it in [limits] at the top or in a [[listener]]", at_key=True
-            )  # fmt: skip
+            message = f"'{key}' is decided before the {where} is known"
+            source.error((*path, key), message, "write it in [limits] at the top or in a [[listener]]", at_key=True)
 
 
-def hsts(source: Source, layers: Iterable[tuple[Path, Any]]) -> tuple[model.Hsts | None, Merged, bool]:
-    """The HSTS of merged places; the bool says whether it was written anywhere. Each layer is the path and value of an `hsts` key."""
-    merged, written, off = Merged(), False, False
+def hsts(source: Source, layers: Iterable[tuple[Path, Any]]) -> tuple[model.Hsts | None, Merged]:
+    """The HSTS of merged places. Each layer is the path and value of an `hsts` key."""
+    merged, off = Merged(), False
     for path, value in layers:
-        written = True
         if value == "none":
             merged, off = Merged(), True
             continue
@@ -180,17 +178,17 @@ def hsts(source: Source, layers: Iterable[tuple[Path, Any]]) -> tuple[model.Hsts
             merged.values[key] = item
             merged.origins[key] = (*path, key)
     if off:
-        return None, merged, written
+        return None, merged
     raw = typed(source, (), merged.values, keys.Hsts)
     if raw is None:
-        return None, merged, written
+        return None, merged
     max_age = int(seconds(raw.max_age) or 0)
     if raw.preload and (max_age < 365 * 86_400 or not raw.include_subdomains):
         source.error(
-            merged.origin("preload", ()), "the browsers' list takes only names with max_age of 365 days or more and include_subdomains",
+            merged.origin("preload", ()), "the browsers' list needs max_age of 365 days or more, and include_subdomains",
             'write max_age = "730d" and include_subdomains = true',
         )  # fmt: skip
-    return model.Hsts(max_age=max_age, include_subdomains=raw.include_subdomains, preload=raw.preload), merged, written
+    return model.Hsts(max_age=max_age, include_subdomains=raw.include_subdomains, preload=raw.preload), merged
 
 
 def client_auth(source: Source, trust: TrustStores, layers: list[tuple[Path, Any]]) -> tuple[model.ClientAuth, Merged]:

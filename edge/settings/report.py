@@ -85,7 +85,7 @@ def problems_json(problems: Iterable[Problem]) -> dict[str, Any]:
 
 def summary(problems: Iterable[Problem]) -> str:
     """``2 errors, 1 warning``; notes are not counted. Empty when there is nothing to count."""
-    counts = {severity: 0 for severity in Severity}
+    counts = dict.fromkeys(Severity, 0)
     for problem in problems:
         counts[problem.severity] += 1
     parts = [

@@ -53,7 +53,6 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
     no_sni = hosts.choose_no_sni()
     if isinstance(source.tree.get("hsts"), dict):
         hsts(source, [(("hsts",), source.tree["hsts"])])
-    served = _served(source, listeners, hosts)
     settings = model.Settings(
         server=_server(source, environ),
         log=_log(source),
@@ -71,22 +70,17 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         upstreams.warn_unused()
         trust.warn_unused()
         hosts.warn_unused()
-        served()
+        _warn_idle_listeners(source, listeners, hosts)
     return Resolved(settings, listeners, hosts, upstreams)
 
 
-def _served(source: Source, listeners: Listeners, hosts: Hosts) -> Any:
+def _warn_idle_listeners(source: Source, listeners: Listeners, hosts: Hosts) -> None:
     """Warn of TLS listeners on which no host is served: nobody can complete a handshake there."""
-
-    def warn() -> None:
-        for name, listener in listeners.by_name.items():
-            if listener.tls and not any(name in host.listeners for host in hosts.models):
-                path = listeners.tables[name][0] if not listeners.implied else ()
-                source.warning(
-                    path, f"no host is served on listener '{name}'", "write a [[host]] with names and certificates", at_key=True
-                )
-
-    return warn
+    for name, listener in listeners.by_name.items():
+        if listener.tls and not any(name in host.listeners for host in hosts.models):
+            path = listeners.tables[name][0] if not listeners.implied else ()
+            message = f"no host is served on listener '{name}'"
+            source.warning(path, message, "write a [[host]] with names and certificates", at_key=True)
 
 
 def _server(source: Source, environ: Mapping[str, str]) -> model.Server:

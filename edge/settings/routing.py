@@ -383,9 +383,8 @@ class Routes:
         if not both:
             return
         if named_a == named_b:
-            self._source.error(
-                path_b, f"the same requests match here and at {self._source.key(path_a)}", "make path, methods, headers or listeners differ", at_key=True
-            )  # fmt: skip
+            message = f"the same requests match here and at {self._source.key(path_a)}"
+            self._source.error(path_b, message, "make path, methods, headers or listeners differ", at_key=True)
             return
         wide = second if named_a else first
         path, route, named = self._found[wide]

@@ -1,7 +1,7 @@
 """Holding the tree against the schema: unknown keys, wrong types, wrong words, missing keys; all of them, in our words.
 
-jsonschema-rs finds the errors; each is turned into one problem at the place where the value stands. An `anyOf` (a word or a table,
-one value or a list) is told by the branch that the value looks like. `prune` takes the wrong parts out of the tree, so that the
+jsonschema-rs finds the errors; each is turned into one problem at the place where the value stands. An `anyOf` (a word or a
+table, one value or a list) is told by the branch that the value looks like. `prune` takes the wrong parts out of the tree, so that the
 checks that follow say only what is new.
 """
 
@@ -32,7 +32,11 @@ def _kind(value: object) -> str:
         return "integer"
     if isinstance(value, float):
         return "number"
-    return {str: "string", list: "array", dict: "object"}.get(type(value), "date")
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, list):
+        return "array"
+    return "object" if isinstance(value, dict) else "date"
 
 
 def _spoken(value: object) -> str:
@@ -213,7 +217,7 @@ _ELSEWHERE = {
     ("Route", "proxy_pass"): "write 'upstream'",
     ("Upstream", "servers"): "write 'endpoints'",
     ("Upstream", "url"): "write 'endpoints'",
-    ("Listener", "port"): "write address = \":443\"",
+    ("Listener", "port"): 'write address = ":443"',
     ("Listener", "listen"): "write 'address'",
     ("Listener", "client_auth"): "write it in a [[host]] or at the top",
 }  # fmt: skip

@@ -80,16 +80,9 @@ class Source:
     # problems
 
     def add(self, severity: Severity, span: Span, message: str, mend: str = "") -> None:
+        line, column, length = span.line, span.column, span.length
         self.problems.append(
-            Problem(
-                severity=severity,
-                file=span.file,
-                line=span.line,
-                column=span.column,
-                length=span.length,
-                message=message,
-                mend=mend,
-            )  # fmt: skip
+            Problem(severity=severity, file=span.file, line=line, column=column, length=length, message=message, mend=mend)
         )
 
     def error(self, path: Path, message: str, mend: str = "", *, at_key: bool = False) -> None:

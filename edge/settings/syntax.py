@@ -69,7 +69,7 @@ def host_name(text: str) -> str:
         except UnicodeError:
             mend = ""
         raise Bad(f"'{text}' is not in the form that travels", mend)
-    parent = name[2:] if name.startswith("*.") else name
+    parent = name.removeprefix("*.")
     if "*" in parent:
         raise Bad(f"'{text}': a wildcard is the whole first label", 'write for example "*.example.com"')
     if not _dns_name(parent):

@@ -229,8 +229,8 @@ class Upstreams:
         source = self._source
         store = self._trust.find(raw.trust, (*at, "trust"))
         if raw.verify == "off":
-            source.warning((*at, "verify"), "certificates are not verified here: anybody in between can read and change everything",
-                           "write trust with the authority's certificate instead")  # fmt: skip
+            message = "certificates are not verified here: anybody in between can read and change everything"
+            source.warning((*at, "verify"), message, "write trust with the authority's certificate instead")
         name = raw.server_name
         if name:
             try:
