@@ -151,8 +151,8 @@ class ChunkedReader:
             check_partial(buf, pos, pos + self._fresh, -1, self._trailer_bytes, self._trailer_count)
             self._fresh = len(buf) - pos
             return pos
-        if end + 2 - pos > self._trailer_bytes or buf.count(b"\r\n", pos, end + 2) > self._trailer_count:
+        if end + 2 - pos > self._trailer_bytes:
             raise bad_request("fields-too-large", "trailers", status=431)
-        self.trailers = trailer_fields(buf[pos:end])
+        self.trailers = trailer_fields(buf[pos:end], self._trailer_count)
         self.finished = True
         return end + 4

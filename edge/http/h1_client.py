@@ -172,9 +172,7 @@ class ClientCodec(Framing):
         if line_end - pos > _LINE_BYTES or head_end - line_end > _HEADER_BYTES:
             raise bad_request("fields-too-large", "bytes")
         version, status = parse_status_line(buf[pos:line_end])
-        block = response_block(buf[line_end + 2 : head_end])
-        if block.count > _HEADER_COUNT:
-            raise bad_request("fields-too-large", "count")
+        block = response_block(buf[line_end + 2 : head_end], _HEADER_COUNT)
         self._pos = head_end + 4
         self._fresh = 0
         length, chunked = block.content_length, block.chunked

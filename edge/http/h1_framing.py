@@ -122,11 +122,12 @@ class Framing:
         if state is In.CHUNKED:
             chunks = self._chunks
             assert chunks is not None
-            data, self._pos = chunks.read(self._buf, self._pos, self.body_limit)
-            if data:
-                return data
             if not chunks.finished:
-                return None
+                data, self._pos = chunks.read(self._buf, self._pos, self.body_limit)
+                if data:
+                    return data
+                if not chunks.finished:
+                    return None
             self._in = In.DONE
             self._chunks = None
             return End(chunks.trailers)

@@ -114,7 +114,7 @@ def check_partial(buf: bytes, start: int, fresh: int, line_limit: int, block_lim
     if len(buf) - start >= block_limit + 2:
         raise bad_request("fields-too-large", "bytes", status=431)
     if buf.count(b"\r\n", start) > count_limit:
-        raise bad_request("fields-too-large", "count", status=431)
+        raise _too_many()
     return line_end
 
 
@@ -223,13 +223,15 @@ def _field(line: bytes) -> Field:
     return field
 
 
-def _split(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]], int]:
-    """The fields that may travel on, the values of the others by name, and the number of lines."""
+def _split(block: bytes, count_limit: int) -> tuple[Fields, dict[bytes, list[bytes]], int]:
+    """The fields that may travel on, the values of the others by name, and the number of lines, at most `count_limit`."""
     fields: Fields = []
     others: dict[bytes, list[bytes]] = {}
     if not block:
         return fields, others, 0
     lines = block.split(b"\r\n")
+    if len(lines) > count_limit:
+        raise _too_many()
     known = _plain_lines.get
     for line in lines:
         field = known(line)
@@ -246,10 +248,14 @@ def _split(block: bytes) -> tuple[Fields, dict[bytes, list[bytes]], int]:
     return fields, others, len(lines)
 
 
-def _parse(block: bytes) -> tuple[Block, dict[bytes, list[bytes]]]:
+def _too_many() -> Fault:
+    return bad_request("fields-too-large", "count", status=431)
+
+
+def _parse(block: bytes, count_limit: int) -> tuple[Block, dict[bytes, list[bytes]]]:
     """What requests and responses have in common; and the other values."""
     found = Block()
-    fields, others, found.count = _split(block)
+    fields, others, found.count = _split(block, count_limit)
     values = others.get(b"connection")
     if values is not None:
         found.close, found.keep_alive, upgrade, named = _connection(values[0] if len(values) == 1 else b",".join(values))
@@ -305,15 +311,17 @@ def _remember(memo: dict[bytes, Block], block: bytes, found: Block) -> Block:
     return found
 
 
-def request_block(block: bytes) -> Block:
+def request_block(block: bytes, count_limit: int) -> Block:
     """The facts of a request's field block (without its last CRLF). What depends on the version is for the caller to check.
 
-    Raises `Fault` with status 400, 417 (an expectation other than 100-continue) or 501 (a transfer coding beside chunked).
+    Raises `Fault` with status 400, 431 (more than `count_limit` lines), 417 (an expectation other than 100-continue) or 501 (a transfer coding beside chunked).
     """
     known = _request_blocks.get(block)
     if known is not None:
+        if known.count > count_limit:
+            raise _too_many()
         return known
-    found, others = _parse(block)
+    found, others = _parse(block, count_limit)
     if b"_" in block:
         found.fields = [field for field in found.fields if b"_" not in field[0]]  # see fields.underscored
     hosts = others.get(b"host")
@@ -334,16 +342,18 @@ def request_block(block: bytes) -> Block:
     return _remember(_request_blocks, block, found)
 
 
-def response_block(block: bytes) -> Block:
+def response_block(block: bytes, count_limit: int) -> Block:
     """The facts of a response's field block (without its last CRLF)."""
     known = _response_blocks.get(block)
     if known is not None:
+        if known.count > count_limit:
+            raise _too_many()
         return known
-    found, _ = _parse(block)
+    found, _ = _parse(block, count_limit)
     return _remember(_response_blocks, block, found)
 
 
-def trailer_fields(block: bytes) -> Fields:
+def trailer_fields(block: bytes, count_limit: int) -> Fields:
     """The fields of a trailer section (without its last CRLF) that may travel on (RFC 9110 section 6.5.1)."""
-    plain, others, _ = _split(block)
+    plain, others, _ = _split(block, count_limit)
     return clean_trailers(plain + [(name, value) for name, values in others.items() for value in values])

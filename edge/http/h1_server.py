@@ -105,9 +105,7 @@ class ServerCodec(Framing):
         if head_end - line_end > limits.header_bytes:
             raise bad_request("fields-too-large", "bytes", status=431)
         line = parse_request_line(buf[pos:line_end])
-        block = request_block(buf[line_end + 2 : head_end])
-        if block.count > limits.header_count:
-            raise bad_request("fields-too-large", "count", status=431)
+        block = request_block(buf[line_end + 2 : head_end], limits.header_count)
         self._pos = head_end + 4
         self._fresh = 0
         return self._request(*line, block, head_end - line_end)
