@@ -1,0 +1,7 @@
+"""Processes: the supervisor, its workers, signals, privileges, sockets and log files."""
+
+from edge.process.errors import StartError
+from edge.process.gateway import run
+from edge.process.supervisor import ExtraChild, Serving
+
+__all__ = ["ExtraChild", "Serving", "StartError", "run"]
