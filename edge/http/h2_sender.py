@@ -61,7 +61,7 @@ class Sender:
         self._turn = 0
         self._replies = 0  # bytes in `_out` that only answer the peer's control frames
         self._waiting: dict[int, Stream] = {}  # streams with a queue, the next to be served first
-        self._unblocked: list[int] = []
+        self._unblocked: dict[int, None] = {}
         self._updates_due = 0  # WINDOW_UPDATE frames that our DATA entitles the peer to
 
         self._send_window = DEFAULT_WINDOW
@@ -96,9 +96,10 @@ class Sender:
 
     def unblocked(self) -> list[int]:
         """Streams whose waiting bytes fell below `LOW_MARK` (or to none) since the last call."""
-        found = self._unblocked
-        if found:
-            self._unblocked = []
+        if not self._unblocked:
+            return []
+        found = list(self._unblocked)
+        self._unblocked.clear()
         return found
 
     def drain(self) -> bytes:
@@ -244,7 +245,7 @@ class Sender:
                 if stream.queued:
                     waiting[sid] = stream  # behind the others
                 if stream.waiting and (not stream.queued or before > LOW_MARK >= stream.queued):
-                    self._unblocked.append(sid)
+                    self._unblocked[sid] = None
                     stream.waiting = stream.queued > 0
                 if not stream.queued and stream.ending is not None:
                     self._finish(stream, stream.ending)
