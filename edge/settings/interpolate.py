@@ -1,4 +1,4 @@
-"""Values from elsewhere inside strings (INTERFACE rule 8): ``${env:X}``, ``${env:X:-default}``, ``${file:/path}``, ``${credential:x}``.
+"""Values from elsewhere inside strings: ``${env:X}``, ``${env:X:-default}``, ``${file:/path}``, ``${credential:x}``.
 
 Whatever comes out counts as a secret: it is used and never shown. A default that is written in the file is treated alike,
 because whoever reads the output cannot tell the two apart. ``$${`` stands for a plain ``${``.
@@ -65,17 +65,14 @@ def _replace(form: str, directory: Path, environ: Mapping[str, str]) -> str:
     )
 
 
-def interpolate(text: str, directory: Path, environ: Mapping[str, str]) -> tuple[str, bool]:
-    """The text with every form replaced, and whether there was one. Raises `Missing`."""
-    if "${" not in text:
-        return text, False
-    found = False
+def interpolate(text: str, directory: Path, environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The text with every form replaced, and what they were replaced with. Raises `Missing`."""
+    parts: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
-        nonlocal found
         if match[0].startswith("$$"):
             return match[0][1:]
-        found = True
-        return _replace(match[1], directory, environ)
+        parts.append(_replace(match[1], directory, environ))
+        return parts[-1]
 
-    return _FORM.sub(replace, text), found
+    return _FORM.sub(replace, text), parts

@@ -15,7 +15,7 @@ import msgspec
 from edge.settings.problems import Path
 from edge.settings.source import Source
 
-__all__ = ["Merged", "Place", "listed", "merge", "typed", "written"]
+__all__ = ["Merged", "Place", "inherited", "listed", "merge", "typed", "written"]
 
 T = TypeVar("T")
 Place = tuple[Path, Mapping[str, Any]]  # a table and where it stands
@@ -60,3 +60,9 @@ def listed(value: Any) -> list[Any]:
 def written(*layers: tuple[Path, Any]) -> list[tuple[Path, Any]]:
     """Those of the layers that hold a value."""
     return [(path, value) for path, value in layers if value is not None]
+
+
+def inherited(source: Source, key: str, *holders: Place) -> list[tuple[Path, Any]]:
+    """Where `key` is written: at the top, then in the holders, widest first. Each with its value."""
+    places: list[Place] = [((), source.tree), *holders]
+    return [((*path, key), table[key]) for path, table in places if key in table]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.settings.model import Settings
@@ -43,7 +43,10 @@ def load(path: str | Path, *, text: str | None = None, environ: Mapping[str, str
     if source.documents and not source.failed_to_parse:
         check_shape(source)
         resolved = resolve(source, time.time() if now is None else now, environ)
-    problems = tuple(sorted(set(source.problems), key=lambda problem: problem.order))
+    told = {
+        replace(problem, message=source.redact(problem.message), mend=source.redact(problem.mend)) for problem in source.problems
+    }
+    problems = tuple(sorted(told, key=lambda problem: problem.order))
     settings = resolved.settings if resolved is not None and not source.failed else None
     texts = {document.name: document.text for document in source.documents}
     return Loaded(settings, problems, texts, source, resolved)

@@ -10,9 +10,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-import msgspec
 from msgspec import UnsetType
 
 from edge.settings import keys, model
@@ -39,6 +37,7 @@ class Resolved:
     settings: model.Settings
     listeners: Listeners
     hosts: Hosts
+    routes: Routes
     upstreams: Upstreams
 
 
@@ -71,7 +70,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         trust.warn_unused()
         hosts.warn_unused()
         _warn_idle_listeners(source, listeners, hosts)
-    return Resolved(settings, listeners, hosts, upstreams)
+    return Resolved(settings, listeners, hosts, routes, upstreams)
 
 
 def _warn_idle_listeners(source: Source, listeners: Listeners, hosts: Hosts) -> None:
@@ -199,13 +198,3 @@ def _output(source: Source, written: str | keys.Access, key: str, otherwise: str
     rate = share(raw.sample)
     redact = frozenset(str(name).lower() for name in listed(raw.redact))
     return model.AccessLog(to=to, format=raw.format, redact=redact, sample=1.0 if rate is None else rate)
-
-
-def defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """The keys of a table with their defaults, in TOML's spelling; keys without one are left out."""
-    found: dict[str, Any] = {}
-    for info in msgspec.structs.fields(kind):
-        value = info.default_factory() if info.default_factory is not msgspec.NODEFAULT else info.default
-        if value is not msgspec.NODEFAULT and value is not msgspec.UNSET:
-            found[info.encode_name] = msgspec.to_builtins(value)
-    return found

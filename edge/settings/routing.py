@@ -8,14 +8,14 @@ route that names its listeners goes before one that does not.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec import UnsetType
 
 from edge.settings import keys, model
 from edge.settings.hosts import Hosts, Listeners, read_listener_names
-from edge.settings.layers import listed, typed
+from edge.settings.layers import Place, inherited, listed, typed
 from edge.settings.policies import REQUEST_LIMITS, check_limit_places, header_rules, hsts, limits
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
@@ -23,11 +23,21 @@ from edge.settings.syntax import Bad, field_name, field_value, host_name, method
 from edge.settings.units import seconds
 from edge.settings.upstreams import Upstreams
 
-__all__ = ["Routes"]
+__all__ = ["Found", "Routes"]
 
 _REDIRECT_NAMES = ("host", "path", "query", "path_and_query")
 _ACTIONS = ("upstream", "redirect", "respond")
 _EMPTY = frozenset({204, 304})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One route, where it stands, the tables that it inherits from (its own last), and whether it names its listeners."""
+
+    path: Path
+    route: model.Route
+    holders: tuple[Place, ...]
+    named: bool
 
 
 class Routes:
@@ -38,7 +48,7 @@ class Routes:
         self._listeners = listeners
         self._hosts = hosts
         self._upstreams = upstreams
-        self._found: list[tuple[Path, model.Route, bool]] = []  # where, what, whether it names its listeners
+        self.found: list[Found] = []
         self._routed: set[int] = set()  # hosts that have a route
         self._anywhere = False
         for path, table, host, served in hosts.tables:
@@ -51,8 +61,8 @@ class Routes:
         """The routes, after those that are equal were told, one for each set of limits that its listeners have."""
         self._settle()
         routes: list[model.Route] = []
-        for path, route, _ in self._found:
-            routes += self._by_limits(path, route)
+        for found in self.found:
+            routes += self._by_limits(found)
         return tuple(routes)
 
     def warn_idle_hosts(self) -> None:
@@ -69,16 +79,14 @@ class Routes:
         span = self._source.key(at)
         return model.Place(file=span.file, line=span.line, column=span.column)
 
-    def _layers(self, key: str, *holders: tuple[Path, dict[str, Any]]) -> list[tuple[Path, Any]]:
-        """Where `key` is written: at the top, then in the holders."""
-        places: list[tuple[Path, dict[str, Any]]] = [((), self._source.tree), *holders]
-        return [((*path, key), table[key]) for path, table in places if key in table]
+    def _layers(self, key: str, *holders: Place) -> list[Place]:
+        return inherited(self._source, key, *holders)
 
     def _from_host(self, path: Path, table: dict[str, Any], host: model.Host, served: tuple[str, ...]) -> None:
         source = self._source
         at = (*path, "upstream")
         targets = self._upstreams.targets(table["upstream"], at)
-        holder = (path, table)
+        holder: Place = (path, table)
         request = header_rules(source, self._layers("request_headers", holder))
         response = header_rules(source, self._layers("response_headers", holder))
         if host.names:
@@ -97,7 +105,7 @@ class Routes:
                 hsts=host.hsts,
                 place=self._place(at),
             )
-            self._found.append((at, route, False))
+            self.found.append(Found(at, route, (holder,), named=False))
 
     def _read(self, path: Path, table: Any) -> None:
         source = self._source
@@ -106,7 +114,7 @@ class Routes:
             self._anywhere = True  # it may have been for any host
             return
         name, owner = self._host(path, raw)
-        holders: list[tuple[Path, dict[str, Any]]] = [(path, table)]
+        holders: list[Place] = [(path, table)]
         if owner is not None:
             self._routed.add(owner)
             holders.insert(0, (self._hosts.tables[owner][0], self._hosts.tables[owner][1]))
@@ -145,7 +153,7 @@ class Routes:
             hsts=self._hsts(path, table, name, owner),
             place=self._place(path),
         )
-        self._found.append((path, route, "listeners" in table))
+        self.found.append(Found(path, route, tuple(holders), named="listeners" in table))
 
     def _host(self, path: Path, raw: keys.Route) -> tuple[str | None, int | None]:
         """The canonical name, and which host serves it, if one does."""
@@ -356,15 +364,16 @@ class Routes:
         host = self._hosts.tables[owner] if owner is not None else None
         if "hsts" not in table:
             return host[2].hsts if host is not None else hsts(source, self._layers("hsts"))[0]
-        holders = [(path, table)] if host is None else [(host[0], host[1]), (path, table)]
+        places: list[Place] = [(path, table)] if host is None else [(host[0], host[1]), (path, table)]
         if table["hsts"] == "none":
             source.note((*path, "hsts"), f"the route {name}{table.get('path', '/')} takes hsts away")
-        return hsts(source, self._layers("hsts", *holders))[0]
+        return hsts(source, self._layers("hsts", *places))[0]
 
     def _settle(self) -> None:
         """Tell equal routes; where one names its listeners and the other does not, the other gives way there."""
         groups: dict[object, list[int]] = defaultdict(list)
-        for index, (_, route, _) in enumerate(self._found):
+        for index, found in enumerate(self.found):
+            route = found.route
             shape = "/".join("{}" if segment.startswith("{") else segment for segment in route.path.split("/"))
             groups[(route.host, shape, route.match_headers)].append(index)
         for group in groups.values():
@@ -373,8 +382,8 @@ class Routes:
                     self._compare(first, second)
 
     def _compare(self, first: int, second: int) -> None:
-        path_a, a, named_a = self._found[first]
-        path_b, b, named_b = self._found[second]
+        a, b = self.found[first].route, self.found[second].route
+        named_a, named_b = self.found[first].named, self.found[second].named
         if (a.methods is None) != (b.methods is None) or (
             a.methods is not None and b.methods is not None and not a.methods & b.methods
         ):
@@ -383,32 +392,27 @@ class Routes:
         if not both:
             return
         if named_a == named_b:
-            message = f"the same requests match here and at {self._source.key(path_a)}"
-            self._source.error(path_b, message, "make path, methods, headers or listeners differ", at_key=True)
+            message = f"the same requests match here and at {self._source.key(self.found[first].path)}"
+            self._source.error(self.found[second].path, message, "make path, methods, headers or listeners differ", at_key=True)
             return
         wide = second if named_a else first
-        path, route, named = self._found[wide]
+        route = self.found[wide].route
         kept = tuple(listener for listener in route.listeners if listener not in both)
-        self._found[wide] = (path, replace(route, listeners=kept), named)
+        self.found[wide] = replace(self.found[wide], route=replace(route, listeners=kept))
 
-    def _by_limits(self, path: Path, route: model.Route) -> list[model.Route]:
+    def _by_limits(self, found: Found) -> list[model.Route]:
         """The route as it is, or one for each set of limits when its listeners' own limits differ."""
+        route = found.route
         own = {name: self._listeners.tables[name][1].get("limits", {}) for name in route.listeners}
         if not any(key in REQUEST_LIMITS for table in own.values() for key in table):
             return [route]
         groups: dict[str, list[str]] = defaultdict(list)
         for name, table in own.items():
             groups[repr(sorted((key, value) for key, value in table.items() if key in REQUEST_LIMITS))].append(name)
-        holders: list[tuple[Path, dict[str, Any]]] = []
-        owner = self._hosts.index.find(route.host) if route.host is not None else None
-        if owner is not None:
-            holders.append((self._hosts.tables[owner][0], self._hosts.tables[owner][1]))
-        if path[0] == "route":
-            holders.append((path, self._source.tree["route"][path[1]]))
         routes: list[model.Route] = []
         for names in groups.values():
             at, table = self._listeners.tables[names[0]]
-            merged = limits(self._source, self._layers("limits", (at, table), *holders))
+            merged = limits(self._source, self._layers("limits", (at, table), *found.holders))
             routes.append(replace(route, listeners=tuple(names), limits=merged))
         return routes
 

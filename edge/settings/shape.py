@@ -1,15 +1,15 @@
 """Holding the tree against the schema: unknown keys, wrong types, wrong words, missing keys; all of them, in our words.
 
 jsonschema-rs finds the errors; each is turned into one problem at the place where the value stands. An `anyOf` (a word or a
-table, one value or a list) is told by the branch that the value looks like. `prune` takes the wrong parts out of the tree, so that the
-checks that follow say only what is new.
+table, one value or a list) is told by the branch that the value looks like. The wrong parts are taken out of the tree, so
+that the checks that follow say only what is new.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from edge.settings.keys import LATER
+from edge.settings.later import LATER
 from edge.settings.problems import Path, nearest, quoted
 from edge.settings.schema import validator, whole_schema
 from edge.settings.source import Source

@@ -72,6 +72,7 @@ class Source:
         self.documents: list[Document] = []
         self.files: list[str] = []
         self.problems: list[Problem] = []
+        self._secrets: dict[str, str] = {}  # what came from elsewhere, and how it is written
         self.failed_to_parse = False  # some file has no values at all: what names it may hold is not known
         self._digest = hashlib.sha256()
         self._origin: dict[Path, tuple[Document, Path]] = {}
@@ -136,6 +137,15 @@ class Source:
                     return document.written[local[:end]]
         text = str(value)
         return text if len(text) <= 60 else text[:57] + "…"
+
+    def redact(self, text: str) -> str:
+        """The text without anything that came from elsewhere. Short values go only when they are all of it."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            if len(secret) >= 4:
+                text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+            elif text == secret:
+                return "***"
+        return text
 
     def digest(self) -> str:
         return self._digest.hexdigest()
@@ -244,13 +254,15 @@ class Source:
             if "${" not in value:
                 return value
             try:
-                replaced, found = interpolate(value, document.directory, self.environ)
+                replaced, parts = interpolate(value, document.directory, self.environ)
+                found = bool(parts)
             except Missing as missing:
                 self.add(Severity.ERROR, document.places.value(path), str(missing), missing.mend)
-                replaced, found = value, True
+                replaced, parts, found = value, [], True
             if found:
                 document.interpolated.add(path)
                 document.written[path] = value
+                self._secrets.update((part, value) for part in parts if part)
             return replaced
         if isinstance(value, dict):
             return self._replace_table(document, path, value)

@@ -1,0 +1,183 @@
+"""The keys of what inherits: limits, TLS, HSTS, client certificates and header rules. See `keys` for how they are used."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from edge.settings.key_types import (
+    ByteRateOrOff,
+    Count,
+    CountOrOff,
+    Duration,
+    DurationOrOff,
+    Size,
+    SizeOrOff,
+    Switch,
+    Word,
+    Words,
+    example,
+)  # fmt: skip
+
+__all__ = ["ClientAuth", "HeaderRules", "Hsts", "Limits", "Tls"]
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds on what one client may use. At the top or in a listener; in a host or route those of bodies and writing."""
+
+    request_line: Annotated[Size, Meta(description="Method, target and version together; longer answers 414.")] = "8KiB"
+    header_bytes: Annotated[
+        Size, Meta(description="All fields of one message: names, values and four bytes for each field; more answers 431.")
+    ] = "32KiB"
+    header_count: Annotated[Count, Meta(description="Fields of one message; more answers 431.")] = 100
+    request_body: Annotated[
+        SizeOrOff,
+        Meta(description="Bytes of one request's body; more answers 413. Services that take uploads raise it on their routes."),
+    ] = "10MiB"
+    streams: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)],
+        Meta(description="Concurrent HTTP/2 streams of one connection (RFC 9113 section 5.1.2)."),
+    ] = 100
+    requests_per_connection: Annotated[
+        CountOrOff,
+        Meta(description="Requests after which a connection is closed in an orderly way, so that clients spread again."),
+    ] = 10_000
+    connections: Annotated[
+        Count, Meta(description="Connections from clients to one worker, all listeners together. Only at the top.")
+    ] = 10_000
+    pipelined: Annotated[Size, Meta(description="Pipelined HTTP/1.1 requests that wait for their turn; then reading pauses.")] = (
+        "64KiB"
+    )
+    handshake_timeout: Annotated[Duration, Meta(description="From accept to the end of the TLS handshake; a total.")] = "10s"
+    header_timeout: Annotated[
+        Duration, Meta(description="From a request's first byte to the end of its fields; a total, against slow senders.")
+    ] = "10s"
+    body_timeout: Annotated[Duration, Meta(description="The longest gap between two pieces of a request's body.")] = "30s"
+    body_min_rate: Annotated[
+        ByteRateOrOff, Meta(description="The least rate of a whole request body once body_timeout has passed; a dribble is cut.")
+    ] = "500B/s"
+    idle_timeout: Annotated[Duration, Meta(description="The longest gap between two requests of one connection.")] = "60s"
+    write_timeout: Annotated[Duration, Meta(description="The longest gap without the client taking a byte of what we send.")] = (
+        "30s"
+    )
+    tls_hello: Annotated[Size, Meta(description="Bytes of one ClientHello; hybrid key shares need about 2 KiB.")] = "32KiB"
+    h2_resets: Annotated[
+        Count,
+        Meta(description="HTTP/2 streams that a client resets, or makes us reset, in a second; more ends the connection."),
+    ] = 200
+    h2_control: Annotated[
+        Count,
+        Meta(
+            description="HTTP/2 frames without use to a request (SETTINGS, PING and such) in a second; more ends the connection."
+        ),
+    ] = 1000
+
+
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What handshakes offer. At the top for all hosts, or in a host."""
+
+    profile: Annotated[
+        Literal["intermediate", "modern"],
+        Meta(
+            description="Mozilla Server Side TLS 6.0. intermediate: TLS 1.2 and 1.3 for general use; modern: TLS 1.3 alone. "
+            "It decides the five keys below; each overrides it."
+        ),
+    ] = "intermediate"
+    min_version: Annotated[
+        Literal["1.2", "1.3"] | UnsetType, Meta(description="The lowest TLS version. Default: the profile's."), example("1.2")
+    ] = UNSET
+    max_version: Annotated[
+        Literal["1.2", "1.3"] | UnsetType,
+        Meta(description="The highest TLS version. Default: the profile's, 1.3."),
+        example("1.3"),
+    ] = UNSET
+    ciphers: Annotated[
+        Words | UnsetType,
+        Meta(description="Suites of TLS 1.2, by OpenSSL's names. Default: the profile's, all with forward secrecy and AEAD."),
+        example(
+            [
+                "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+                "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
+            ]
+        ),
+    ] = UNSET  # fmt: skip
+    ciphersuites: Annotated[
+        Words | UnsetType,
+        Meta(description="Suites of TLS 1.3. Default: the profile's."),
+        example(["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]),
+    ] = UNSET
+    groups: Annotated[
+        Words | UnsetType,
+        Meta(description="Groups for the key exchange, best first. Default: the profile's, with the post-quantum hybrid first."),
+        example(["X25519MLKEM768", "X25519", "prime256v1", "secp384r1"]),
+    ] = UNSET
+    no_sni: Annotated[
+        Word | UnsetType,
+        Meta(
+            description='The host that clients without SNI get, or "refuse". Only at the top. '
+            "Default: the only host when there is one, else refuse."
+        ),
+        example("refuse"),
+    ] = UNSET
+    unknown_sni: Annotated[
+        Literal["refuse"],
+        Meta(description="What a client gets that names a host which is not here. Only at the top."),
+    ] = "refuse"
+    tickets: Annotated[Switch, Meta(description="Session tickets, so that clients that come back need no full handshake.")] = "on"
+    alpn: Annotated[
+        Words,
+        Meta(
+            description="Protocols to agree on with the client: h2, http/1.1 or both. A client that offers none speaks HTTP/1.1."
+        ),
+    ] = field(default_factory=lambda: ["h2", "http/1.1"])
+
+
+class Hsts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Strict-Transport-Security (RFC 6797), on by default on TLS hosts. `hsts = "none"` takes it away."""
+
+    max_age: Annotated[
+        DurationOrOff, Meta(description='How long browsers insist on https. "off" sends 0, which makes browsers forget.')
+    ] = "365d"
+    include_subdomains: Annotated[
+        bool, Meta(description="Whether it covers all names below. Default: no, because other names may still need plain HTTP.")
+    ] = False
+    preload: Annotated[
+        bool,
+        Meta(description="Asks for the browsers' built-in list; needs include_subdomains. Default: no, it is hard to undo."),
+    ] = False
+
+
+class ClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Client certificates (mutual TLS). At the top or in a host; `client_auth = "none"` takes an inherited one away."""
+
+    mode: Annotated[
+        Literal["require", "request", "off"],
+        Meta(description="require: no certificate, no connection. request: asked for, and verified when one comes."),
+    ] = "require"
+    trust: Annotated[
+        Word | UnsetType,
+        Meta(description='Whose certificates are accepted: a [trust.NAME], or "system". A wrong one lets strangers in.'),
+        example("mesh"),
+    ] = UNSET
+    depth: Annotated[
+        Annotated[int, Meta(ge=1, le=16)], Meta(description="Intermediate certificates between the client's and a trusted one.")
+    ] = 4
+
+
+class HeaderRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes to header fields. At the top, in a host or a route, merged name by name."""
+
+    set: Annotated[
+        dict[Word, str],
+        Meta(description="Fields to write in place of any there are. Default: none."),
+        example({"X-Frame-Options": "DENY"}),
+    ] = field(default_factory=dict)
+    add: Annotated[
+        dict[Word, str | list[str]],
+        Meta(description="Fields to append to those there are. Default: none."),
+        example({"Vary": "Origin"}),
+    ] = field(default_factory=dict)
+    remove: Annotated[Words, Meta(description="Fields to take away, before set and add. Default: none."), example(["Server"])] = (
+        field(default_factory=list)
+    )

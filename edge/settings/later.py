@@ -1,0 +1,25 @@
+"""Keys of later versions, by the table that they will stand in: known, so that nobody takes them for typing mistakes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["LATER"]
+
+LATER: Final[dict[str, frozenset[str]]] = {
+    "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "admin", "auth", "rate_limits", "regions", "scan", "ocsp"}),
+    "Server": frozenset({"cluster"}),
+    "Listener": frozenset({"proxy_protocol"}),
+    "Tls": frozenset({"early_data", "ocsp", "ticket_lifetime", "ticket_secret"}),
+    "ClientAuth": frozenset({"allow", "max_age"}),
+    "Trust": frozenset({"crl", "crl_check", "crl_grace"}),
+    "CertificateSource": frozenset({"acme", "k8s_csr", "ocsp"}),
+    "NamedCertificate": frozenset({"acme", "k8s_csr", "ocsp"}),
+    "Host": frozenset(
+        {"auth", "scopes", "rate_limits", "waf", "regions", "residency", "passthrough", "protocol", "max_age", "ocsp"}
+    ),
+    "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "client_auth", "early_data"}),
+    "EndpointTable": frozenset({"tier", "region"}),
+    "Upstream": frozenset({"send_proxy_protocol", "failover_below", "regions"}),
+    "UpstreamTls": frozenset({"pins", "pin_mode", "client_certificate", "crl", "ocsp"}),
+}  # fmt: skip
