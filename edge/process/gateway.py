@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from edge.process import privileges, sockets
 from edge.process.errors import StartError
 from edge.process.logs import Destinations
-from edge.process.supervisor import ExtraChild, Serving, Supervisor, check_descriptors
+from edge.process.supervisor import ExtraChild, Serving, Supervisor
 from edge.settings.model import Host, Settings
 from edge.tls.choice import HostTable, ServerContext, build_table
 from edge.tls.trust import TrustError
@@ -49,9 +49,6 @@ def _extra(child: ExtraChild | tuple[str, Callable[[int], None]]) -> ExtraChild:
 def _prepare(settings: Settings, on_ready: Callable[[Serving], None], extra_children: list[ExtraChild]) -> Supervisor:
     identity = privileges.identity(settings.server.user, settings.server.group)
     descriptors = privileges.raise_descriptor_limit()
-    warning = check_descriptors(settings, descriptors)
-    if warning:
-        print(f"edge: {warning}", file=sys.stderr)
     destinations = Destinations(settings.log, os.environ)
     tables = _tables(settings)
     bound = sockets.bind(settings.listeners, settings.server.workers)

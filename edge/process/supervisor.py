@@ -36,9 +36,10 @@ from edge.settings.model import Settings
 if TYPE_CHECKING:
     from edge.tls.choice import HostTable
 
-__all__ = ["ExtraChild", "Serving", "Supervisor", "check_descriptors"]
+__all__ = ["ExtraChild", "Serving", "Supervisor"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+_DESCRIPTORS_A_CONNECTION = 2  # the client's and the upstream's
 _STOP_GRACE = 1.0  # seconds between telling a worker to stop and killing it
 _PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the next start, by crashes in the last minute
 _CRASH_MEMORY = 60.0  # seconds
@@ -103,7 +104,7 @@ class Supervisor:
         self._killed = False
         self._status = 0
         self._selector = selectors.DefaultSelector()
-        self._extras = [_Child(extra.name, _extra_start(extra), is_worker=False) for extra in extra_children]
+        self._extras = [_Child(extra.name, _extra_start(extra, identity), is_worker=False) for extra in extra_children]
         self._workers = [
             _Child(f"worker {number}", _worker_start(Work(number, settings, own, tables, destinations, identity)), is_worker=True)
             for number, own in enumerate(bound, 1)
@@ -270,6 +271,9 @@ class Supervisor:
         by_name = {listener.name: listener for listener in self._settings.listeners}
         urls = tuple(dict.fromkeys(sockets.url_of(by_name[name], sock) for name, sock in self._bound[0]))
         self._log.event("serving", urls=urls, workers=len(self._workers), pid=os.getpid(), descriptors=self._descriptors)
+        needed = _DESCRIPTORS_A_CONNECTION * self._settings.limits.connections
+        if self._descriptors < needed:
+            self._log.event("descriptor-limit-low", level="warning", limit=self._descriptors, needed=needed)
         self._log.flush()
         self._on_ready(Serving(urls, len(self._workers), self._descriptors))
 
@@ -327,9 +331,10 @@ def _worker_start(work: Work) -> Callable[[Channel], int]:
     return lambda channel: run_worker(work, channel)
 
 
-def _extra_start(extra: ExtraChild) -> Callable[[Channel], int]:
+def _extra_start(extra: ExtraChild, identity: privileges.Identity | None) -> Callable[[Channel], int]:
     def start(channel: Channel) -> int:
         ignore_signals()
+        privileges.drop(identity)
         extra.run(channel.sock.fileno())
         return 0
 
@@ -353,11 +358,3 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def check_descriptors(settings: Settings, limit: int) -> str:
-    """A warning when the limit on descriptors is too low for what the settings allow, else ``""``. Two for each connection."""
-    needed = 2 * settings.limits.connections + 64
-    if limit >= needed:
-        return ""
-    return f"limits.connections = {settings.limits.connections} needs {needed} open descriptors, the limit is {limit}"
