@@ -1,8 +1,9 @@
 """A client's connection from accept to its HTTP session: hello, choice, handshake, ALPN.
 
-Order (DESIGN section 2): the ClientHello is gathered and parsed by us; the host's context is chosen from it; only then is
-there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography and is answered with its
-alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and every failure is one line in the log.
+Order (DESIGN section 2): the ClientHello is gathered and parsed by us; the host's context is chosen from it; only
+then is there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography
+and is answered with its alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and
+every failure is one line in the log.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Opening one connection to an endpoint: address, TCP or unix socket, TLS, ALPN; then it is an upstream connection.
 
-The whole has one deadline, `connect_timeout`. The addresses of a name are tried one after the other, each for its share of the time that is left.
-Whoever waits for the connection hears of it exactly once; a dial whose waiters have all gone still finishes, and its connection goes to the pool.
+The whole has one deadline, `connect_timeout`. The addresses of a name are tried one after the other, each for its
+share of the time that is left. Whoever waits for the connection hears of it exactly once; a dial whose waiters have
+all gone still finishes, and its connection goes to the pool.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ Done = Callable[[UpstreamConnection | None, Fault | None], None]
 
 class Dial(Timed):
     __slots__ = (
-        "_addresses", "_context", "_done", "_endpoint", "_hub", "_keeper", "_keepalive", "_limits", "_over", "_sock", "_transport", "_until", "_watching",
+        "_addresses", "_context", "_done", "_endpoint", "_hub", "_keepalive", "_keeper", "_limits", "_over", "_sock",
+        "_transport", "_until", "_watching",
     )  # fmt: skip
 
     def __init__(

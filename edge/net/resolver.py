@@ -1,8 +1,8 @@
 """Names of upstreams, resolved off the path of requests and again when their TTL runs out.
 
-Every name that the settings mention is resolved at start and refreshed for as long as the worker lives; a request only reads what is
-known. While nothing is known yet its dial waits for the first answer. A name that stops resolving keeps its last addresses: an
-unreachable name server must not take working upstreams down.
+Every name that the settings mention is resolved at start and refreshed for as long as the worker lives; a request
+only reads what is known. While nothing is known yet its dial waits for the first answer. A name that stops resolving
+keeps its last addresses: an unreachable name server must not take working upstreams down.
 """
 
 from __future__ import annotations

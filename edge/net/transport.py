@@ -1,14 +1,15 @@
 """One connected socket: bytes in through the engine to a session, bytes out of the session through the engine.
 
 Theory. The loop calls `readable` and `writable`; everything else is called by the session or at the end of a turn
-(`flush`, see `edge.net.hub`). A session is asked for its output once a turn. What the socket does not take is kept as the
-backlog; while there is one, `pending` says how many bytes, no more output is asked for beyond `HIGH`, and `session.on_writable` is
-called when it has gone below `LOW`.
+(`flush`, see `edge.net.hub`). A session is asked for its output once a turn. What the socket does not take is kept as
+the backlog; while there is one, `pending` says how many bytes, no more output is asked for beyond `HIGH`, and
+`session.on_writable` is called when it has gone below `LOW`.
 
 Invariants
 * After `_dispose` no callback comes any more: not from the loop, not from the wheel, not from the session.
 * `close` says goodbye: remaining output, close_notify, FIN, and then for a client at most `LINGER` seconds of reading
-  and forgetting, because closing with unread bytes resets the connection and takes the answer with it (RFC 9112 section 9.6).
+  and forgetting, because closing with unread bytes resets the connection and takes the answer with it (RFC 9112
+  section 9.6).
 * `abort` never sends FIN after a partial body on plain TCP: the peer sees a reset; under TLS it sees no close_notify.
 """
 
@@ -70,9 +71,9 @@ class Session(Protocol):
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_lingered", "_paused", "_read_size", "_session_deadline", "_tls", "_write_deadline", "_writing",
-        "bytes_in", "bytes_out", "disposed", "engine", "established", "fd", "hub", "linger", "marked", "pending", "session", "side",
-        "sock", "write_timeout",
+        "_backlog", "_closing", "_eof", "_lingered", "_paused", "_read_size", "_session_deadline", "_tls",
+        "_write_deadline", "_writing", "bytes_in", "bytes_out", "disposed", "engine", "established", "fd", "hub",
+        "linger", "marked", "pending", "session", "side", "sock", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, sock: socket.socket, side: Side, *, tls: bool, write_timeout: float) -> None:

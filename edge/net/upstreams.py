@@ -1,8 +1,9 @@
 """The upstreams of one worker: which endpoint, which connection, and who waits for one.
 
-`edge.upstream` decides; this module dials and keeps the queues. Whoever finds no connection gets a ticket in the queue of its endpoint.
-A dial belongs to no ticket: whatever connection comes first, dialled or released, serves the head of the queue, so nobody waits
-for a handshake while an idle connection is at hand. Queues are bounded, and a ticket waits `connect_timeout` at most.
+`edge.upstream` decides; this module dials and keeps the queues. Whoever finds no connection gets a ticket in the
+queue of its endpoint. A dial belongs to no ticket: whatever connection comes first, dialled or released, serves the
+head of the queue, so nobody waits for a handshake while an idle connection is at hand. Queues are bounded, and a
+ticket waits `connect_timeout` at most.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 class H1Client:
     __slots__ = (
-        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_header_since", "_idle_since",
-        "_out", "_pumping", "_served", "_transport", "_tunnel",
+        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_header_since",
+        "_idle_since", "_out", "_pumping", "_served", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:

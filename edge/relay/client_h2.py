@@ -1,8 +1,9 @@
 """A client's HTTP/2 connection: one exchange a stream.
 
-Invariants: an exchange is told exactly once that its client is gone. What a stream may queue here is bounded by its exchange, which
-stops its upstream when `blocked`; request bytes are credited to the client only as the upstream takes them, so the windows that
-we announced bound what we hold. A connection whose peer takes nothing for `write_timeout` while streams have something to say is ended.
+Invariants: an exchange is told exactly once that its client is gone. What a stream may queue here is bounded by its
+exchange, which stops its upstream when `blocked`; request bytes are credited to the client only as the upstream takes
+them, so the windows that we announced bound what we hold. A connection whose peer takes nothing for `write_timeout`
+while streams have something to say is ended.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class H2ClientStream:
 
 class H2Client:
     __slots__ = (
-        "_closing", "_conn", "_context", "_draining", "_front", "_idle_since", "_moved_at", "_served", "codec", "streams", "transport",
+        "_closing", "_conn", "_context", "_draining", "_front", "_idle_since", "_moved_at", "_served", "codec",
+        "streams", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:

@@ -6,13 +6,16 @@ Theory. An exchange stands between a client port and an upstream port (`edge.rel
     DECIDING → CONNECTING → WAITING → RESPONDING ────→ DONE
                     ↑___________|  (another try)   ↘ TUNNEL → DONE
 
-Two things end independently: the request (`request_done`) and the response (`response_done`). The exchange is over when the
-response is done or broken; a request that is still coming then is cut off, by closing (HTTP/1.1) or RST_STREAM(NO_ERROR) (HTTP/2).
+Two things end independently: the request (`request_done`) and the response (`response_done`). The exchange is over
+when the response is done or broken; a request that is still coming then is cut off, by closing (HTTP/1.1) or
+RST_STREAM(NO_ERROR) (HTTP/2).
 
 Invariants
-* Exactly one of these happens: a complete response, a broken one (`client.abort`), or the client went away. `finish` runs once, and with it the log.
+* Exactly one of these happens: a complete response, a broken one (`client.abort`), or the client went away. `finish`
+  runs once, and with it the log.
 * A body that the upstream cut short never looks complete to the client.
-* At most one upstream port at a time; a try is repeated only while no byte of the response has reached the client and nothing of a body was sent.
+* At most one upstream port at a time; a try is repeated only while no byte of the response has reached the client and
+  nothing of a body was sent.
 * Body bytes are credited to their sender only when the other side was not blocked as they were passed on.
 """
 
@@ -46,10 +49,10 @@ class State(enum.IntEnum):
 
 class Exchange:
     __slots__ = (
-        "_client", "_context", "_endpoints_tried", "_front", "_holding", "_progress", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down",
-        "_uncredited_up", "_upload_since", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint", "fault",
-        "first_byte_at", "forward", "head", "host", "plan", "request_done", "request_id", "response_done", "started", "state", "status", "tries",
-        "upstream",
+        "_client", "_context", "_endpoints_tried", "_front", "_holding", "_progress", "_sent_body", "_sent_head",
+        "_streaming", "_ticket", "_uncredited_down", "_uncredited_up", "_upload_since", "body_in", "body_out", "conn",
+        "connected_at", "decided_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "plan",
+        "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
 
     def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
@@ -190,8 +193,8 @@ class Exchange:
         if self.state < State.RESPONDING and self._context.may_retry(
             self, forward.target, fault, sent=self._sent_head, body_gone=self._sent_body
         ):
-            if self.endpoint is not None and fault.retry is not Retry.IF_REUSED:
-                self._endpoints_tried.add(self.endpoint)
+            if self.endpoint is not None and not self._sent_head:
+                self._endpoints_tried.add(self.endpoint)  # it cannot be reached; a request refused may go there again
             self._leave_endpoint()
             self._try(fault)
             return

@@ -1,8 +1,9 @@
-"""What one listener does with a request, from its head to a verdict: an answer of ours, or where to forward it and as what.
+"""What one listener does with a request, from its head to a verdict: an answer of ours, or where to forward it and as
+what.
 
-Order of the decisions (INTERFACE rule 10): authority against the connection's policy, path, route, size, and then the route's action.
-Each is a pure function of its room; this module puts them in a row and compiles at load what they need. The request
-that an upstream sees is written anew here.
+Order of the decisions (INTERFACE rule 10): authority against the connection's policy, path, route, size, and then the
+route's action. Each is a pure function of its room; this module puts them in a row and compiles at load what they
+need. The request that an upstream sees is written anew here.
 """
 
 from __future__ import annotations

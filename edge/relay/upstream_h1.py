@@ -22,7 +22,8 @@ __all__ = ["H1Upstream"]
 
 class H1Upstream:
     __slots__ = (
-        "_closed", "_codec", "_heard", "_keeper", "_key", "_out", "_paused", "_receiver", "_transport", "_tunnel", "reused",
+        "_closed", "_codec", "_heard", "_keeper", "_key", "_out", "_paused", "_receiver", "_transport", "_tunnel",
+        "reused",
     )  # fmt: skip
 
     multiplexed = False
@@ -208,6 +209,8 @@ class H1Upstream:
             return
         if end is not None:
             self._complete(end.trailers)
+        elif not self._paused:
+            self._pump()
 
     def _fail(self, fault: Fault) -> None:
         receiver = self._receiver

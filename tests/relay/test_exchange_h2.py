@@ -1,0 +1,318 @@
+"""Dialogues over HTTP/2: on the client's side, on the upstream's, on both. The other end is the h2 library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+
+from edge.errors import Fault, Side
+from edge.relay.websocket import accept_for
+from edge.settings.model import Limits
+from tests.builders import route
+from tests.relay.stage import Stage
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "a.test"), (":path", "/x")]
+POST = [(":method", "POST"), *HEAD[1:]]
+
+
+class Peer:
+    """The other end of one of the stage's lines."""
+
+    def __init__(self, *, client: bool, settings: dict[Any, int] | None = None) -> None:
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=client, header_encoding=None))
+        if settings:
+            self.h2.local_settings = h2.settings.Settings(client=client, initial_values=settings)
+        self.h2.initiate_connection()
+        self.events: list[Any] = []
+
+    def take(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            self.events.append(event)
+            if isinstance(event, h2.events.DataReceived):
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def body(self, sid: int) -> bytes:
+        return b"".join(event.data for event in self.of(h2.events.DataReceived) if event.stream_id == sid)
+
+
+def client_of(stage: Stage) -> Peer:
+    peer = Peer(client=True)
+    peer.take(stage.line.take())
+    return peer
+
+
+def exchange(stage: Stage, peer: Peer) -> None:
+    """What the client has to say goes to the gateway, and the answer back."""
+    for _ in range(4):
+        data = peer.h2.data_to_send()
+        if not data:
+            return
+        peer.take(stage.client(data))
+
+
+def test_streams_of_one_connection_use_upstream_connections_of_their_own() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    for sid in (1, 3, 5):
+        peer.h2.send_headers(sid, HEAD, end_stream=True)
+    exchange(stage, peer)
+    assert len(stage.lines) == 3
+    for at in (2, 0, 1):
+        peer.take(stage.upstream(OK, at))
+    assert [peer.body(sid) for sid in (1, 3, 5)] == [b"hi"] * 3
+    assert len(peer.of(h2.events.StreamEnded)) == 3 and len(stage.log_lines) == 3
+
+
+def test_a_reset_stream_cancels_its_upstream_and_no_other() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    peer.h2.send_headers(3, HEAD, end_stream=True)
+    exchange(stage, peer)
+    peer.h2.reset_stream(1, 8)
+    exchange(stage, peer)
+    assert stage.lines[0].aborted and not stage.lines[1].aborted
+    peer.take(stage.upstream(OK, 1))
+    assert peer.body(3) == b"hi"
+    assert [line.status for line in stage.log_lines] == [499, 200]
+
+
+def test_a_cut_response_resets_its_stream() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    peer.take(stage.upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"))
+    stage.lines[0].session.on_eof(True)
+    stage.settle()
+    peer.take(stage.line.take())
+    assert peer.of(h2.events.StreamReset) and not peer.of(h2.events.StreamEnded)
+    assert not stage.line.closed
+
+
+def test_upload_windows_are_given_back_only_as_the_upstream_takes_the_bytes() -> None:
+    stage = Stage(route("/", limits=Limits(request_body=None)), http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, POST)
+    exchange(stage, peer)
+    stage.lines[0].pending = 10**9
+    sent = 0
+    while (room := min(peer.h2.local_flow_control_window(1), 16_384)) > 0:
+        peer.h2.send_data(1, b"x" * room)
+        sent += room
+        exchange(stage, peer)
+    assert sent <= 1 << 20
+    stage.lines[0].pending = 0
+    stage.lines[0].session.on_writable()
+    stage.settle()
+    peer.take(stage.line.take())
+    assert peer.h2.local_flow_control_window(1) > 0
+
+
+def test_a_body_beyond_the_limit_is_answered_413() -> None:
+    stage = Stage(route("/", limits=Limits(request_body=10)), http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, POST)
+    peer.h2.send_data(1, b"x" * 11)
+    exchange(stage, peer)
+    [head] = peer.of(h2.events.ResponseReceived)
+    assert dict(head.headers)[b":status"] == b"413"
+    assert not stage.line.closed
+
+
+def test_a_malformed_request_does_not_harm_the_others() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.config.validate_outbound_headers = False
+    peer.h2.config.normalize_outbound_headers = False
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    peer.h2.send_headers(3, [*HEAD, ("Upper", "x")], end_stream=True)
+    exchange(stage, peer)
+    [reset] = peer.of(h2.events.StreamReset)
+    assert reset.stream_id == 3
+    peer.take(stage.upstream(OK, 0))
+    assert peer.body(1) == b"hi"
+
+
+def test_a_misdirected_request_is_answered_421_on_its_stream() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, [*HEAD[:2], (":authority", "other.test"), HEAD[3]], end_stream=True)
+    exchange(stage, peer)
+    assert dict(peer.of(h2.events.ResponseReceived)[0].headers)[b":status"] == b"421"
+
+
+def test_a_connection_error_says_goaway_and_cancels_everything() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    peer.take(stage.client(b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
+    assert peer.of(h2.events.ConnectionTerminated)
+    assert stage.line.closed and stage.lines[0].aborted and stage.refused
+
+
+def test_draining_finishes_the_open_streams() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    stage.session.drain()
+    stage.settle()
+    data = stage.line.take()
+    assert data[3] == 7 and not stage.line.closed
+    answer = stage.upstream(OK)
+    assert b"hi" in answer
+    stage.pass_time(2)
+    assert stage.line.closed
+
+
+def test_extended_connect_becomes_an_upgrade() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    head = [(":method", "CONNECT"), (":protocol", "websocket"), *HEAD[1:], ("sec-websocket-version", "13")]
+    peer.h2.send_headers(1, head)
+    exchange(stage, peer)
+    asked = stage.sent()
+    assert asked.startswith(b"GET /x HTTP/1.1\r\n") and b"upgrade: websocket\r\n" in asked
+    key = next(line.split(b": ")[1] for line in asked.split(b"\r\n") if line.startswith(b"sec-websocket-key"))
+    answer = b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %b\r\n\r\n" % accept_for(key)
+    peer.take(stage.upstream(answer + b"\x81\x01a"))
+    head_got = dict(peer.of(h2.events.ResponseReceived)[0].headers)
+    assert head_got[b":status"] == b"200" and b"sec-websocket-accept" not in head_got
+    assert peer.body(1) == b"\x81\x01a"
+    peer.h2.send_data(1, b"\x81\x01b")
+    exchange(stage, peer)
+    assert stage.sent() == b"\x81\x01b"
+    stage.lines[0].session.on_eof(True)
+    stage.settle()
+    peer.take(stage.line.take())
+    assert peer.of(h2.events.StreamEnded)
+
+
+def test_a_refused_upgrade_never_looks_like_a_tunnel() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, [(":method", "CONNECT"), (":protocol", "websocket"), *HEAD[1:]])
+    exchange(stage, peer)
+    peer.take(stage.upstream(OK))
+    assert dict(peer.of(h2.events.ResponseReceived)[0].headers)[b":status"] == b"502"
+
+
+# --- HTTP/2 to the upstream ---
+
+
+def server_of(stage: Stage) -> Peer:
+    peer = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    stage.lines[0].session.on_data(peer.h2.data_to_send())
+    stage.settle()
+    peer.take(stage.sent(0))
+    return peer
+
+
+def push(stage: Stage, peer: Peer) -> bytes:
+    got = b""
+    for _ in range(4):
+        data = peer.h2.data_to_send()
+        if data:
+            got += stage.upstream(data, 0)
+        peer.take(stage.sent(0))
+    return got
+
+
+def test_http1_requests_become_streams_of_one_upstream_connection() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(b"POST /u HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc")
+    server = server_of(stage)
+    [request] = server.of(h2.events.RequestReceived)
+    fields = dict(request.headers)
+    assert fields[b":path"] == b"/u" and fields[b":authority"] == b"a.test" and fields[b"content-length"] == b"3"
+    assert server.body(1) == b"abc"
+    server.h2.send_headers(1, [(":status", "200")])
+    server.h2.send_data(1, b"hi")
+    server.h2.send_headers(1, [("x-sum", "7")], end_stream=True)
+    answer = push(stage, server)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n")
+    stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    assert len(stage.lines) == 1
+
+
+def test_a_stream_that_the_upstream_refused_is_tried_again() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n")
+    server = server_of(stage)
+    server.h2.reset_stream(1, 7)
+    push(stage, server)
+    assert stage.log_lines == [] and len(server.of(h2.events.RequestReceived)) == 2
+
+
+def test_streams_above_the_last_of_a_goaway_fail_for_another_try() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    server = server_of(stage)
+    server.h2.close_connection(last_stream_id=0)
+    push(stage, server)
+    assert len(stage.lines) == 2
+
+
+def test_a_dead_upstream_connection_breaks_what_had_begun() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    server = server_of(stage)
+    server.h2.send_headers(1, [(":status", "200")])
+    server.h2.send_data(1, b"abc")
+    push(stage, server)
+    stage.lines[0].session.on_lost(Fault(Side.UPSTREAM, "upstream-reset"))
+    stage.settle()
+    assert stage.line.aborted
+
+
+def test_grpc_trailers_travel_over_both_sides() -> None:
+    stage = Stage(http2=True, upstream_http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, [*POST, ("content-type", "application/grpc"), ("te", "trailers")])
+    peer.h2.send_data(1, b"\0\0\0\0\x01a")
+    exchange(stage, peer)
+    server = server_of(stage)
+    assert (b"te", b"trailers") in server.of(h2.events.RequestReceived)[0].headers
+    server.h2.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
+    server.h2.send_data(1, b"\0\0\0\0\x01b")
+    peer.take(push(stage, server))
+    stage.pass_time(600)  # a quiet stream is a stream
+    peer.h2.send_data(1, b"\0\0\0\0\x01c", end_stream=True)
+    exchange(stage, peer)
+    server.take(stage.sent(0))
+    server.h2.send_headers(1, [("grpc-status", "0")], end_stream=True)
+    peer.take(push(stage, server))
+    [trailers] = peer.of(h2.events.TrailersReceived)
+    assert dict(trailers.headers) == {b"grpc-status": b"0"}
+    assert stage.log_lines[0].fault is None
+
+
+def test_an_http1_websocket_becomes_extended_connect() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(b"GET /warm HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    server = server_of(stage)
+    server.h2.send_headers(1, [(":status", "204")], end_stream=True)
+    assert push(stage, server).startswith(b"HTTP/1.1 204 ")
+    stage.client(
+        b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    server.take(stage.sent(0))
+    request = dict(server.of(h2.events.RequestReceived)[1].headers)
+    assert request[b":method"] == b"CONNECT" and request[b":protocol"] == b"websocket" and b"sec-websocket-key" not in request
+    server.h2.send_headers(3, [(":status", "200")])
+    answer = push(stage, server)
+    assert answer.startswith(b"HTTP/1.1 101 ") and b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
+    stage.client(b"\x81\x00")
+    server.take(stage.sent(0))
+    assert server.body(3) == b"\x81\x00"
