@@ -71,12 +71,16 @@ _noise = [0]  # what the callback counted during the call under way
 
 @ffi.callback("void(SSL *, int, int)")  # type: ignore[untyped-decorator]
 def _after_handshake(ssl: Any, where: int, result: int) -> None:
-    """Set when the handshake is done, it fires for KeyUpdates and renegotiation attempts and never for data."""
-    if where & _BEGIN_OR_END:
+    """Set when the handshake is done, it fires for KeyUpdates and renegotiation attempts and never for data.
+
+    Of the several events of each only the last one is counted. Our own answer to a KeyUpdate leaves with the next `send`
+    and fires too, which is why `receive` begins by forgetting what there is.
+    """
+    if where & _EXIT:
         _noise[0] += 1
 
 
-_BEGIN_OR_END: int = lib.SSL_CB_HANDSHAKE_START | lib.SSL_CB_EXIT
+_EXIT: int = lib.SSL_CB_EXIT
 
 
 class TlsInfo:
@@ -129,6 +133,7 @@ class Engine:
         size = len(data)
         if size > CHUNK:
             return self._receive_long(data)
+        _noise[0] = 0
         rbio = self._rbio
         _bio_write(rbio, data if type(data) is bytes else from_buffer(data), size)
         if not self.established and not (self._handshake() and _bio_holds(rbio, NULL)):
@@ -143,6 +148,7 @@ class Engine:
 
     def _receive_long(self, data: bytes | memoryview) -> bytes:
         """`receive` of more than a BIO may hold. The plaintext gathers in the buffer and leaves it in one piece."""
+        _noise[0] = 0
         source = from_buffer(data)
         size = len(data)
         pieces: list[bytes] = []

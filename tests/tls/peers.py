@@ -9,10 +9,12 @@ from typing import Any
 
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
 from edge.errors import Fault
 from edge.settings.model import Certificate, ClientAuth, ClientAuthMode, Host, TlsPolicy, Trust, UpstreamTls
+from edge.tls.binding import lib
 from edge.tls.choice import ServerContext
 from edge.tls.client import ClientContext, ClientEngine
 from edge.tls.engine import Engine, ServerEngine
@@ -83,6 +85,7 @@ class Client:
     certificate: trustme.LeafCert | None = None
     session: SSL.Session | None = None
     groups: str = ""
+    sigalgs: str = ""
     ciphers: str = ""
     suites: str = ""
     fallback: bool = False
@@ -97,9 +100,9 @@ class Client:
         if self.version:
             context.set_min_proto_version(self.version)
             context.set_max_proto_version(self.version)
+        if self.sigalgs:
+            assert lib.SSL_CTX_set1_sigalgs_list(context._context, self.sigalgs.encode()) == 1
         if self.groups:
-            from edge.tls.binding import lib
-
             assert lib.SSL_CTX_set1_curves_list(context._context, self.groups.encode()) == 1
         if self.ciphers:
             context.set_cipher_list(self.ciphers.encode())
@@ -111,8 +114,6 @@ class Client:
             context.set_mode(0x80)  # SSL_MODE_SEND_FALLBACK_SCSV
         if self.certificate:
             chain = x509.load_pem_x509_certificates(b"".join(blob.bytes() for blob in self.certificate.cert_chain_pems))
-            from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
             context.use_certificate(chain[0])
             context.use_privatekey(load_pem_private_key(self.certificate.private_key_pem.bytes(), None))  # type: ignore[arg-type]
         self.connection = SSL.Connection(context, None)
@@ -120,7 +121,8 @@ class Client:
             self.connection.set_tlsext_host_name(self.sni.encode())
         self.connection.set_connect_state()
         if self.session is not None:
-            self.connection.set_session(self.session)
+            # pyOpenSSL's own call wants the session's context, and a new client has a new one
+            assert lib.SSL_set_session(self.connection._ssl, self.session._session) == 1
 
     def step(self, data: bytes = b"") -> bytes:
         """Take what the server sent; what goes to the server."""
