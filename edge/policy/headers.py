@@ -19,12 +19,16 @@ from edge.policy.forwarded import FROM_CLIENTS_DROPPED
 from edge.policy.reply import Reply
 from edge.settings.model import HeaderRules, Hsts, Route, Settings
 
-__all__ = ["RouteHeaders", "compile_headers", "hsts_value", "write_reply_fields", "write_request_fields", "write_response_fields"]
+__all__ = [
+    "RouteHeaders", "compile_headers", "hsts_value", "max_forwards", "write_reply_fields", "write_request_fields",
+    "write_response_fields",
+]  # fmt: skip
 
 _FROM_CLIENTS_NEVER = FROM_CLIENTS_DROPPED | {b"client-cert", b"client-cert-chain", b"early-data"}
 _VERSIONS = {10: b"1.0", 11: b"1.1", 20: b"2.0"}
 _HSTS = b"strict-transport-security"
 _NO_RULES = HeaderRules()
+_COUNTS_HOPS = frozenset({b"OPTIONS", b"TRACE"})
 
 
 class _Rules:
@@ -71,10 +75,26 @@ def hsts_value(hsts: Hsts | None) -> bytes:
     return value
 
 
+def max_forwards(head: RequestHead) -> int | None:
+    """How many more times an OPTIONS or TRACE request may be passed on (RFC 9110 section 7.6.2); None: no limit.
+
+    With 0 it must be answered here (`phases.hops_step`); else what is passed on has one less.
+    """
+    if head.method in _COUNTS_HOPS:
+        for name, value in head.fields:
+            if name == b"max-forwards" and value.isdigit() and len(value) <= 9:
+                return int(value)
+    return None
+
+
 def write_request_fields(head: RequestHead, compiled: RouteHeaders, forwarded: Fields) -> Fields:
     """The fields for the upstream; `forwarded` is what `Forwarding.request_fields` returned. A new list."""
     drop = compiled.request_drop
     fields = [field for field in head.fields if field[0] not in drop]
+    if head.method in _COUNTS_HOPS:
+        hops = max_forwards(head)
+        if hops:
+            fields = [(name, b"%d" % (hops - 1) if name == b"max-forwards" else value) for name, value in fields]
     rules = compiled.request
     if rules.drop:
         fields += [field for field in forwarded if field[0] not in rules.drop]

@@ -21,10 +21,24 @@ from typing import Generic, Protocol, TypeVar
 from edge.errors import Fault, Side
 from edge.http.message import ConnectionInfo, RequestHead
 from edge.policy.authority import Authority
+from edge.policy.headers import max_forwards
 from edge.policy.reply import Reply
 from edge.settings.model import Limits
 
-__all__ = ["PASS", "Drop", "Pass", "Pipeline", "Reply", "Stage", "Subject", "Verdict", "Wait", "authority_step", "check_size"]
+__all__ = [
+    "PASS",
+    "Drop",
+    "Pass",
+    "Pipeline",
+    "Reply",
+    "Stage",
+    "Subject",
+    "Verdict",
+    "Wait",
+    "authority_step",
+    "check_size",
+    "hops_step",
+]
 
 
 class Pass(enum.Enum):
@@ -109,6 +123,16 @@ def authority_step(authority: Authority) -> Callable[[Subject], Verdict]:
         return PASS
 
     return step
+
+
+def hops_step(subject: Subject) -> Verdict:
+    """Answers an OPTIONS or TRACE request that may not be passed on any more (RFC 9110 section 7.6.2).
+
+    OPTIONS asks what this recipient can do: nothing in particular. TRACE is not reflected: a request's fields hold credentials.
+    """
+    if max_forwards(subject.head) != 0:
+        return PASS
+    return Reply(204, []) if subject.head.method == b"OPTIONS" else Reply(405, [(b"allow", b"")])
 
 
 def check_size(head: RequestHead, limits: Limits) -> None:

@@ -133,9 +133,14 @@ def pick_target(targets: Sequence[Target], r: float) -> Upstream:
     """
     if len(targets) == 1 and targets[0].weight:
         return targets[0].upstream
+    chosen: Target | None = None
     at = r * sum(target.weight for target in targets)
     for target in targets:
-        at -= target.weight
-        if at < 0:
-            return target.upstream
-    raise Fault(Side.EDGE, "no-upstream", status=503)
+        if target.weight:
+            chosen = target
+            at -= target.weight
+            if at < 0:
+                break
+    if chosen is None:
+        raise Fault(Side.EDGE, "no-upstream", status=503)
+    return chosen.upstream

@@ -123,7 +123,7 @@ def _random(states: Sequence[EndpointState], r: float) -> EndpointState:
 
 
 def _at_weight(states: Sequence[EndpointState], at: float) -> EndpointState:
-    for state in states:
+    for state in states[:-1]:
         at -= state.weight
         if at < 0:
             return state

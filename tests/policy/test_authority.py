@@ -30,7 +30,7 @@ def named(made: Host, sni: str | None) -> ConnectionInfo:
 
 def verdict(authority: bytes, conn: ConnectionInfo, *, scheme: bytes = b"https", rule: Authority = TLS) -> str | int:
     """The name, or the status of the fault; asked twice, because names are remembered."""
-    results = set()
+    results: set[str | int] = set()
     for _ in range(2):
         try:
             results.add(rule.check(request(authority, scheme=scheme), conn))

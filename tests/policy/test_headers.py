@@ -77,6 +77,15 @@ def test_what_a_trusted_proxy_says_arrives_once() -> None:
     assert [value for name, value in fields if name == b"via"] == [b"1.1 cdn, 1.1 edge"]
 
 
+@pytest.mark.parametrize(
+    ("method", "value", "sent"),
+    [(b"OPTIONS", b"10", b"9"), (b"TRACE", b"1", b"0"), (b"GET", b"10", b"10"), (b"OPTIONS", b"x", b"x")],
+)
+def test_a_hop_is_counted(method: bytes, value: bytes, sent: bytes) -> None:
+    head = request(fields=[(b"a", b"b"), (b"max-forwards", value)], method=method)
+    assert write_request_fields(head, compiled(route()), []) == [(b"a", b"b"), (b"max-forwards", sent)]
+
+
 def test_request_rules() -> None:
     rules = HeaderRules(
         set=((b"x-env", b"prod"), (b"x-forwarded-for", b"hidden")), add=((b"x-tag", b"2"),), remove=frozenset({b"cookie", b"via"})
@@ -131,6 +140,12 @@ def test_response_rules() -> None:
         (b"date", b"never"),
         (b"vary", b"accept"),
     ]
+
+
+def test_response_rules_that_only_add() -> None:
+    made = route(host="example.com", response_headers=HeaderRules(add=((b"x-tag", b"2"),)))
+    assert answered([(b"x-tag", b"1")], made)[-1] == (b"x-tag", b"2")
+    assert hsts(answered([], made)) == []
 
 
 # -- HSTS ------------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from edge.errors import Fault, Side
 from edge.policy.authority import Authority
-from edge.policy.phases import PASS, Drop, Pipeline, Reply, Stage, Verdict, Wait, authority_step, check_size
+from edge.policy.phases import PASS, Drop, Pipeline, Reply, Stage, Verdict, Wait, authority_step, check_size, hops_step
 from edge.settings.model import Limits
 from tests.builders import connection, fault_of, host, listener, request, settings
 
@@ -79,6 +79,24 @@ def test_the_authority_phase() -> None:
     assert exchange.host == "example.com"
     exchange.head = request(b"other.example.com")
     assert fault_of(step, exchange).status == 421
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "status"),
+    [
+        (b"OPTIONS", b"0", 204),
+        (b"TRACE", b"0", 405),
+        (b"TRACE", b"1", None),
+        (b"GET", b"0", None),
+        (b"OPTIONS", b"-1", None),
+        (b"OPTIONS", b"none", None),
+    ],
+)
+def test_a_request_that_may_not_be_passed_on(method: bytes, value: bytes, status: int | None) -> None:
+    exchange = Exchange()
+    exchange.head = request(fields=[(b"accept", b"*/*"), (b"max-forwards", value)], method=method)
+    verdict = hops_step(exchange)
+    assert verdict is PASS if status is None else isinstance(verdict, Reply) and verdict.status == status
 
 
 def test_a_declared_body_that_is_too_long() -> None:

@@ -130,6 +130,11 @@ def test_a_redirect_without_a_query_has_no_question_mark() -> None:
     assert location("https://x{path_and_query}", b"*") == b"https://x/"
 
 
+def test_texts_are_cut_once_and_the_memo_is_bounded() -> None:
+    for number in range(1100):
+        assert location(f"/{number}{{path}}") == b"/%d/a/b" % number
+
+
 def test_an_address_keeps_its_brackets() -> None:
     assert location("https://{host}{path}", b"/", b"[::1]:80") == b"https://[::1]/"
 
