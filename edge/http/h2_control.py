@@ -174,10 +174,11 @@ class Control(Sender):
         frame = FRAME.pack(0, 0, SETTINGS, flags & ACK, 0)
         if known:
             frame = FRAME.pack(len(known) >> 8, len(known) & 0xFF, SETTINGS, 0, 0) + known
-        for event in self._library.receive_data(frame):
-            if isinstance(event, RemoteSettingsChanged):
-                self._apply_settings()
+        events = self._library.receive_data(frame)
+        # the ACK goes first: what a larger window allows may only follow it (section 6.5.3)
         self._reply(self._library.data_to_send())
+        if any(isinstance(event, RemoteSettingsChanged) for event in events):
+            self._apply_settings()
 
     def _apply_settings(self) -> None:
         settings = self._library.remote_settings

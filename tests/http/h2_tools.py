@@ -142,7 +142,9 @@ def described(events: list[Event]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for sid, what in events:
         if isinstance(what, RequestHead):
-            found.append((sid, what.method, what.scheme, what.authority, what.target, tuple(what.fields), what.content_length, what.end))
+            found.append(
+                (sid, what.method, what.scheme, what.authority, what.target, tuple(what.fields), what.content_length, what.end)
+            )
         elif isinstance(what, ResponseHead):
             found.append((sid, what.status, tuple(what.fields), what.content_length, what.end))
         elif isinstance(what, End):

@@ -12,24 +12,28 @@ from typing import Any
 
 import h2.config
 import h2.connection
-import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
 import pytest
 
-from edge.errors import Fault, H2Code
+from edge.errors import Fault
 from edge.http.h2 import Connection
-from edge.http.h2_frames import PREFACE
+from edge.http.h2_frames import PREFACE, RST_STREAM
 from edge.http.message import End, Fields, RequestHead, ResponseHead
 from edge.settings.model import Limits
 
-from .h2_tools import GET, POST, Peer, described, frame, settings
+from .h2_tools import GET, POST, Peer, frame, settings
 
 Library = h2.connection.H2Connection
 FIELDS: list[tuple[bytes, bytes]] = [
-    (b"accept", b"*/*"), (b"authorization", b"Bearer abc"), (b"x-long", b"y" * 300), (b"te", b"trailers"), (b"cookie", b"a=1"), (b"x-\x7e", b"\xff"),
-]  # fmt: skip
+    (b"accept", b"*/*"),
+    (b"authorization", b"Bearer abc"),
+    (b"x-long", b"y" * 300),
+    (b"te", b"trailers"),
+    (b"cookie", b"a=1"),
+    (b"x-\x7e", b"\xff"),
+]
 
 
 def library(*, client: bool, window: int = 65_535, frame_size: int = 16_384) -> Library:
@@ -51,16 +55,18 @@ class Talk:
         self.edge, self.peer, self.rng = edge, peer, rng
         self.said: list[tuple[int, Any]] = []  # events of ours
         self.heard: dict[int, list[Any]] = {}  # of the library, by stream
+        self.now = 0.0
 
     def carry(self) -> None:
         while True:
+            self.now += 0.1
             out, back = self.peer.data_to_send(), self.edge.drain()
             if not out and not back:
                 return
             for piece in self.pieces(out):
-                self.said += self.edge.feed(piece, 0.0)
+                self.said += self.edge.feed(piece, self.now)
                 while self.edge.has_more:
-                    self.said += self.edge.feed(b"", 0.0)
+                    self.said += self.edge.feed(b"", self.now)
             for piece in self.pieces(back):
                 for event in self.peer.receive_data(piece):
                     self.note(event)
@@ -74,11 +80,8 @@ class Talk:
     def note(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.DataReceived):
             self.heard.setdefault(event.stream_id, []).append(event.data)
-            if event.flow_controlled_length and self.rng.random() < 0.9:
+            if event.flow_controlled_length:
                 self.peer.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            elif event.flow_controlled_length:
-                self.owed = (event.flow_controlled_length, event.stream_id)
-                self.peer.acknowledge_received_data(*self.owed)
         elif isinstance(event, (h2.events.ResponseReceived, h2.events.RequestReceived, h2.events.InformationalResponseReceived)):
             self.heard.setdefault(event.stream_id, []).append([tuple(each) for each in event.headers])
         elif isinstance(event, h2.events.TrailersReceived):
@@ -116,7 +119,9 @@ def test_a_library_client_talks_to_our_server(seed: int) -> None:
     rng = random.Random(seed)
     edge = Connection(Limits(), client=False, now=0.0)
     edge.start()
-    talk = Talk(edge, library(client=True, window=rng.choice((0, 100, 65_535, 1 << 20)), frame_size=rng.choice((16_384, 60_000))), rng)
+    talk = Talk(
+        edge, library(client=True, window=rng.choice((0, 100, 65_535, 1 << 20)), frame_size=rng.choice((16_384, 60_000))), rng
+    )
     talk.carry()
     want: dict[int, Fields] = {}
     uploads: dict[int, bytes] = {}
@@ -191,14 +196,18 @@ def test_a_library_server_talks_to_our_client(seed: int) -> None:
     rng = random.Random(seed)
     edge = Connection(Limits(), client=True, now=0.0)
     edge.start()
-    talk = Talk(edge, library(client=False, window=rng.choice((0, 100, 65_535, 1 << 20)), frame_size=rng.choice((16_384, 60_000))), rng)
+    talk = Talk(
+        edge, library(client=False, window=rng.choice((0, 100, 65_535, 1 << 20)), frame_size=rng.choice((16_384, 60_000))), rng
+    )
     talk.carry()
     uploads: dict[int, bytes] = {}
     answers: dict[int, bytearray] = {}
     whole: dict[int, bytes] = {}
     for _ in range(rng.randint(2, 20)):
         upload = rng.randbytes(rng.choice((0, 10, 20_000, 150_000)))
-        sid = edge.send_request(b"POST", b"/p", b"a.test", some_fields(rng), length=rng.choice((None, len(upload))), end=not upload)
+        sid = edge.send_request(
+            b"POST", b"/p", b"a.test", some_fields(rng), length=rng.choice((None, len(upload))), end=not upload
+        )
         uploads[sid] = upload
         edge.send_data(sid, upload)
         if upload:
@@ -264,21 +273,29 @@ def ops(peer: Peer, rng: random.Random) -> bytes:
             out.append(frame(0, 0, rng.choice(bodies), rng.randbytes(rng.choice((1, 50, 2000)))))
         elif move == 5 and bodies:
             last = bodies.pop(rng.randrange(len(bodies)))
-            out.append(rng.choice((frame(0, 1, last, b"end"), peer.headers(last, [(b"x-t", b"1")]), frame(3, 0, last, b"\0\0\0\x08"))))
+            how = rng.randrange(3)
+            if how == 0:
+                out.append(peer.headers(last, [(b"x-t", b"1")]))
+            else:
+                out.append(frame(0, 1, last, b"end") if how == 1 else frame(3, 0, last, b"\0\0\0\x08"))
         else:
             out.append(
                 rng.choice(
                     (
-                        settings((4, 70_000)), frame(6, 0, 0, b"pingpong"), frame(8, 0, 0, b"\0\0\1\0"), frame(2, 0, max(sid, 1), b"\0\0\0\0\x05"),
-                        frame(0xEE, 7, 0, b"unknown"), settings((1, 100)),
+                        settings((4, 70_000)),
+                        frame(6, 0, 0, b"pingpong"),
+                        frame(8, 0, 0, b"\0\0\1\0"),
+                        frame(2, 0, max(sid, 1), b"\0\0\0\0\x05"),
+                        frame(0xEE, 7, 0, b"unknown"),
+                        settings((1, 100)),
                     )
                 )
-            )  # fmt: skip
+            )
     return b"".join(out)
 
 
-def library_says(data: bytes) -> tuple[list[tuple[Any, ...]], int | None]:
-    """The library's events in the form of `described`, and the error that ended the connection."""
+def library_says(data: bytes) -> tuple[list[tuple[Any, ...]], int | None, str]:
+    """The library's events in the form of `we_say`, and the error that ended the connection."""
     peer = Library(h2.config.H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
     peer.initiate_connection()
     found: list[tuple[Any, ...]] = []
@@ -286,7 +303,8 @@ def library_says(data: bytes) -> tuple[list[tuple[Any, ...]], int | None]:
         for event in peer.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 pairs = [tuple(each) for each in event.headers]
-                found.append((event.stream_id, "head", dict(pairs)[b":method"], tuple(each for each in pairs if each[0][:1] != b":" and each[0] != b"te")))
+                fields = tuple(each for each in pairs if each[0][:1] != b":" and each[0] != b"te" and b"_" not in each[0])
+                found.append((event.stream_id, "head", dict(pairs).get(b":method"), fields))
             elif isinstance(event, h2.events.DataReceived) and event.data:
                 if found and found[-1][:2] == (event.stream_id, "body"):
                     found[-1] = (event.stream_id, "body", found[-1][2] + event.data)
@@ -299,8 +317,8 @@ def library_says(data: bytes) -> tuple[list[tuple[Any, ...]], int | None]:
             elif isinstance(event, h2.events.StreamReset) and event.remote_reset:
                 found.append((event.stream_id, "reset"))
     except h2.exceptions.ProtocolError as error:
-        return found, int(error.error_code)
-    return found, None
+        return found, int(error.error_code), str(error)
+    return found, None, ""
 
 
 def we_say(peer: Peer, data: bytes) -> tuple[list[tuple[Any, ...]], int | None]:
@@ -308,7 +326,8 @@ def we_say(peer: Peer, data: bytes) -> tuple[list[tuple[Any, ...]], int | None]:
     found: list[tuple[Any, ...]] = []
     for sid, what in peer.events:
         if isinstance(what, RequestHead):
-            found.append((sid, "head", what.method, tuple(what.fields)))
+            fields = sorted(what.fields, key=lambda field: field[0] == b"cookie")  # the library puts cookies last
+            found.append((sid, "head", what.method, tuple(fields)))
             if what.end:
                 found.append((sid, "end"))
         elif isinstance(what, End):
@@ -330,11 +349,24 @@ def test_legal_dialogues_say_the_same_to_both(seed: int) -> None:
     rng = random.Random(seed)
     peer = Peer()
     data = ops(peer, rng)
-    assert we_say(peer, data) == library_says(PREFACE + settings() + frame(4, 1) + data)
+    assert we_say(peer, data) == library_says(PREFACE + settings() + frame(4, 1) + data)[:2]
+
+
+# why we end a connection that the library goes on with
+LIBRARY_IS_LAX = {
+    "h2-frame-size": "it waits for the whole of an overlong frame before it refuses it",
+    "h2-idle-stream": "it ignores RST_STREAM on an idle stream (RFC 9113 section 5.1)",
+    "h2-stream-id": "it takes DATA for a stream id that was skipped as late, though it was never opened (section 5.1.1)",
+}
+# why the library ends a connection that goes on with us
+LIBRARY_IS_STRICT = (
+    "Received frame with non-compliant data",  # the reserved bit of WINDOW_UPDATE, to be ignored (section 6.9)
+    "Received frame with invalid header",  # it refuses a frame whose rest has not come yet
+)
 
 
 def test_mutated_dialogues_end_in_both_or_live_in_both() -> None:
-    """Where the two differ, the reason is one of those below, each a decision of ours or a known laxness of the library."""
+    """Where the two differ, the reason is one of those above."""
     rng = random.Random(11)
     compared = ended = 0
     for _ in range(4000):
@@ -344,20 +376,19 @@ def test_mutated_dialogues_end_in_both_or_live_in_both() -> None:
             continue
         for _ in range(rng.randint(1, 2)):
             data[rng.randrange(len(data))] = rng.randrange(256)
-        theirs, their_error = library_says(PREFACE + settings() + frame(4, 1) + bytes(data))
+        theirs, their_error, why = library_says(PREFACE + settings() + frame(4, 1) + bytes(data))
         ours, our_error = we_say(peer, bytes(data))
-        resets = [what for _, what in peer.events if isinstance(what, Fault) and what.kind != "stream-reset"]
-        if resets or peer.edge.resets_written:
-            continue  # a malformed message or a stream error of ours: the library has other rules there, or none
+        if any(each.kind == RST_STREAM for each in peer.out()):
+            continue  # a malformed message or a stream error: the library, unchecked, has none of the first and other second ones
         compared += 1
         if our_error is None:
-            assert their_error is None, (bytes(data), their_error)
-            assert ours == theirs
+            if their_error is None:
+                assert ours == theirs, bytes(data)
+            else:
+                assert why.startswith(LIBRARY_IS_STRICT), (bytes(data), why)
         else:
             ended += 1
-            assert their_error is not None or peer.fault is None or peer.fault.kind in LIBRARY_IS_LAX, (bytes(data), peer.fault)
+            assert peer.fault is not None
+            assert their_error is not None or peer.fault.kind in LIBRARY_IS_LAX, (bytes(data), peer.fault)
     assert compared > 1000
     assert ended > 300
-
-
-LIBRARY_IS_LAX = {"h2-control-flood"}

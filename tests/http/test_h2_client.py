@@ -38,7 +38,12 @@ def test_a_request_on_the_wire() -> None:
     edge.send_end(1, [(b"t", b"1")])
     pseudo = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"b.test:81"), (b":path", b"/p?q")]
     said = peer.decoded()
-    assert said == [(1, [*pseudo, (b"content-length", b"3"), (b"te", b"trailers"), (b"x", b"y")]), (1, b"abc"), (1, [(b"t", b"1")]), (1, "end")]
+    assert said == [
+        (1, [*pseudo, (b"content-length", b"3"), (b"te", b"trailers"), (b"x", b"y")]),
+        (1, b"abc"),
+        (1, [(b"t", b"1")]),
+        (1, "end"),
+    ]
     assert edge.send_request(b"GET", b"/", b"b.test", [], length=None, end=True) == 3
     assert edge.open_streams == 2
 
@@ -48,7 +53,9 @@ def test_an_answer_with_interim_ones_body_and_trailers() -> None:
     peer.feed(
         peer.headers(1, [(b":status", b"103"), (b"link", b"</a>")], end=False)
         + peer.headers(1, [(b":status", b"100")], end=False)
-        + peer.headers(1, [*OK, (b"content-length", b"5"), (b"set-cookie", b"a"), (b"set-cookie", b"b"), (b"x_y", b"z")], end=False)
+        + peer.headers(
+            1, [*OK, (b"content-length", b"5"), (b"set-cookie", b"a"), (b"set-cookie", b"b"), (b"x_y", b"z")], end=False
+        )
         + peer.data(1, b"hello")
         + peer.headers(1, [(b"grpc-status", b"0")])
     )
@@ -133,7 +140,10 @@ def test_oversized_answers_are_a_502() -> None:
 def test_resets_say_whether_to_try_again() -> None:
     peer = asked(b"GET", b"GET")
     peer.feed(frame(RST_STREAM, 0, 1, b"\0\0\0\7") + frame(RST_STREAM, 0, 3, b"\0\0\0\2"))
-    assert [(what.retry, what.status) for _, what in peer.events if isinstance(what, Fault)] == [(Retry.YES, 502), (Retry.NO, 502)]
+    assert [(what.retry, what.status) for _, what in peer.events if isinstance(what, Fault)] == [
+        (Retry.YES, 502),
+        (Retry.NO, 502),
+    ]
 
 
 def test_a_reset_without_error_after_a_whole_answer_is_no_event() -> None:
@@ -147,7 +157,11 @@ def test_a_reset_without_error_after_a_whole_answer_is_no_event() -> None:
 def test_goaway_gives_back_what_was_not_processed() -> None:
     peer = asked(b"GET", b"GET", b"GET")
     peer.feed(frame(GOAWAY, 0, 0, b"\0\0\0\1" + bytes(4) + b"debug data"))
-    assert [(sid, what.retry) for sid, what in peer.events if isinstance(what, Fault)] == [(3, Retry.YES), (5, Retry.YES), (0, Retry.NO)]
+    assert [(sid, what.retry) for sid, what in peer.events if isinstance(what, Fault)] == [
+        (3, Retry.YES),
+        (5, Retry.YES),
+        (0, Retry.NO),
+    ]
     assert not peer.edge.can_open
     with pytest.raises(Fault) as caught:
         peer.edge.send_request(b"GET", b"/", b"b", [], length=None, end=True)
@@ -184,7 +198,9 @@ def test_extended_connect_needs_the_peers_leave() -> None:
     peer.feed(settings((8, 1)))
     assert peer.edge.peer_allows_connect_protocol
     peer.edge.drain()
-    sid = peer.edge.send_request(b"GET", b"/chat", b"b", [(b"sec-websocket-version", b"13")], length=None, end=False, protocol=b"websocket")
+    sid = peer.edge.send_request(
+        b"GET", b"/chat", b"b", [(b"sec-websocket-version", b"13")], length=None, end=False, protocol=b"websocket"
+    )
     ((_, fields),) = peer.decoded()
     assert fields[0] == (b":method", b"CONNECT")
     assert (b":protocol", b"websocket") in fields

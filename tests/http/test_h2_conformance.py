@@ -10,16 +10,28 @@ import pytest
 from edge.errors import H2Code
 from edge.http.h2 import CONNECTION_WINDOW, STREAM_WINDOW
 from edge.http.h2_frames import (
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE, PRIORITY, PRIORITY_FLAG, PUSH_PROMISE,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE,
-)  # fmt: skip
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PRIORITY_FLAG,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+)
 from edge.http.message import End, RequestHead
 
 from .h2_tools import GET, POST, Peer, described, died, frame, frames, settings
 
-C, S = "connection", "stream"
 BLOCK = b"\x82\x87\x84\x41\x06a.test"  # GET https / a.test
-Case = tuple[str, H2Code, Callable[[Peer], bytes]]
 
 
 def increment(sid: int, by: int) -> bytes:
@@ -49,7 +61,13 @@ def answered(peer: Peer) -> bytes:
     return b""
 
 
-P, F, Z, X, Q = (H2Code.PROTOCOL_ERROR, H2Code.FRAME_SIZE_ERROR, H2Code.FLOW_CONTROL_ERROR, H2Code.STREAM_CLOSED, H2Code.COMPRESSION_ERROR)
+P, F, Z, X, Q = (
+    H2Code.PROTOCOL_ERROR,
+    H2Code.FRAME_SIZE_ERROR,
+    H2Code.FLOW_CONTROL_ERROR,
+    H2Code.STREAM_CLOSED,
+    H2Code.COMPRESSION_ERROR,
+)
 
 CONNECTION_ERRORS: dict[str, tuple[H2Code, Callable[[Peer], bytes]]] = {
     # 4.2 frame size, 4.3 field blocks
@@ -124,7 +142,7 @@ CONNECTION_ERRORS: dict[str, tuple[H2Code, Callable[[Peer], bytes]]] = {
     "a size update after a field": (Q, lambda p: request(1, BLOCK + b"\x20")),
     "a cut string": (Q, lambda p: request(1, BLOCK + b"\x00\x01a\x05b")),
     "a cut literal": (Q, lambda p: request(1, BLOCK + b"\x40")),
-}  # fmt: skip
+}
 
 STREAM_ERRORS: dict[str, tuple[H2Code, Callable[[Peer], bytes]]] = {
     "DATA on a half-closed stream": (X, lambda p: request(1) + frame(DATA, 1, 1, b"test")),
@@ -138,15 +156,24 @@ STREAM_ERRORS: dict[str, tuple[H2Code, Callable[[Peer], bytes]]] = {
     "a stream's window beyond 2^31-1": (Z, lambda p: OPEN + increment(1, 2**31 - 1) * 2),
     "a second HEADERS without END_STREAM": (P, lambda p: OPEN + request(1, b"\x00\x01a\x01b", END_HEADERS)),
     "pseudo-fields in trailers": (P, lambda p: OPEN + request(1, b"\x82")),
-    "content-length against one DATA": (P, lambda p: p.headers(1, [*POST, (b"content-length", b"1")], end=False) + p.data(1, b"test", end=True)),
+    "content-length against one DATA": (
+        P,
+        lambda p: p.headers(1, [*POST, (b"content-length", b"1")], end=False) + p.data(1, b"test", end=True),
+    ),
     "content-length against two DATA": (
-        P, lambda p: p.headers(1, [*POST, (b"content-length", b"1")], end=False) + p.data(1, b"te") + p.data(1, b"st", end=True)),
+        P,
+        lambda p: p.headers(1, [*POST, (b"content-length", b"1")], end=False) + p.data(1, b"te") + p.data(1, b"st", end=True),
+    ),
     "a body shorter than its content-length": (
-        P, lambda p: p.headers(1, [*POST, (b"content-length", b"9")], end=False) + p.data(1, b"test", end=True)),
+        P,
+        lambda p: p.headers(1, [*POST, (b"content-length", b"9")], end=False) + p.data(1, b"test", end=True),
+    ),
     "trailers before the content-length is reached": (
-        P, lambda p: p.headers(1, [*POST, (b"content-length", b"9")], end=False) + p.headers(1, [(b"a", b"b")])),
+        P,
+        lambda p: p.headers(1, [*POST, (b"content-length", b"9")], end=False) + p.headers(1, [(b"a", b"b")]),
+    ),
     "DATA beyond the stream's window": (Z, lambda p: OPEN + frame(DATA, 0, 1, bytes(16_384)) * 8 + frame(DATA, 0, 1, b"x")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONNECTION_ERRORS)
@@ -177,7 +204,9 @@ def test_stream_errors_and_the_other_streams_live_on(name: str) -> None:
 
 def test_what_is_legal_though_odd() -> None:
     peer = Peer()
-    peer.feed(frame(0x16, 0xFF, 0, b"unknown") + frame(0x16, 0, 5, b"unknown") + settings((0x99, 1)) + frame(PING, 0xFE, 0, b"01234567"))
+    peer.feed(
+        frame(0x16, 0xFF, 0, b"unknown") + frame(0x16, 0, 5, b"unknown") + settings((0x99, 1)) + frame(PING, 0xFE, 0, b"01234567")
+    )
     assert peer.fault is None
     assert [each.kind for each in peer.out()] == [SETTINGS, PING]
     # reserved bit of the id, undefined flags, priority on idle, half-closed and closed streams, padding of one octet
@@ -194,7 +223,10 @@ def test_what_is_legal_though_odd() -> None:
 def test_the_greeting() -> None:
     peer = Peer(greet=False)
     first, update = frames(peer.edge.drain())
-    values = {int.from_bytes(first.payload[at : at + 2], "big"): int.from_bytes(first.payload[at + 2 : at + 6], "big") for at in range(0, len(first.payload), 6)}
+    values = {
+        int.from_bytes(first.payload[at : at + 2], "big"): int.from_bytes(first.payload[at + 2 : at + 6], "big")
+        for at in range(0, len(first.payload), 6)
+    }
     assert (first.kind, values[2], values[3], values[4], values[8]) == (SETTINGS, 0, 100, STREAM_WINDOW, 1)
     assert (update.kind, int.from_bytes(update.payload, "big")) == (WINDOW_UPDATE, CONNECTION_WINDOW - 65_535)
 
@@ -235,15 +267,28 @@ def test_any_split_says_the_same() -> None:
     def dialogue(peer: Peer) -> bytes:
         return b"".join(
             (
-                peer.headers(1, [*POST, (b"content-length", b"10")], end=False), depends(7, 3), peer.data(1, b"01234"), frame(0x42, 1, 1, b"?"),
-                peer.headers(3, [*GET, (b"x", b"y" * 300)]), frame(HEADERS, 0, 5, peer.block([*POST, (b"k", b"v")])), frame(CONTINUATION),
+                peer.headers(1, [*POST, (b"content-length", b"10")], end=False),
+                depends(7, 3),
+                peer.data(1, b"01234"),
+                frame(0x42, 1, 1, b"?"),
+                peer.headers(3, [*GET, (b"x", b"y" * 300)]),
+                frame(HEADERS, 0, 5, peer.block([*POST, (b"k", b"v")])),
+                frame(CONTINUATION),
             )
         )[:-9] + b"".join(
             (
-                frame(CONTINUATION, END_HEADERS, 5), frame(DATA, PADDED, 1, b"\x0256789\0\0"), settings((4, 100)), frame(PING, 0, 0, bytes(8)),
-                peer.data(1, b"", end=True), rst(3), peer.data(5, b"z"), peer.headers(5, [(b"t", b"1")]), increment(0, 7), frame(GOAWAY, 0, 0, bytes(8)),
+                frame(CONTINUATION, END_HEADERS, 5),
+                frame(DATA, PADDED, 1, b"\x0256789\0\0"),
+                settings((4, 100)),
+                frame(PING, 0, 0, bytes(8)),
+                peer.data(1, b"", end=True),
+                rst(3),
+                peer.data(5, b"z"),
+                peer.headers(5, [(b"t", b"1")]),
+                increment(0, 7),
+                frame(GOAWAY, 0, 0, bytes(8)),
             )
-        )  # fmt: skip
+        )
 
     whole = Peer()
     data = dialogue(whole)
@@ -278,7 +323,11 @@ def test_a_turn_acts_on_a_bounded_number_of_frames() -> None:
 
 def test_trailers_reach_the_owner_without_what_must_not_travel() -> None:
     peer = Peer()
-    peer.feed(peer.headers(1, POST, end=False) + peer.data(1, b"x") + peer.headers(1, [(b"grpc-status", b"0"), (b"authorization", b"no")]))
+    peer.feed(
+        peer.headers(1, POST, end=False)
+        + peer.data(1, b"x")
+        + peer.headers(1, [(b"grpc-status", b"0"), (b"authorization", b"no")])
+    )
     last = peer.events[-1][1]
     assert isinstance(last, End)
     assert last.trailers == [(b"grpc-status", b"0")]

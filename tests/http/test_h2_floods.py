@@ -52,7 +52,9 @@ def test_control_frames_have_a_budget_a_second(name: str) -> None:
     assert died(peer) is CALM
 
 
-@pytest.mark.parametrize("how", ["reset", "window of zero", "window overflow", "DATA after END_STREAM", "malformed", "self-dependency"])
+@pytest.mark.parametrize(
+    "how", ["reset", "window of zero", "window overflow", "DATA after END_STREAM", "malformed", "self-dependency"]
+)
 def test_rapid_reset_and_its_kin_have_a_budget(how: str) -> None:
     peer = Peer()
     closed = 0

@@ -99,7 +99,12 @@ def test_a_complete_answer_ends_an_incomplete_request() -> None:
     peer.edge.send_head(1, 200, [], length=3, end=False)
     peer.edge.send_data(1, b"abc")
     peer.edge.send_end(1, [])
-    assert peer.decoded() == [(1, [(b":status", b"200"), (b"content-length", b"3")]), (1, b"abc"), (1, "end"), (1, ("rst", H2Code.NO_ERROR))]
+    assert peer.decoded() == [
+        (1, [(b":status", b"200"), (b"content-length", b"3")]),
+        (1, b"abc"),
+        (1, "end"),
+        (1, ("rst", H2Code.NO_ERROR)),
+    ]
     peer.feed(peer.data(1, b"late") + peer.data(1, b"", end=True) + peer.headers(3, GET))
     assert [sid for sid, _ in peer.events] == [3]
 
@@ -191,8 +196,10 @@ def test_the_peers_frame_size_is_kept_for_data_and_fields() -> None:
     peer.feed(peer.headers(3, GET))
     peer.edge.send_head(3, 200, [(b"x", b"y" * 70_000)], length=None, end=True)
     assert [(each.kind, each.flags, len(each.payload)) for each in peer.out()] == [
-        (HEADERS, END_STREAM, 30_000), (CONTINUATION, 0, 30_000), (CONTINUATION, END_HEADERS, 10_008),
-    ]  # fmt: skip
+        (HEADERS, END_STREAM, 30_000),
+        (CONTINUATION, 0, 30_000),
+        (CONTINUATION, END_HEADERS, 10_008),
+    ]
 
 
 def test_streams_that_wait_take_turns() -> None:
@@ -250,7 +257,9 @@ def test_less_than_the_promised_length_never_looks_complete() -> None:
     assert [each[1] for each in peer.decoded()[1:]] == [b"ab", ("rst", H2Code.INTERNAL_ERROR), ("rst", H2Code.INTERNAL_ERROR)]
 
 
-@pytest.mark.parametrize(("method", "status", "length"), [(b"HEAD", 200, 5), (b"GET", 304, 5), (b"GET", 204, None), (b"HEAD", 200, None)])
+@pytest.mark.parametrize(
+    ("method", "status", "length"), [(b"HEAD", 200, 5), (b"GET", 304, 5), (b"GET", 204, None), (b"HEAD", 200, None)]
+)
 def test_answers_without_content_end_with_their_head(method: bytes, status: int, length: int | None) -> None:
     peer = Peer()
     peer.feed(peer.headers(1, [(b":method", method), *GET[1:]]))

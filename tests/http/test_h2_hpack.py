@@ -22,7 +22,9 @@ def decoder(max_bytes: int = 1 << 20, max_count: int = 1000) -> FieldDecoder:
 
 
 @given(st.lists(st.tuples(fields, st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=8), st.randoms())
-def test_blocks_of_the_librarys_encoder_read_the_same(dialogue: list[tuple[list[tuple[bytes, bytes]], bool, int | None]], rng: random.Random) -> None:
+def test_blocks_of_the_librarys_encoder_read_the_same(
+    dialogue: list[tuple[list[tuple[bytes, bytes]], bool, int | None]], rng: random.Random
+) -> None:
     encoder, ours = Encoder(), decoder()
     for section, huffman, size in dialogue:
         if size is not None:
@@ -32,7 +34,9 @@ def test_blocks_of_the_librarys_encoder_read_the_same(dialogue: list[tuple[list[
 
 
 @given(st.lists(st.tuples(fields, st.integers(0, 3)), min_size=1, max_size=6), st.randoms())
-def test_mutated_blocks_read_or_fail_as_in_the_library(dialogue: list[tuple[list[tuple[bytes, bytes]], int]], rng: random.Random) -> None:
+def test_mutated_blocks_read_or_fail_as_in_the_library(
+    dialogue: list[tuple[list[tuple[bytes, bytes]], int]], rng: random.Random
+) -> None:
     encoder, ours, theirs = Encoder(), decoder(), Decoder(1 << 20)
     for section, mutations in dialogue:
         block = bytearray(encoder.encode([HeaderTuple(*field) for field in section]))

@@ -78,7 +78,7 @@ MALFORMED: dict[str, Pairs] = {
     ":protocol with GET": [*GET, (b":protocol", b"websocket")],
     ":protocol twice": [CONNECT[1], *CONNECT],
     "extended CONNECT with content-length": [*CONNECT, (b"content-length", b"3")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MALFORMED)
@@ -86,7 +86,9 @@ def test_a_malformed_request_resets_its_stream_and_others_live_on(name: str) -> 
     peer = Peer()
     peer.open(1)
     # it adds to the compression state all the same: the last field is indexed by what follows
-    peer.feed(peer.headers(3, [*MALFORMED[name], (b"x-state", b"kept")], end=False) + peer.data(3, b"ignored") + peer.data(1, b"other"))
+    peer.feed(
+        peer.headers(3, [*MALFORMED[name], (b"x-state", b"kept")], end=False) + peer.data(3, b"ignored") + peer.data(1, b"other")
+    )
     assert peer.fault is None
     assert peer.resets() == {3: H2Code.PROTOCOL_ERROR}
     (sid, fault), *rest = peer.events
@@ -99,8 +101,16 @@ def test_a_malformed_request_resets_its_stream_and_others_live_on(name: str) -> 
 
 @pytest.mark.parametrize(
     "trailer",
-    [(b":path", b"/"), (b"content-length", b"1"), (b"transfer-encoding", b"chunked"), (b"host", b"a"), (b"X", b"y"), (b"x", b"y\n"), (b"connection", b"x")],
-)  # fmt: skip
+    [
+        (b":path", b"/"),
+        (b"content-length", b"1"),
+        (b"transfer-encoding", b"chunked"),
+        (b"host", b"a"),
+        (b"X", b"y"),
+        (b"x", b"y\n"),
+        (b"connection", b"x"),
+    ],
+)
 def test_malformed_trailers_reset_the_stream(trailer: tuple[bytes, bytes]) -> None:
     peer = Peer()
     peer.open(1)
@@ -126,12 +136,24 @@ def head_of(fields: Pairs, *, end: bool = True) -> RequestHead:
 def test_what_a_head_becomes() -> None:
     head = head_of(
         [
-            (b":method", b"PUT"), (b":scheme", b"https"), (b":authority", b"A.Test:8443"), (b":path", b"/x?y=%20"),
-            (b"cookie", b"a=1"), (b"x-b", b"c"), (b"te", b"Trailers"), (b"cookie", b"b=2"), (b"expect", b"100-Continue"), (b"x-b", b"d"),
-            (b"host", b"a.test:8443"), (b"content-length", b"7"), (b"proxy-authorization", b"secret"), (b"x_b", b"forged"), (b"cookie", b"c=3"),
+            (b":method", b"PUT"),
+            (b":scheme", b"https"),
+            (b":authority", b"A.Test:8443"),
+            (b":path", b"/x?y=%20"),
+            (b"cookie", b"a=1"),
+            (b"x-b", b"c"),
+            (b"te", b"Trailers"),
+            (b"cookie", b"b=2"),
+            (b"expect", b"100-Continue"),
+            (b"x-b", b"d"),
+            (b"host", b"a.test:8443"),
+            (b"content-length", b"7"),
+            (b"proxy-authorization", b"secret"),
+            (b"x_b", b"forged"),
+            (b"cookie", b"c=3"),
         ],
         end=False,
-    )  # fmt: skip
+    )
     assert (head.method, head.authority, head.target, head.version) == (b"PUT", b"a.test:8443", b"/x?y=%20", 20)
     assert head.fields == [(b"cookie", b"a=1; b=2; c=3"), (b"x-b", b"c"), (b"x-b", b"d")]
     assert (head.te_trailers, head.expect_continue, head.content_length, head.end) == (True, True, 7, False)
@@ -152,7 +174,10 @@ def test_an_extended_connect_opens_a_websocket() -> None:
 
 def test_an_extended_connect_to_something_else_waits_for_a_501() -> None:
     peer = Peer()
-    peer.feed(peer.headers(1, [(b":method", b"CONNECT"), (b":protocol", b"connect-udp"), *GET[1:]], end=False) + peer.data(1, b"?" * 100))
+    peer.feed(
+        peer.headers(1, [(b":method", b"CONNECT"), (b":protocol", b"connect-udp"), *GET[1:]], end=False)
+        + peer.data(1, b"?" * 100)
+    )
     assert described(peer.events) == [(1, "fault", "unknown-protocol", 501, H2Code.PROTOCOL_ERROR)]
     peer.edge.send_head(1, 501, [], length=0, end=True)
     assert peer.decoded() == [(1, [(b":status", b"501"), (b"content-length", b"0")]), (1, "end"), (1, ("rst", H2Code.NO_ERROR))]
@@ -196,14 +221,22 @@ def test_equal_blocks_mean_something_else_once_the_table_changed() -> None:
     peer.feed(peer.headers(7, [*GET, (b"y", b"2")]))
     peer.feed(first.replace(b"\0\0\0\3", b"\0\0\0\x09", 1))
     assert [what.fields for _, what in peer.events if isinstance(what, RequestHead)] == [
-        [(b"x", b"1")], [(b"x", b"1")], [(b"x", b"1")], [(b"y", b"2")],
-    ]  # fmt: skip
+        [(b"x", b"1")],
+        [(b"x", b"1")],
+        [(b"x", b"1")],
+        [(b"y", b"2")],
+    ]
     assert peer.resets() == {9: H2Code.PROTOCOL_ERROR}
 
 
 def test_end_stream_is_not_part_of_a_remembered_block() -> None:
     peer = Peer()
-    peer.feed(peer.headers(1, GET) + peer.headers(3, GET) + peer.headers(5, GET, end=False) + peer.headers(7, [*GET, (b"content-length", b"4")], end=False))
+    peer.feed(
+        peer.headers(1, GET)
+        + peer.headers(3, GET)
+        + peer.headers(5, GET, end=False)
+        + peer.headers(7, [*GET, (b"content-length", b"4")], end=False)
+    )
     assert [what.end for _, what in peer.events if isinstance(what, RequestHead)] == [True, True, False, False]
     block = peer.headers(9, [*GET, (b"content-length", b"4")], end=False)
     peer.feed(block + block.replace(b"\1\4\0\0\0\x09", b"\1\5\0\0\0\x0b"))
