@@ -8,7 +8,7 @@ Reading gives all data that the buffer holds as one piece, whatever the chunks. 
 * After a chunk's data comes CRLF and nothing else.
 * Extensions are read and dropped: at most 256 bytes in a chunk, and over a body at most 4 KiB and a sixteenth of its data.
 * Tiny chunks cost a reader far more than their sender. There is a credit of chunks: each costs one, each 16 bytes of data
-  give one back and each wait for more bytes gives 64. A peer that writes a byte at a time, each when it has it, never runs
+  give one back and each wait for more bytes gives 8. A peer that writes a byte at a time, each when it has it, never runs
   out; a flood does.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["ChunkedReader", "chunk"]
 _EXTENSION_BYTES = 256
 _EXTENSION_TOTAL = 4096
 _CREDIT = 16_384
-_CREDIT_PER_WAIT = 64
+_CREDIT_PER_WAIT = 8
 _CREDIT_BYTES = 16
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"

@@ -49,7 +49,8 @@ class ClientCodec(Framing):
     @property
     def reusable(self) -> bool:
         """Whether another request may be sent: the exchange is complete, both sides keep the connection, nothing came unasked."""
-        return self._keep and self._in is In.DONE and self._out is Out.DONE and self._pos == len(self._buf)
+        idle = self._in is In.DONE and self._out is Out.DONE and self._pos == len(self._buf)
+        return idle and self._keep and not self._ended
 
     def request(
         self,
@@ -68,7 +69,7 @@ class ClientCodec(Framing):
         `protocol` asks for an upgrade. Raises Fault ``upstream-unsolicited`` (upstream, to be tried elsewhere) when bytes
         came unasked.
         """
-        if self._in is not In.DONE or self._out is not Out.DONE or not self._keep or (end and length):
+        if self._in is not In.DONE or self._out is not Out.DONE or not self._keep or self._ended or (end and length):
             raise self._out_of_order("request")
         if self.buffered:
             raise Fault(Side.UPSTREAM, "upstream-unsolicited", retry=Retry.YES, status=502)

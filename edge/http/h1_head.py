@@ -314,7 +314,8 @@ def _remember(memo: dict[bytes, Block], block: bytes, found: Block) -> Block:
 def request_block(block: bytes, count_limit: int) -> Block:
     """The facts of a request's field block (without its last CRLF). What depends on the version is for the caller to check.
 
-    Raises `Fault` with status 400, 431 (more than `count_limit` lines), 417 (an expectation other than 100-continue) or 501 (a transfer coding beside chunked).
+    Raises `Fault` with status 400, 431 (more than `count_limit` lines), 417 (an expectation other than 100-continue) or 501 (a
+    transfer coding beside chunked).
     """
     known = _request_blocks.get(block)
     if known is not None:
