@@ -78,7 +78,7 @@ def hsts_value(hsts: Hsts | None) -> bytes:
 def max_forwards(head: RequestHead) -> int | None:
     """How many more times an OPTIONS or TRACE request may be passed on (RFC 9110 section 7.6.2); None: no limit.
 
-    With 0 it must be answered here (`phases.hops_step`); else what is passed on has one less.
+    With 0 it must be answered here (`phases.check_hops`); else what is passed on has one less.
     """
     if head.method in _COUNTS_HOPS:
         for name, value in head.fields:

@@ -37,7 +37,7 @@ __all__ = [
     "Wait",
     "authority_step",
     "check_size",
-    "hops_step",
+    "check_hops",
 ]
 
 
@@ -125,14 +125,14 @@ def authority_step(authority: Authority) -> Callable[[Subject], Verdict]:
     return step
 
 
-def hops_step(subject: Subject) -> Verdict:
+def check_hops(head: RequestHead) -> Verdict:
     """Answers an OPTIONS or TRACE request that may not be passed on any more (RFC 9110 section 7.6.2).
 
     OPTIONS asks what this recipient can do: nothing in particular. TRACE is not reflected: a request's fields hold credentials.
     """
-    if max_forwards(subject.head) != 0:
+    if max_forwards(head) != 0:
         return PASS
-    return Reply(204, []) if subject.head.method == b"OPTIONS" else Reply(405, [(b"allow", b"")])
+    return Reply(204, []) if head.method == b"OPTIONS" else Reply(405, [(b"allow", b"")])
 
 
 def check_size(head: RequestHead, limits: Limits) -> None:

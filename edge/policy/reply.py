@@ -86,7 +86,7 @@ def error_reply(fault: Fault, head: RequestHead | None, request_id: bytes) -> Re
 
 def respond_reply(respond: Respond) -> Reply:
     """A route's fixed answer."""
-    fields = [(b"content-type", respond.content_type.encode("ascii"))] if respond.content_type and respond.body else []
+    fields = [(b"content-type", respond.content_type.encode())] if respond.content_type and respond.body else []
     return Reply(respond.status, fields, respond.body)
 
 

@@ -248,7 +248,7 @@ class RouteTable:
         self._memo: dict[tuple[str, bytes, bytes], Match] = {}
 
     def match(self, host: str, path: Path, method: bytes, fields: Fields) -> Match:
-        """The route for a request to the canonical name `host`. Hand in GET for an extended CONNECT: on HTTP/1.1 it is one.
+        """The route for a request to the canonical name `host`. An extended CONNECT is a GET here, as on HTTP/1.1 (RFC 8441).
 
         Raises `Fault` ``no-route`` (404), or `MethodNotAllowed` (405) with the methods that the path has.
         """

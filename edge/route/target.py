@@ -31,7 +31,7 @@ def upstream_target(match: Match, path: Path) -> bytes:
     """The request target for the upstream: the normalised path, stripped or rewritten, and the query as it came.
 
     A route with `paths = "raw"` forwards the target untouched. `rewrite` replaces the whole path; on a route for everything
-    below a path (both end in ``/``) it replaces that path and keeps what is below it. A query in `rewrite` comes first.
+    below a path (both end in ``/``) it replaces that path and keeps what is below it.
     """
     route = match.route
     if route.paths is RoutePaths.RAW:
@@ -46,9 +46,7 @@ def upstream_target(match: Match, path: Path) -> bytes:
         target = _strip(path, route.strip_prefix)
     else:
         target = path.normal
-    if not path.has_query:
-        return target
-    return target + (b"&" if b"?" in target else b"?") + path.query
+    return target + b"?" + path.query if path.has_query else target
 
 
 def _strip(path: Path, prefix: str) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 
 from edge.errors import Fault, Side
 from edge.policy.authority import Authority
-from edge.policy.phases import PASS, Drop, Pipeline, Reply, Stage, Verdict, Wait, authority_step, check_size, hops_step
+from edge.policy.phases import PASS, Drop, Pipeline, Reply, Stage, Verdict, Wait, authority_step, check_hops, check_size
 from edge.settings.model import Limits
 from tests.builders import connection, fault_of, host, listener, request, settings
 
@@ -93,9 +93,7 @@ def test_the_authority_phase() -> None:
     ],
 )
 def test_a_request_that_may_not_be_passed_on(method: bytes, value: bytes, status: int | None) -> None:
-    exchange = Exchange()
-    exchange.head = request(fields=[(b"accept", b"*/*"), (b"max-forwards", value)], method=method)
-    verdict = hops_step(exchange)
+    verdict = check_hops(request(fields=[(b"accept", b"*/*"), (b"max-forwards", value)], method=method))
     assert verdict is PASS if status is None else isinstance(verdict, Reply) and verdict.status == status
 
 
