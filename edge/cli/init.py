@@ -10,21 +10,20 @@ import argparse
 import json
 import os
 import pwd
-import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge.cli.loading import checked
+from edge.cli.development import certificate_for, host_name
+from edge.cli.loading import load_settings
 from edge.cli.locate import shipped
 from edge.cli.terminal import Exit, Stop, answer, note
 from edge.cli.versions import number
 
 __all__ = ["run", "text"]
 
-_NAME = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 _SCHEMES = ("http", "https", "h2c")
 _CERTBOT = Path("/etc/letsencrypt/live")
 _COMMAND = "/usr/bin/env edge"
@@ -63,7 +62,7 @@ _SERVER = """
 _HOST = """
 [[host]]
 names = [{name}]                        # more names: the certificate has to cover them
-certificates = [{certificate}]
+{certificate}
 upstream = "app"
 {client_auth}
 [upstream.app]
@@ -98,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if (args.cert is None) != (args.key is None):
         raise Stop(Exit.USAGE, "--cert and --key belong together", "edge init --help")
-    name, to = _host_name(args.name), _upstream(args.to)
+    name, to = host_name(args.name), _upstream(args.to)
     output = args.output or getattr(args, "config", None) or "edge.toml"
     if output == "-" and args.systemd:
         raise Stop(Exit.USAGE, "--systemd writes edge.service beside the file, so it needs a file", "Leave out: -o -")
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             raise Stop(Exit.NOT_FINE, f"{existing} exists already; it is left as it is", "Write elsewhere with -o FILE")
     certificate, told = _certificate(args, name)
     written = text(name, to, certificate, ca=args.mtls, systemd=args.systemd, root=os.geteuid() == 0)
-    checked(Path("edge.toml") if output == "-" else path, text=written)
+    load_settings(Path("edge.toml") if output == "-" else path, text=written)
     if output == "-":
         answer(written.rstrip("\n"))
         for line in told:
@@ -127,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def text(name: str, to: str, certificate: str, *, ca: str | None, systemd: bool, root: bool) -> str:
-    """The file's text. `certificate` is an inline table; `ca` the CA of the clients, if they have to show a certificate."""
+    """The file's text. `certificate` is the line that names it; `ca` the CA of the clients, if they have to show a certificate."""
     parts = [_HEAD.format(version=number(), name=name), _LOW_PORTS if root or systemd else _HIGH_PORTS]
     if systemd:
         known = _user_exists("edge")
@@ -147,21 +146,6 @@ def _user_exists(user: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _host_name(name: str) -> str:
-    canonical = name.lower().removesuffix(".")
-    if "://" in canonical:
-        raise Stop(
-            Exit.USAGE,
-            f"{name!r} is a URL; the host name alone is asked for",
-            f"edge init {urlsplit(canonical).hostname or 'NAME'} --to URL",
-        )
-    if not _NAME.fullmatch(canonical) or len(canonical) > 253:
-        raise Stop(
-            Exit.USAGE, f"{name!r} is not a host name", "For example: edge init api.example.com --to http://127.0.0.1:8000"
-        )
-    return canonical
 
 
 def _upstream(to: str) -> str:
@@ -189,19 +173,21 @@ def _upstream(to: str) -> str:
 
 
 def _certificate(args: argparse.Namespace, name: str) -> tuple[str, list[str]]:
-    """The inline table for the host, and what to tell about it."""
+    """The line for the host, and what to tell about it."""
     if args.cert is not None:
-        return f"{{ chain = {_quoted(str(Path(args.cert).absolute()))}, key = {_quoted(str(Path(args.key).absolute()))} }}", []
+        return _pair(Path(args.cert).absolute(), Path(args.key).absolute()), []
     live = _CERTBOT / name
     if os.access(live / "privkey.pem", os.R_OK):
-        return f"{{ dir = {_quoted(str(live))} }}", [f"The certificate is certbot's, in {live}."]
-    from edge.cli.development import certificate_for
-
+        return f"certificates = [{{ dir = {_quoted(str(live))} }}]", [f"The certificate is certbot's, in {live}."]
     made = certificate_for([name])
     return (
-        f"{{ chain = {_quoted(str(made.chain))}, key = {_quoted(str(made.key))} }}  # for development: nobody else trusts it",
+        f"# For development: nobody else trusts this certificate. Its CA: {made.ca}\n{_pair(made.chain, made.key)}",
         ["No --cert and --key: the file names a development certificate, which only this machine trusts.", f"Its CA: {made.ca}"],
     )
+
+
+def _pair(chain: Path, key: Path) -> str:
+    return f"certificates = [{{ chain = {_quoted(str(chain))}, key = {_quoted(str(key))} }}]"
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from edge.settings.model import Settings
 from edge.settings.problems import Problem, Severity
 from edge.settings.report import render, summary
 
-__all__ = ["checked", "read", "report", "settings_for"]
+__all__ = ["load_settings", "read", "report", "settings_for"]
 
 
 def read(path: Path, text: str | None = None) -> Loaded:
@@ -32,9 +32,11 @@ def report(loaded: Loaded, problems: tuple[Problem, ...]) -> None:
         note(shown.rstrip("\n"))
 
 
-def checked(path: Path, text: str | None = None) -> Settings:
-    """The settings at `path`. Raises Stop(NOT_FINE) after a report of the errors; warnings are for `edge check`."""
+def load_settings(path: Path, text: str | None = None, *, warnings: bool = False) -> Settings:
+    """The settings at `path`. Raises Stop(NOT_FINE) after a report of the errors; warnings are shown only if asked for."""
     loaded = read(path, text)
+    if warnings and loaded.settings is not None:
+        report(loaded, tuple(problem for problem in loaded.problems if problem.severity is Severity.WARNING))
     if loaded.settings is None:
         errors = tuple(problem for problem in loaded.problems if problem.severity is Severity.ERROR)
         report(loaded, errors)
@@ -44,4 +46,4 @@ def checked(path: Path, text: str | None = None) -> Settings:
 
 def settings_for(args: argparse.Namespace) -> Settings:
     """The settings that the command line names."""
-    return checked(configuration(args))
+    return load_settings(configuration(args))

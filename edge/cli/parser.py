@@ -90,7 +90,12 @@ def _proxy(command: argparse.ArgumentParser) -> None:
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--port", type=_port, default=8443, help="the https port (default: %(default)s)")
+    command.add_argument(
+        "--port",
+        type=_port,
+        default=8443,
+        help="the https port (default: %(default)s); http listens on 8080, or else on the port after it",
+    )
 
 
 def _init(command: argparse.ArgumentParser) -> None:

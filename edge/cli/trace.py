@@ -137,7 +137,7 @@ def _listener(settings: Settings, question: Question, found: Trace) -> Listener 
     named = split_authority(question.authority.encode("latin-1", "replace"))[0]
     exact = [one for one in on_port if any(address.host == named for address in one.addresses)]
     if not on_port:
-        ports = sorted({address.port for one in settings.listeners for address in one.addresses})
+        ports = sorted({address.port for one in settings.listeners for address in one.addresses if address.port})
         found.add(
             "listener", f"none listens on port {question.port}", more=[f"there are: {', '.join(f':{port}' for port in ports)}"]
         )
@@ -164,7 +164,9 @@ def _listener(settings: Settings, question: Question, found: Trace) -> Listener 
 
 
 def _addresses(listener: Listener) -> str:
-    return ", ".join(f"[{one.host}]:{one.port}" if ":" in one.host else f"{one.host}:{one.port}" for one in listener.addresses)
+    shown = [f"unix:{one.path}" if one.path else f"[{one.host}]:{one.port}" if ":" in one.host else f"{one.host}:{one.port}"
+             for one in listener.addresses]  # fmt: skip
+    return ", ".join(shown)
 
 
 def _handshake(settings: Settings, question: Question, listener: Listener, conn: ConnectionInfo, found: Trace) -> bool:
