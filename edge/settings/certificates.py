@@ -153,6 +153,8 @@ class CertificateReader:
     def _files(self, at: Path, table: keys.CertificateSource) -> _Files | None:
         pair = not isinstance(table.chain, UnsetType) or not isinstance(table.key, UnsetType)
         given = [pair, not isinstance(table.bundle, UnsetType), not isinstance(table.dir, UnsetType)]
+        if sum(given) != 1 and self._source.touched(at):
+            return None
         if sum(given) != 1:
             message = "a certificate has one source" if sum(given) else "a certificate needs a source"
             self._source.error(at, message, "write chain and key, or bundle, or dir")
@@ -162,6 +164,8 @@ class CertificateReader:
         if not isinstance(table.dir, UnsetType):
             return self._in_directory((*at, "dir"), table.dir)
         if isinstance(table.chain, UnsetType) or isinstance(table.key, UnsetType):
+            if self._source.touched(at):
+                return None
             missing = "chain" if isinstance(table.chain, UnsetType) else "key"
             self._source.error(
                 at, f"a certificate needs '{missing}'", f'write {missing} = "/path", or bundle for one file with both'

@@ -268,7 +268,7 @@ class Hosts:
         source = self._source
         chosen: list[tuple[Path, model.Certificate]] = []
         if isinstance(raw.certificates, UnsetType):
-            return self._fitting(path, names)
+            return () if source.touched((*path, "certificates")) else self._fitting(path, names)
         written = table["certificates"]
         for index, item in enumerate(listed(raw.certificates)):
             at: Path = (*path, "certificates", index) if isinstance(written, list) else (*path, "certificates")
@@ -313,7 +313,7 @@ class Hosts:
                 if certificate.key_type not in chosen:
                     chosen[certificate.key_type] = certificate
                 self._used_certificates.add(name)
-        if not chosen and all(certificate is not None for _, certificate in self._pool.values()):
+        if not chosen and not self._source.touched((*path, "passthrough")) and all(certificate is not None for _, certificate in self._pool.values()):
             who = names[0] if names else "this host"
             message = f"no [[certificate]] covers {', '.join(names[:6])}" if self._pool else f"{who} has no certificate"
             self._source.error(path, message, 'write certificates = [{ chain = "/path", key = "/path" }]', at_key=True)

@@ -26,6 +26,15 @@ class Missing(Exception):
         self.mend = mend
 
 
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; what the environment holds beyond that comes as surrogates."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _file(path: Path, what: str) -> str:
     try:
         with path.open("rb") as handle:
@@ -46,6 +55,8 @@ def _replace(form: str, directory: Path, environ: Mapping[str, str]) -> str:
         value = environ.get(env[1], "")
         if value == "" and env[2] is not None:
             return env[3]
+        if not _is_text(value):
+            raise Missing(f"the environment variable {env[1]} is not UTF-8 text")
         if env[1] not in environ:
             raise Missing(f"the environment variable {env[1]} is not set", f"set it, or give a default: ${{env:{env[1]}:-…}}")
         return value

@@ -167,7 +167,7 @@ def keys_markdown() -> str:
     parts = [
         "# Keys",
         "",
-        "Every key of the settings file. This page is made from the types that check it; `config/edge.toml` has the same as a file.",
+        "Every key of the settings file. This page is made from the types that check it; `config/edge.toml` holds the same.",
         "",
         "Durations are written with `ms`, `s`, `m`, `h` or `d`, sizes with `B`, `KiB`, `MiB` or `GiB`, rates with `B/s`, and",
         "shares with `%`.",

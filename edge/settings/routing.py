@@ -243,7 +243,7 @@ class Routes:
             if given:
                 message = f"a route with {' and '.join(given)}: which one answers?"
                 source.error((*path, given[1]), message, "keep one of them", at_key=True)
-            elif not source.failed:
+            elif not source.touched(path):
                 source.error(
                     path, "a route that leads nowhere", 'write upstream = "…", redirect = { … } or respond = { … }', at_key=True
                 )

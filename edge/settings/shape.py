@@ -12,7 +12,7 @@ from typing import Any
 from edge.settings.later import LATER
 from edge.settings.problems import Path, nearest, quoted
 from edge.settings.schema import validator, whole_schema
-from edge.settings.source import Source
+from edge.settings.source import UNKNOWN, Source
 from edge.settings.units import KINDS
 
 __all__ = ["check_shape"]
@@ -66,8 +66,13 @@ class _Shape:
         self.wrong: list[Path] = []
 
     def run(self) -> None:
+        if self.source.unknown:
+            for path in _unknown(self.source.tree):
+                self.source.pruned.add(path)
+                _prune(self.source.tree, path)
         for error in validator().iter_errors(self.source.tree):
             self.report(error)
+        self.source.pruned.update(self.wrong)
         for path in sorted(set(self.wrong), key=len, reverse=True):
             _prune(self.source.tree, path)
 
@@ -240,6 +245,15 @@ def _prune(tree: dict[str, Any], path: Path) -> None:
         if len(holders) == 2:
             holder[part] = None
             return
+
+
+def _unknown(value: object, path: Path = ()) -> list[Path]:
+    """The paths of values that could not be had."""
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in _unknown(item, (*path, key))]
+    if isinstance(value, list):
+        return [found for index, item in enumerate(value) for found in _unknown(item, (*path, index))]
+    return [path] if value is UNKNOWN else []
 
 
 def check_shape(source: Source) -> None:

@@ -18,11 +18,13 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from edge.settings.interpolate import Missing, interpolate
+from edge.settings.later import LATER
 from edge.settings.places import Places
 from edge.settings.problems import Path, Problem, Severity, Span
 
-__all__ = ["Document", "Source"]
+__all__ = ["UNKNOWN", "Document", "Source"]
 
+UNKNOWN = object()  # stands for a value that could not be had from elsewhere
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_FILES = 10_000
 _NAMED = frozenset({"upstream", "trust", "jwt", "rate_limit", "waf"})
@@ -72,6 +74,8 @@ class Source:
         self.documents: list[Document] = []
         self.files: list[str] = []
         self.problems: list[Problem] = []
+        self.unknown = False  # whether UNKNOWN stands in the tree
+        self.pruned: set[Path] = set()  # what was wrong, and so was taken out of the tree
         self._secrets: dict[str, str] = {}  # what came from elsewhere, and how it is written
         self.failed_to_parse = False  # some file has no values at all: what names it may hold is not known
         self._digest = hashlib.sha256()
@@ -147,6 +151,10 @@ class Source:
                 return "***"
         return text
 
+    def touched(self, path: Path) -> bool:
+        """Whether something was taken out at `path` or below it; then what is missing there was told already."""
+        return any(taken[: len(path)] == path for taken in self.pruned)
+
     def digest(self) -> str:
         return self._digest.hexdigest()
 
@@ -187,7 +195,12 @@ class Source:
                 line = data.count(b"\n", 0, error.start) + 1
                 self.add(Severity.ERROR, Span(name, line, 1), "not UTF-8 text", "save the file as UTF-8")
                 return None
-        self.remember(os.path.abspath(path), text.encode("utf-8", "surrogatepass"))
+        try:
+            encoded = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            self.add(Severity.ERROR, Span(name, text.count("\n", 0, error.start) + 1, 1), "not UTF-8 text", "save the file as UTF-8")
+            return None
+        self.remember(os.path.abspath(path), encoded)
         text = text.replace("\r\n", "\n")
         document = Document(name, path.parent, text)
         self.documents.append(document)
@@ -203,6 +216,8 @@ class Source:
             self.add(Severity.ERROR, Span(name), "a number is too long")
             return None
         try:
+            later = LATER["File"]  # told by the check of shapes; what they hold is of no interest
+            values = {key: {} if key in later else value for key, value in values.items()}
             document.values = self._replace_table(document, (), values)
         except RecursionError:
             self.add(Severity.ERROR, Span(name), "lists or tables are nested too deeply")
@@ -255,11 +270,11 @@ class Source:
                 return value
             try:
                 replaced, parts = interpolate(value, document.directory, self.environ)
-                found = bool(parts)
             except Missing as missing:
                 self.add(Severity.ERROR, document.places.value(path), str(missing), missing.mend)
-                replaced, parts, found = value, [], True
-            if found:
+                self.unknown = True
+                return UNKNOWN
+            if parts:
                 document.interpolated.add(path)
                 document.written[path] = value
                 self._secrets.update((part, value) for part in parts if part)

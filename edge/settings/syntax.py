@@ -24,7 +24,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?", re.ASCII)
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_PATH_CHARACTERS = _UNRESERVED | frozenset("!$&'()*+,;=:@/%{}")
+_DECODED = _UNRESERVED | frozenset("!$&'()*+,;=:@")
+_PATH_CHARACTERS = _DECODED | frozenset("/%{}")
+_TWICE = re.compile(r"%25([0-9A-Fa-f]{2})", re.ASCII)
+_HIDDEN = _DECODED | frozenset("/\\\0%?#")
 _PORTS = {Scheme.HTTP: 80, Scheme.HTTPS: 443, Scheme.H2C: 80}
 _FRAMING = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -183,7 +186,7 @@ def _normal(path: str) -> str:
 
     def unescape(found: re.Match[str]) -> str:
         character = chr(int(found[1], 16))
-        return character if character in _UNRESERVED else found[0].upper()
+        return character if character in _DECODED else found[0].upper()
 
     segments: list[str] = []
     parts = _ESCAPE.sub(unescape, path).split("/")[1:]
@@ -221,6 +224,8 @@ def route_path(text: str) -> tuple[str, tuple[str, ...]]:
     for found in _ESCAPE.finditer(text):
         if found[1].lower() in ("2f", "5c", "00"):
             raise Bad(f"'{text}': {found[0]} is never accepted in a path")
+    if any(chr(int(found[1], 16)) in _HIDDEN for found in _TWICE.finditer(text)):
+        raise Bad(f"'{text}': a path that is escaped twice is never accepted")
     normal = _normal(text)
     if normal != text:
         raise Bad(f"'{text}' is not in the form that is matched", f'write "{normal}"')
