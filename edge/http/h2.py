@@ -14,7 +14,8 @@ Invariants:
   that is the memory that a peer can make us hold. Header blocks in pieces are bounded in bytes and in frames.
 * Everything that costs us without bringing a request nearer has a budget a second: resets, whether sent by the peer or
   provoked by it, and control frames; an acknowledgement is refused to a peer that does not read.
-* One `feed` acts on `FRAMES_A_TURN` frames at most; `has_more` says that the rest waits for ``feed(b"", now)``.
+* One `feed` acts on `FRAMES_A_TURN` frames at most, fewer where they are dear; `has_more` says that the rest waits for
+  ``feed(b"", now)``, and until it is false nothing more should be read from the peer.
 
 Every bytes event should be given back with `credit` when the far side has consumed it; a stream that closes gives back
 the rest by itself. An event with a `Fault` of status 0 means that the stream is gone; one with a status means that it
@@ -60,7 +61,10 @@ from edge.settings.model import Limits
 
 __all__ = ["CONNECTION_WINDOW", "FRAMES_A_TURN", "STREAM_WINDOW", "Connection", "Event"]
 
-FRAMES_A_TURN: Final = 500
+FRAMES_A_TURN: Final = 500  # of the cheapest kind
+_HEADERS_WEIGH: Final = 3  # more than one of those
+_LIBRARY_WEIGHS: Final = 9  # the same, for what the library handles
+_LIBRARY_FRAMES: Final = frozenset({SETTINGS, PING})
 _CONTINUATIONS: Final = 32  # frames of one field block
 _GAPS: Final = 16
 _HEADS_KEPT: Final = 32  # requests whose block is remembered
@@ -200,7 +204,7 @@ class Connection(Control):
                 raise self._error("h2-frame-size", H2Code.FRAME_SIZE_ERROR)
             if stop > size:
                 break
-            if not turns:
+            if turns <= 0:
                 self.has_more = True
                 break
             turns -= 1
@@ -213,7 +217,10 @@ class Connection(Control):
                 self._on_data(sid, flags, data, start, stop)
             elif kind == HEADERS:
                 self._on_headers(sid, flags, data, start, stop)
+                turns -= _HEADERS_WEIGH
             else:
+                if kind in _LIBRARY_FRAMES:
+                    turns -= _LIBRARY_WEIGHS
                 handler = _HANDLERS.get(kind)
                 if handler is not None:
                     handler(self, sid, flags, data, start, stop)
@@ -344,6 +351,7 @@ class Connection(Control):
             return
         fields = self._decoder.read(block)  # before anything else: the table must see every block
         if stream is None:
+            self._spend()
             if not self._gone(sid):
                 self._spend_reset()
                 self._out.append(rst_stream(sid, H2Code.STREAM_CLOSED))
@@ -420,7 +428,9 @@ class Connection(Control):
         except Fault as fault:
             self._break(stream, fault)
             return
-        if head.status >= 200:
+        if head.status < 200:
+            self._spend()  # interim answers have no end of their own
+        else:
             stream.head_done = True
             tunnel = stream.protocol and head.status < 300
             if head.status in {204, 304}:

@@ -41,6 +41,7 @@ Event = tuple[int, RequestHead | ResponseHead | bytes | End | Fault]
 STREAM_WINDOW: Final = 128 * 1024  # bytes of body of one stream that may wait uncredited
 CONNECTION_WINDOW: Final = 1024 * 1024  # bytes of all streams of a client
 UPSTREAM_WINDOW: Final = 8 * 1024 * 1024  # the same towards an upstream, whose streams belong to many clients
+_FRAME: Final = 64 * 1024  # bytes of payload of what we send, even where the peer takes more: streams take turns by frame
 _REPLIES: Final = 64 * 1024  # bytes of acknowledgements that may wait for a peer that does not read
 _DRAIN_PING: Final = b"edgedrn\n"
 _KNOWN_SETTINGS: Final = frozenset(SettingCodes)
@@ -182,7 +183,7 @@ class Control(Sender):
 
     def _apply_settings(self) -> None:
         settings = self._library.remote_settings
-        self._peer_frame = settings.max_frame_size
+        self._peer_frame = min(settings.max_frame_size, _FRAME)
         self._peer_streams = settings.max_concurrent_streams
         change = settings.initial_window_size - self._peer_window
         if change:  # section 6.9.2: windows may become negative

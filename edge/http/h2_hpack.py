@@ -18,19 +18,22 @@ from typing import Final
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKDecodingError, HPACKError, InvalidTableSizeError
 from hpack.hpack import decode_integer, encode_integer
-from hpack.huffman_table import decode_huffman
+from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 from hpack.table import HeaderTable
 
 from edge.http.message import Field
 
-__all__ = ["FieldDecoder", "FieldEncoder", "HPACKError", "OversizedError"]
+__all__ = ["FieldDecoder", "FieldEncoder", "HPACKError", "OversizedError", "decode_huffman"]
 
 _STATIC: Final = HeaderTable.STATIC_TABLE
-_STATIC_LENGTH: Final = HeaderTable.STATIC_TABLE_LENGTH
 _STATIC_MAP: Final = HeaderTable.STATIC_TABLE_MAPPING
 _DEFAULT_TABLE: Final = HeaderTable.DEFAULT_SIZE
 _KEEP_ENTRIES: Final = 4096  # of either memory below; each is emptied when full
 _KEEP_BYTES: Final = 128  # longer strings and fields are not kept
+
+_Row = list[tuple[int, bytes, int]]  # by octet: the next state, the text that it completes, whether a string may end there
+_FAILED: Final = -1
+_rows: Final[list[_Row | None]] = [None] * (len(HUFFMAN_TABLE) // 16) + [[(_FAILED, b"", 0)] * 256]  # by state, `_FAILED` last
 
 _huffman: dict[bytes, bytes] = {}
 _encoded: dict[Field, bytes] = {}
@@ -38,6 +41,36 @@ _encoded: dict[Field, bytes] = {}
 
 class OversizedError(HPACKError):
     """A block that expands past the hard bound: not worth reading to its end."""
+
+
+def _make_row(state: int) -> _Row:
+    """The row of `state`: two steps each of the library's automaton, which goes by half octets. Made when first needed."""
+    row: _Row = []
+    for octet in range(256):
+        middle, flags, symbol = HUFFMAN_TABLE[state * 16 + (octet >> 4)]
+        text = bytes((symbol,)) if flags & HUFFMAN_EMIT_SYMBOL else b""
+        failed = flags & HUFFMAN_FAIL
+        state_after, flags, symbol = HUFFMAN_TABLE[middle * 16 + (octet & 0x0F)]
+        if flags & HUFFMAN_EMIT_SYMBOL:
+            text += bytes((symbol,))
+        failed |= flags & HUFFMAN_FAIL
+        row.append((_FAILED, b"", 0) if failed else (state_after, text, flags & HUFFMAN_COMPLETE))
+    _rows[state] = row
+    return row
+
+
+def decode_huffman(data: bytes) -> bytes:
+    """The string that `data` encodes (RFC 7541 section 5.2 and appendix B), by whole octets. Raises HPACKDecodingError."""
+    state, complete = 0, 1
+    parts: list[bytes] = []
+    for octet in data:
+        row = _rows[state] or _make_row(state)
+        state, text, complete = row[octet]
+        if text:
+            parts.append(text)
+    if not complete:
+        raise HPACKDecodingError("bad Huffman string")
+    return b"".join(parts)
 
 
 def _decode_string(block: bytes, at: int) -> tuple[bytes, int]:
@@ -65,6 +98,13 @@ def _decode_string(block: bytes, at: int) -> tuple[bytes, int]:
     return text, stop
 
 
+def _static(index: int) -> Field:
+    """The static table's field at `index`, 1 to 61 (RFC 7541 section 2.3.3)."""
+    if not index:
+        raise HPACKDecodingError("index 0")
+    return _STATIC[index - 1]
+
+
 class FieldDecoder(Decoder):
     """Reads header blocks. `max_bytes` (names, values and 4 a field) and `max_count` bound what `read` returns.
 
@@ -87,6 +127,7 @@ class FieldDecoder(Decoder):
 
     def _read(self, block: bytes) -> list[Field] | None:
         table = self.header_table
+        dynamic = table.dynamic_entries
         fields: list[Field] = []
         room = self.max_bytes
         at, end = 0, len(block)
@@ -100,7 +141,7 @@ class FieldDecoder(Decoder):
                     at += used
                 else:
                     at += 1
-                field = self._entry(index)
+                field = dynamic[index - 62] if index > 61 else _static(index)
             elif first & 0xE0 == 0x20:  # size update, section 6.3; only before the first field, section 4.2
                 size, used = decode_integer(block[at : at + 6], 5)
                 if started:
@@ -117,7 +158,7 @@ class FieldDecoder(Decoder):
                 if index:
                     index, used = decode_integer(block[at : at + 6], prefix)
                     at += used
-                    name = self._entry(index)[0]
+                    name = (dynamic[index - 62] if index > 61 else _static(index))[0]
                 else:
                     name, at = _decode_string(block, at + 1)
                 value, at = _decode_string(block, at)
@@ -134,14 +175,6 @@ class FieldDecoder(Decoder):
         if table.maxsize > self.max_allowed_table_size:
             raise InvalidTableSizeError("the table was not made smaller")
         return fields if room >= 0 and len(fields) <= self.max_count else None
-
-    def _entry(self, index: int) -> Field:
-        """The field at `index` of both tables (RFC 7541 section 2.3.3)."""
-        if 0 < index <= _STATIC_LENGTH:
-            return _STATIC[index - 1]
-        if index == 0:
-            raise HPACKDecodingError("index 0")
-        return self.header_table.dynamic_entries[index - _STATIC_LENGTH - 1]
 
 
 def _encode(field: Field) -> bytes:

@@ -132,6 +132,8 @@ class Sender:
         if stream is None or stream.head_done:
             return
         stream.head_done = True
+        if status >= 300:
+            stream.protocol = b""  # no tunnel comes of it
         bodiless = stream.bodiless or status in {204, 304}
         block: list[Field] = [_STATUS[status], *fields]
         if length is not None and status != 204:

@@ -137,6 +137,14 @@ def test_oversized_answers_are_a_502() -> None:
     assert described(peer.events)[-1][:4] == (1, "fault", "upstream-header-too-large", 502)
 
 
+def test_interim_answers_without_end_are_a_flood() -> None:
+    peer = asked()
+    peer.feed(peer.headers(1, [(b":status", b"103")], end=False))
+    for _ in range(1100):
+        peer.feed(peer.headers(1, [(b":status", b"103")], end=False))
+    assert died(peer) is H2Code.ENHANCE_YOUR_CALM
+
+
 def test_resets_say_whether_to_try_again() -> None:
     peer = asked(b"GET", b"GET")
     peer.feed(frame(RST_STREAM, 0, 1, b"\0\0\0\7") + frame(RST_STREAM, 0, 3, b"\0\0\0\2"))

@@ -311,14 +311,15 @@ def test_any_split_says_the_same() -> None:
 
 
 def test_a_turn_acts_on_a_bounded_number_of_frames() -> None:
-    peer = Peer()
-    data = b"".join(peer.headers(sid, GET) + rst(sid) for sid in range(1, 200, 2)) + frame(PRIORITY, 0, 1, bytes(5)) * 700
-    peer.edge.feed(data, 0.0)
-    turns = 1
-    while peer.edge.has_more:
-        peer.edge.feed(b"", 0.0)
-        turns += 1
-    assert turns == 2
+    for one, turns in ((frame(PRIORITY, 0, 1, bytes(5)), 2), (frame(PING, 0, 0, bytes(8)), 18), (frame(0x77), 2)):
+        peer = Peer()
+        peer.edge.feed(one * 900, 0.0)
+        taken = 1
+        while peer.edge.has_more:
+            peer.edge.feed(b"", 0.0)
+            taken += 1
+        assert taken == turns
+        assert peer.edge.feed(one, 9.0) == []
 
 
 def test_trailers_reach_the_owner_without_what_must_not_travel() -> None:

@@ -330,6 +330,14 @@ def test_a_tunnel_may_end_one_half() -> None:
     assert peer.edge.open_streams == 0
 
 
+def test_a_refused_tunnel_is_an_exchange_like_others() -> None:
+    peer = Peer()
+    peer.open(1, [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]])
+    peer.edge.send_head(1, 403, [], length=0, end=True)
+    assert peer.decoded()[1:] == [(1, "end"), (1, ("rst", H2Code.NO_ERROR))]
+    assert peer.edge.open_streams == 0
+
+
 def test_random_windows_never_overrun_and_everything_arrives() -> None:
     rng = random.Random(3)
     for _ in range(30):

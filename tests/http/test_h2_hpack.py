@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
-from hpack import Decoder, Encoder
+from hpack import Decoder, Encoder, huffman_table
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.struct import HeaderTuple, NeverIndexedHeaderTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.http.h2_hpack import FieldDecoder, FieldEncoder, HPACKError, OversizedError
+from edge.http.h2_hpack import FieldDecoder, FieldEncoder, HPACKError, OversizedError, decode_huffman
 
 NAMES = [b":method", b":path", b"cookie", b"x-a", b"x-" + b"long" * 20, b"accept", b"te"]
 VALUES = [b"", b"GET", b"/", b"a=1", b"\xff\x00", b"v" * 200, b"w" * 5000]
@@ -101,3 +103,29 @@ def test_the_generation_tells_when_the_table_changed() -> None:
     ours.read(b"\x40\x01a\x01b")
     ours.read(b"\x20\x3f\xe1\x1f\x82")
     assert ours.generation == 3
+
+
+@given(st.binary(max_size=40))
+def test_huffman_reads_as_in_the_library(data: bytes) -> None:
+    encoder = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
+    assert decode_huffman(encoder.encode(data)) == data
+    try:
+        expected = huffman_table.decode_huffman(data)
+    except HPACKError:
+        with pytest.raises(HPACKError):
+            decode_huffman(data)
+    else:
+        assert decode_huffman(data) == expected
+
+
+def test_all_short_strings_read_as_in_the_library() -> None:
+    for data in [bytes((first, second)) for first in range(256) for second in range(256)]:
+        try:
+            expected: bytes | None = huffman_table.decode_huffman(data)
+        except HPACKError:
+            expected = None
+        try:
+            ours: bytes | None = decode_huffman(data)
+        except HPACKError:
+            ours = None
+        assert ours == expected
