@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.errors import Alert, Fault, Side
 from edge.settings.identity import coalesce_id, policy_id
-from edge.settings.model import Host, Listener, Settings
+from edge.settings.model import ClientAuthMode, Host, Listener, Settings
 from edge.settings.names import NameIndex, canonical
 from edge.tls.binding import context_pointer
 from edge.tls.context import server_context
@@ -24,19 +24,20 @@ __all__ = ["HostTable", "ServerContext", "build_table"]
 class ServerContext:
     """A host's TLS context, ready to make connections."""
 
-    __slots__ = ("_alpn", "_context", "_pointer", "coalesce_id", "host", "policy_id")
+    __slots__ = ("_alive", "_context", "_pointer", "_verifies", "coalesce_id", "host", "policy_id")
 
     def __init__(self, host: Host) -> None:
         """Raises `edge.tls.trust.TrustError` for a chain, key, store or name that OpenSSL does not take."""
         self.host = host
         self.policy_id = policy_id(host)
         self.coalesce_id = coalesce_id(host)
-        self._context, self._alpn = server_context(host)
+        self._context, self._alive = server_context(host)
+        self._verifies = host.client_auth.mode is not ClientAuthMode.OFF
         self._pointer: Any = context_pointer(self._context)
 
     def engine(self, sni: str | None) -> ServerEngine:
         """A new connection. `sni` is the name in the hello by which this context was chosen (`ClientHello.sni`)."""
-        return ServerEngine(self._pointer, self, sni)
+        return ServerEngine(self._pointer, self, sni, verifies=self._verifies)
 
     def __repr__(self) -> str:
         return f"<ServerContext {', '.join(self.host.names)}>"

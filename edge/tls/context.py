@@ -29,13 +29,16 @@ from edge.settings.model import ClientAuthMode, Host, TlsPolicy
 from edge.tls.binding import NULL, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
 from edge.tls.trust import TrustError, store_of, use_certificate
 
-__all__ = ["VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
+__all__ = ["TICKET_LIFETIME", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
 
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _OPTIONS = (
     lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION | lib.SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA
 )
 _MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+TICKET_LIFETIME = 7200
+"""Seconds for which a ticket is good, and what clients are told (RFC 8446 section 4.6.1)."""
+
 _REMEMBERED = 256
 _LONGEST_REMEMBERED = 128
 
@@ -48,12 +51,11 @@ def protocol_list(names: tuple[str, ...]) -> bytes:
 class ProtocolChooser:
     """Which of a client's protocols a host takes: the first of the host's that the client offers."""
 
-    __slots__ = ("_memo", "_names", "handle")
+    __slots__ = ("_memo", "_names")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = [(name.encode(), ffi.new("unsigned char[]", name.encode())) for name in names]
         self._memo: dict[bytes, tuple[Any, int] | None] = {}
-        self.handle: Any = ffi.new_handle(self)
 
     def choose(self, offered: bytes) -> tuple[Any, int] | None:
         """A C string that lives as long as this object, and its length; None without overlap. `offered` in wire form."""
@@ -100,22 +102,26 @@ def set_bounds(context: SSL.Context, policy: TlsPolicy) -> None:
         raise TrustError(f"groups {', '.join(policy.groups)}: {reasons()[1]}")
 
 
-def server_context(host: Host) -> tuple[SSL.Context, ProtocolChooser]:
-    """The context of a host, and what its ALPN callback needs; both must outlive the connections. Raises TrustError."""
+def server_context(host: Host) -> tuple[SSL.Context, Any]:
+    """The context of a host, and the handle by which its ALPN callback finds its chooser (with ``ffi.from_handle``).
+
+    Both must outlive the connections. Raises TrustError.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     pointer = context_pointer(context)
     set_bounds(context, host.tls)
     context.set_options(_OPTIONS | (0 if host.tls.tickets else lib.SSL_OP_NO_TICKET))
     context.set_mode(_MODES)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_timeout(TICKET_LIFETIME)
     context.set_session_id(policy_id(host))
     for certificate in host.certificates:
         use_certificate(context, certificate)
-    chooser = ProtocolChooser(host.tls.alpn)
+    handle = ffi.new_handle(ProtocolChooser(host.tls.alpn))
     if host.tls.alpn:
-        lib.SSL_CTX_set_alpn_select_cb(pointer, _select_protocol, chooser.handle)
+        lib.SSL_CTX_set_alpn_select_cb(pointer, _select_protocol, handle)
     _set_client_auth(context, pointer, host)
-    return context, chooser
+    return context, handle
 
 
 def _set_client_auth(context: SSL.Context, pointer: Any, host: Host) -> None:

@@ -21,11 +21,14 @@ Invariants
 * Post-handshake messages that cost us work and bring no data are counted: `disturbances` (KeyUpdates and attempts to
   renegotiate, both refused or answered by OpenSSL) and `quiet_reads` (calls of `receive` that yielded nothing). The
   caller holds them against a budget per second.
+* On a resumed connection the client's certificate is not verified again, and TLS 1.3 renews tickets for ever; its leaf's
+  last day is therefore checked here, against the clock that OpenSSL's own verification reads.
 * The thread has one buffer and one counter for the callback: engines must not be used by two threads at once.
 """
 
 from __future__ import annotations
 
+from time import gmtime, strftime
 from typing import Any
 
 from edge.errors import Fault, Side
@@ -81,6 +84,15 @@ def _after_handshake(ssl: Any, where: int, result: int) -> None:
 
 
 _EXIT: int = lib.SSL_CB_EXIT
+
+
+_name_out: Any = ffi.new("unsigned char **")
+_size_out: Any = ffi.new("unsigned int *")
+
+
+def _utc_now() -> str:
+    """Now, as certificates write it (GeneralizedTime, RFC 5280 section 4.1.2.5.2)."""
+    return strftime("%Y%m%d%H%M%SZ", gmtime())
 
 
 class TlsInfo:
@@ -282,10 +294,9 @@ class Engine:
             self.close()
 
     def _alpn(self) -> bytes:
-        name = ffi.new("unsigned char **")
-        size = ffi.new("unsigned int *")
-        lib.SSL_get0_alpn_selected(self._ssl, name, size)
-        return buffer(name[0], size[0])[:] if size[0] else b""
+        lib.SSL_get0_alpn_selected(self._ssl, _name_out, _size_out)
+        size = _size_out[0]
+        return buffer(_name_out[0], size)[:] if size else b""
 
     def _peer_cert(self) -> bytes | None:
         certificate = lib.SSL_get_peer_certificate(self._ssl)
@@ -302,14 +313,15 @@ class Engine:
 class ServerEngine(Engine):
     """The connection of a client. Made from the context that its ClientHello chose, and fed that hello first."""
 
-    __slots__ = ("_sni",)
+    __slots__ = ("_sni", "_verifies")
 
     side = Side.CLIENT
 
-    def __init__(self, pointer: Any, owner: object, sni: str | None) -> None:
+    def __init__(self, pointer: Any, owner: object, sni: str | None, *, verifies: bool) -> None:
         super().__init__(pointer, owner)
         _set_accept_state(self._ssl)
         self._sni = sni
+        self._verifies = verifies  # the context asks for client certificates
 
     def _complete(self) -> None:
         """The name that OpenSSL saw must be the one that the context was chosen by.
@@ -323,4 +335,16 @@ class ServerEngine(Engine):
         seen = host_name(ffi.string(name)) if name else None
         if seen != self._sni and (name or not (_session_reused(ssl) and lib.SSL_version(ssl) == lib.TLS1_2_VERSION)):
             raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self._sni}, connected as {seen}")
+        if self._verifies and _session_reused(ssl):
+            self._check_leaf()
         _set_info_callback(ssl, _after_handshake)
+
+    def _check_leaf(self) -> None:
+        certificate = lib.SSL_get_peer_certificate(self._ssl)
+        if certificate:
+            last = lib.ASN1_TIME_to_generalizedtime(lib.X509_getm_notAfter(certificate), NULL)
+            expired = ffi.string(lib.ASN1_STRING_get0_data(ffi.cast("ASN1_STRING *", last))).decode() < _utc_now()
+            lib.ASN1_GENERALIZEDTIME_free(last)
+            lib.X509_free(certificate)
+            if expired:
+                raise Fault(Side.CLIENT, "client-certificate-expired", detail="on a resumed connection")

@@ -48,6 +48,7 @@ REASONS: dict[int, tuple[str, Alert, str]] = {
     281: ("bad-record", Alert.NONE, "decryption failed or bad record mac"),
     294: ("cut-short", Alert.NONE, "unexpected eof while reading"),
     295: ("no-common-group", Alert.HANDSHAKE_FAILURE, "no suitable groups"),
+    298: ("empty-records", Alert.NONE, "record too small"),
     373: ("fallback-refused", Alert.NONE, "inappropriate fallback"),
     376: ("no-common-signature", Alert.HANDSHAKE_FAILURE, "no shared signature algorithms"),
     396: ("no-common-version", Alert.PROTOCOL_VERSION, "version too low"),
@@ -63,7 +64,10 @@ _VERIFY = {  # X509_V_ERR_…: what is wrong with the peer's certificate
 
 
 def handshake_fault(ssl: Any, side: Side) -> Fault:
-    """Empty the error queue into one Fault. `side` is the peer's."""
+    """Empty the error queue into one Fault. `side` is the peer's.
+
+    Its `alert` is for the log: OpenSSL has written the alert itself, and the engine's `drain` gives it.
+    """
     reason, words = reasons()
     upstream = side is Side.UPSTREAM
     alert = Alert.NONE

@@ -170,7 +170,7 @@ class HelloReader:
                     and version >> 8 == 3
                     and data[5] == _CLIENT_HELLO
                     and end <= 5 + length <= 5 + _MAX_PLAINTEXT
-                    and end <= len(data)
+                    and 5 + length <= len(data)
                     and end <= 9 + self._max
                 ):
                     return self._parse(data, 9, end)

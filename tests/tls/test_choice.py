@@ -8,6 +8,8 @@ import pytest
 
 from edge.errors import Alert, Fault, Side
 from edge.settings.model import ClientAuth, ClientAuthMode, Host, TlsPolicy
+from edge.tls import engine
+from edge.tls.binding import ffi
 from edge.tls.choice import HostTable, ServerContext, build_table
 from edge.tls.trust import TrustError
 from tests import builders
@@ -149,6 +151,22 @@ def test_resumption_under_client_authentication_keeps_the_certificate(version: i
 
 
 @BOTH
+def test_a_certificate_that_expired_since_does_not_resume(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ServerContext(host(client_auth=ClientAuthMode.REQUIRE))
+    client = Client(version=version, certificate=PKI.client())
+    assert meet(context, client).ok
+    session = client.finish()
+    again = Client(version=version, session=session)
+    assert meet(context, again).ok
+    again.finish()
+    monkeypatch.setattr(engine, "_utc_now", lambda: "99990101000000Z")
+    refused = meet(context, Client(version=version, session=session))
+    assert refused.fault is not None
+    assert refused.fault.kind == "client-certificate-expired"
+    assert not refused.engine.established
+
+
+@BOTH
 def test_tickets_off(version: int) -> None:
     context = ServerContext(host(tickets=False))
     client = Client(version=version)
@@ -230,7 +248,8 @@ def test_alpn_on_a_resumed_connection() -> None:
 
 
 def test_the_memo_of_protocols_is_bounded() -> None:
-    chooser = ServerContext(host())._alpn
+    context = ServerContext(host())
+    chooser = ffi.from_handle(context._alive)
     for number in range(1000):
         assert chooser.choose(b"\x02h2" + b"\x05%05d" % number) is not None
         assert chooser.choose(b"\x05%05d" % number) is None
