@@ -99,6 +99,8 @@ def check_partial(buf: bytes, start: int, fresh: int, line_limit: int, block_lim
     without CRLF, of the field block with CRLFs, and of field lines; a negative `line_limit` says that there is no first line
     (trailers).
     """
+    if buf.startswith(b"\n", start):
+        raise _line_fault(b"\n")  # what is before `start` belongs to another message, even if it is a CR
     junk = _JUNK.search(buf, max(start, fresh - 1))
     if junk is not None:
         raise _line_fault(junk[0])

@@ -121,7 +121,7 @@ def _check_rewritten(request: dict[str, Any]) -> None:
     wire = codec.request(method, target, authority, fields, length=None if trailers else declared, end=bodiless)
     if not bodiless:
         wire += codec.data(body[:3]) + codec.data(body[3:]) + codec.end(trailers)
-    again = serve([wire])
+    again = serve([wire], Limits(header_count=200, header_bytes=BIG, request_line=BIG))
     assert again.fault is None
     assert len(again.requests) == 1
     for name in ("method", "target", "body", "fields", "trailers"):
@@ -146,7 +146,8 @@ def check_response(data: bytes, method: bytes = b"GET", seed: int = 0) -> Answer
             assert (again.head.status, again.head.fields) == (answer.head.status, answer.head.fields)
     if answer.fault is None:
         _h11_agrees(answer, data, method)
-        _check_relayed(answer, method)
+        if answer.head is not None and len(answer.head.fields) < 200:  # with its framing it may be one field too many
+            _check_relayed(answer, method)
     return answer
 
 

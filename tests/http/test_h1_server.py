@@ -368,3 +368,10 @@ def test_a_slow_head_is_refused_at_its_first_wrong_byte() -> None:
     codec.feed(b"GET /\r\n")
     with pytest.raises(Fault, match="bad-request-line"):
         codec.next_event()
+
+
+def test_the_cr_of_a_body_does_not_make_a_line_end_of_the_next_byte() -> None:
+    for pieces in ([post(3, b"ab\r") + b"\n"], [post(3, b"ab\r"), b"\n"]):
+        fault = serve(pieces).fault
+        assert fault is not None
+        assert fault.kind == "bad-line-end"
