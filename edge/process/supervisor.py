@@ -236,7 +236,7 @@ class Supervisor:
         if pid == 0:
             status = 1
             try:
-                self._leave_behind(ours)
+                self._leave_behind(child, ours)
                 status = child.start(theirs)
             except Exception:
                 traceback.print_exc()
@@ -247,9 +247,11 @@ class Supervisor:
         self._selector.register(ours.sock, selectors.EVENT_READ, child)
         self._log.event("started", level="debug", child=child.name, pid=pid)
 
-    def _leave_behind(self, ours: Channel) -> None:
-        """In the child: close what is the supervisor's, above all its ends of the channels, which would hide its death."""
+    def _leave_behind(self, child: _Child, ours: Channel) -> None:
+        """In the child: close what belongs to others. The supervisor's ends of the channels would hide its death, and
+        the sockets of other workers would go on taking connections after these have closed them."""
         ours.close()
+        sockets.close_all(bound for worker, bound in zip(self._workers, self._bound, strict=True) if worker is not child)
         for other in [*self._extras, *self._workers]:
             if other.channel is not None:
                 other.channel.close()
@@ -302,13 +304,16 @@ class Supervisor:
         pid, was_ready = child.pid, child.ready
         self._hang_up(child)
         child.pid, child.ready = 0, False
-        if self._state >= _State.DRAINING:
+        if code == 0 and self._state >= _State.DRAINING:
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         if self._state is _State.STARTING and child.is_worker and not was_ready:
             self._log.event("start-failed", level="error", child=child.name, pid=pid, detail=f"ended with {how}")
             self._status = 1
             self._end(time.monotonic())
+            return
+        if self._state >= _State.DRAINING:
+            self._log.event("child-ended", level="error", child=child.name, pid=pid, detail=how)
             return
         now = time.monotonic()
         child.crashes = [moment for moment in child.crashes if now - moment < _CRASH_MEMORY]
