@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge.cli.loading import read, report
+from edge.cli.loading import read, refusal, report
 from edge.cli.locate import configuration
-from edge.cli.terminal import Exit, Stop, note, paint, plural, print_json
+from edge.cli.terminal import Exit, Stop, note, page, paint, plural, print_json
 from edge.settings.load import Loaded
 from edge.settings.problems import Severity
 from edge.settings.report import problems_json, summary
@@ -17,15 +17,17 @@ __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when the settings can be used (with `--strict`: and nothing is doubtful), else 1."""
+    """0 when the settings can be used (with `--strict`: and nothing is doubtful), else 1, or 4 when files may not be read."""
     loaded, name = _load(args)
     counted = {Severity.ERROR, Severity.WARNING} if args.strict else {Severity.ERROR}
     fine = loaded.settings is not None and not any(problem.severity in counted for problem in loaded.problems)
-    if args.effective:
-        _effective(args, loaded)
-    elif getattr(args, "json", False):
+    code = Exit.FINE if fine else refusal(loaded)
+    as_json = getattr(args, "json", False)
+    if args.effective and loaded.settings is not None:
+        _print_effective(loaded, as_json=as_json)
+    elif as_json:
         print_json({**problems_json(loaded.problems), "ok": fine, "files": list(loaded.texts)})
-        return Exit.FINE if fine else Exit.NOT_FINE
+        return code
     report(loaded, loaded.problems)
     found = summary(loaded.problems)
     if fine and loaded.settings is not None:
@@ -39,7 +41,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         strictly = " (--strict)" if loaded.settings is not None else ""
         note(f"{name}: {paint(found or 'cannot be used', 'red', sys.stderr)}{strictly}")
-    return Exit.FINE if fine else Exit.NOT_FINE
+    return code
+
+
+def _print_effective(loaded: Loaded, *, as_json: bool) -> None:
+    from edge.cli.effective import lines
+    from edge.settings.effective import effective
+
+    found = effective(loaded)
+    if as_json:
+        print_json(found)
+        return
+    shown = lines(found["settings"])
+    page("\n".join(paint(line, "dim", sys.stdout) if line.endswith("# default") else line for line in shown))
 
 
 def _load(args: argparse.Namespace) -> tuple[Loaded, str]:

@@ -61,7 +61,7 @@ _SERVER = """
 
 _HOST = """
 [[host]]
-names = [{name}]                        # more names: the certificate has to cover them
+{names:<40}# more names: the certificate has to cover them
 {certificate}
 upstream = "app"
 {client_auth}
@@ -126,13 +126,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def text(name: str, to: str, certificate: str, *, ca: str | None, systemd: bool, root: bool) -> str:
-    """The file's text. `certificate` is the line that names it; `ca` the CA of the clients, if they have to show a certificate."""
+    """The file's text. `certificate` is the line that names it; `ca` the CA of the clients, if they have to show one."""
     parts = [_HEAD.format(version=number(), name=name), _LOW_PORTS if root or systemd else _HIGH_PORTS]
     if systemd:
         known = _user_exists("edge")
         parts.append(_SERVER.format(comment="" if known else "# ", how="" if known else "\n# (first: useradd --system edge)"))
     auth = _MTLS.format(ca=_quoted(str(Path(ca).absolute()))) if ca else ""
-    parts.append(_HOST.format(name=_quoted(name), certificate=certificate, to=_quoted(to), client_auth=auth))
+    names = f"names = [{_quoted(name)}] "
+    parts.append(_HOST.format(names=names, name=_quoted(name), certificate=certificate, to=_quoted(to), client_auth=auth))
     return "".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from edge.settings.model import Settings
 from edge.settings.problems import Problem, Severity
 from edge.settings.report import render, summary
 
-__all__ = ["load_settings", "read", "report", "settings_for"]
+__all__ = ["load_settings", "read", "refusal", "report", "settings_for"]
+
+_DENIED = f"cannot be read: {os.strerror(errno.EACCES).lower()}"
 
 
 def read(path: Path, text: str | None = None) -> Loaded:
@@ -38,10 +41,15 @@ def load_settings(path: Path, text: str | None = None, *, warnings: bool = False
     if warnings and loaded.settings is not None:
         report(loaded, tuple(problem for problem in loaded.problems if problem.severity is Severity.WARNING))
     if loaded.settings is None:
-        errors = tuple(problem for problem in loaded.problems if problem.severity is Severity.ERROR)
-        report(loaded, errors)
-        raise Stop(Exit.NOT_FINE, f"{path}: {summary(errors) or 'cannot be used'}")
+        report(loaded, loaded.errors)
+        raise Stop(refusal(loaded), f"{path}: {summary(loaded.errors) or 'cannot be used'}")
     return loaded.settings
+
+
+def refusal(loaded: Loaded) -> Exit:
+    """How to end when there are errors: NOT_PERMITTED when all that is wrong is files that this user may not read."""
+    denied = all(problem.message.endswith(_DENIED) for problem in loaded.errors)
+    return Exit.NOT_PERMITTED if denied and loaded.errors else Exit.NOT_FINE
 
 
 def settings_for(args: argparse.Namespace) -> Settings:

@@ -1,12 +1,15 @@
 """`edge help`: the manual, Markdown that ships in the package, shown by rich on a terminal and as it is elsewhere.
 
 A topic is a file's name without `.md`; its first line is its title. A command's name is a topic too: it shows that
-command's own help. The pages are plain Markdown, so that they read the same in the repository.
+command's own help; so is the kind of a fault: it shows what the page of errors says about it. The pages are plain
+Markdown, so that they read the same in the repository.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import re
 import shutil
 import sys
 from importlib import resources
@@ -55,6 +58,10 @@ def topics() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
 
 
+def _page(topic: str) -> str:
+    return (resources.files(edge) / "manual" / f"{topic}.md").read_text(encoding="utf-8")
+
+
 def run(args: argparse.Namespace) -> int:
     """One page, or the list of pages."""
     known = topics()
@@ -67,18 +74,37 @@ def run(args: argparse.Namespace) -> int:
     topic = args.topic.lower().removesuffix(".md")
     topic = topic if topic in known else _MEANT.get(topic, topic)
     if topic in known:
-        _show((resources.files(edge) / "manual" / f"{topic}.md").read_text(encoding="utf-8"))
+        _show(_page(topic))
+        return Exit.FINE
+    if _fault(topic):
+        answer(_fault(topic))
         return Exit.FINE
     if topic in NAMES:
         build().parse_args([topic, "--help"])
     if topic in LATER:
         raise Stop(Exit.USAGE, f"edge {topic} is not in this version", LATER[topic])
-    meant = nearest(topic, [*known, *_MEANT, *NAMES])
+    meant = nearest(topic, [*known, *_MEANT, *NAMES, *re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", _page("errors"))])
     raise Stop(
         Exit.USAGE,
         f"the manual has no page {args.topic!r}",
         f"Did you mean: edge help {_MEANT.get(meant, meant)}" if meant else f"Pages: {', '.join(known)}",
     )
+
+
+def _fault(kind: str) -> str:
+    """What the page of errors says about one kind of fault, or ``""``."""
+    head: list[str] = []
+    found: list[str] = []
+    lines = _page("errors").splitlines()
+    for before, line in itertools.pairwise(["", *lines]):
+        if not line.startswith("|"):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not before.startswith("|"):
+            head = cells
+        elif f"`{kind}`" in cells[0]:
+            found += [f"  {name}: {cell.replace('`', '')}" for name, cell in zip(head[1:], cells[1:], strict=True) if cell]
+    return "\n".join([kind, *found, "All of them: edge help errors"]) if found else ""
 
 
 def _show(text: str) -> None:

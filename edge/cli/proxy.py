@@ -87,8 +87,8 @@ def demo(args: argparse.Namespace) -> int:
     )
     url = f"https://localhost:{args.port}"
     about = [
-        f"pages:  /  /inspect  /bytes/1000000  /delay/2  /status/503  /events  /ws   ({url}/ shows them)",
-        f"http:   http://localhost:{http} redirects here",
+        "Paths to try: / (a page that shows the others), /inspect, /bytes/1000000, /delay/2, /status/503, /events",
+        f"http://localhost:{http} redirects here.",
     ]
     return _serve(
         settings, f"{url} in front of a demo service", _curl(made.ca, f"{url}/inspect"), about, ExtraChild("demo", service.run)

@@ -277,7 +277,7 @@ def _refused(fault: Fault, found: Trace) -> None:
     more = [f"because: {fault.detail}"] if fault.detail else []
     if isinstance(fault, MethodNotAllowed):
         more.append(f"allowed: {_text(fault.allow)}")
-    found.add("refused", f"{fault.status} {fault.kind}", more=[*more, "what it means: edge help errors"])
+    found.add("refused", f"{fault.status} {fault.kind}", more=[*more, f"what it means: edge help {fault.kind}"])
     found.end("refuse", fault.status, fault.kind)
 
 

@@ -22,7 +22,7 @@ def number() -> str:
     try:
         return version("edge-gateway")
     except PackageNotFoundError:
-        return "(not installed)"
+        return "(from a checkout)"
 
 
 def report() -> str:

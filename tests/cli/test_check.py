@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,3 +151,61 @@ def test_other_commands_show_the_errors_and_end_with_1(
     err = capsys.readouterr().err
     assert "unknown key 'upstrem'" in err
     assert err.splitlines()[-1] == "edge: edge.toml: 2 errors"
+
+
+def test_effective_is_toml_with_the_place_of_every_value(mesh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--effective"]) == 0
+    out = capsys.readouterr().out
+    found = tomllib.loads(out)
+    assert [host["names"] for host in found["host"]][1] == ["staff.example"]
+    assert found["host"][1]["client_auth"]["mode"] == "require"
+    assert found["limits"]["request_body"] == "10MiB"
+    assert re.search(r'^request_body = "10MiB" +# default$', out, re.MULTILINE)
+    assert re.search(r'^timeout = "30s" +# edge\.toml:\d+$', out, re.MULTILINE)
+    assert "# certificate all: ecdsa, for open.example" in out
+
+
+@pytest.mark.usefixtures("mesh")
+def test_effective_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--effective", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] == 1
+    assert found["settings"]["limits"]["request_body"] == {"value": "10MiB", "from": "default"}
+
+
+def test_effective_never_shows_a_secret(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    write(
+        WRONG.replace("upstrem", "upstream").replace("request_body = 0", 'request_body = "1MiB"')
+        + '\n[request_headers]\nset = { "X-Token" = "${env:TOKEN}" }\n'
+    )
+    assert main(["check", "--effective"]) == 0
+    captured = capsys.readouterr()
+    assert "hunter2" not in captured.out + captured.err
+    assert "***" in captured.out
+
+
+def test_effective_of_settings_with_errors_is_their_report(
+    write: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(WRONG)
+    assert main(["check", "--effective"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "unknown key 'upstrem'" in captured.err
+
+
+def test_a_key_that_may_not_be_read_is_4(mesh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    opened = Path.open
+
+    def refuse(self: Path, *rest: Any, **named: Any) -> Any:
+        if self.suffix == ".key":
+            raise PermissionError(13, os.strerror(13), str(self))
+        return opened(self, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert main(["check", str(mesh)]) == 4
+    assert "cannot be read: permission denied" in capsys.readouterr().err
+    assert main(["run"]) == 4

@@ -77,3 +77,12 @@ def test_other_names_of_pages_are_known(capsys: pytest.CaptureFixture[str], topi
 def test_a_commands_name_shows_its_own_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["help", "explain"]) == 0
     assert "usage: edge explain" in capsys.readouterr().out
+
+
+def test_a_kind_of_fault_is_looked_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "body-too-large"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "body-too-large",
+        "  answer: 413",
+        "  limit: limits.request_body",
+    ]
