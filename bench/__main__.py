@@ -1,0 +1,155 @@
+"""``python -m bench`` and ``edge bench``: measure `edge` beside the peers that are installed."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from .certificates import issue
+from .load import missing
+from .machine import Cores, describe
+from .measure import Targets, measure
+from .origin import LARGE, Origin
+from .peers import PEERS, choose, find
+from .report import show, write
+from .scenarios import SCENARIOS, Scenario, Site
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Measure edge beside nginx and the other peers that are installed: server CPU per operation, as ratios.",
+        epilog="Scenarios: " + ", ".join(SCENARIOS) + ". Only loopback is used.",
+    )
+    parser.add_argument(
+        "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
+    )
+    parser.add_argument(
+        "--peers", default="", metavar="NAMES", help=f"targets, separated by commas (installed: {', '.join(find())})"
+    )
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of each scenario (6)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one sample (2)")
+    parser.add_argument("--bulk", type=int, default=512, metavar="MIB", help="size of one bulk transfer, at most 1024 (512)")
+    parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle connections for the memory figure (1000)")
+    parser.add_argument("--limit", type=float, default=10.0, metavar="MINUTES", help="stop between rounds after this (10)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON (default: bench-results/DATE.json)")
+    return parser
+
+
+def _scenarios(wanted: list[str]) -> list[Scenario]:
+    """Raises ValueError for a name that there is not."""
+    names = [name for each in wanted for name in each.split(",")] or list(SCENARIOS)
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        raise ValueError(f"no such scenario: {', '.join(unknown)} (there are {', '.join(SCENARIOS)})")
+    return [SCENARIOS[name] for name in names]
+
+
+def _usable(scenario: Scenario) -> str | None:
+    """What is missing for `scenario`, in words."""
+    for need in scenario.needs:
+        if len(missing(*need.split("|"))) == len(need.split("|")):
+            return f"{scenario.name} is left out: {need.replace('|', ' or ')} is not installed"
+    return None
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError for what makes no sense."""
+    for name, low, high in (
+        ("rounds", 1, 1000),
+        ("seconds", 0.2, 600),
+        ("bulk", 1, LARGE >> 20),
+        ("idle", 10, 5000),
+        ("limit", 0.1, 1440),
+    ):
+        if not low <= getattr(arguments, name) <= high:
+            raise ValueError(f"--{name} is between {low} and {high}")
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    _check(arguments)
+    wanted, programs = _scenarios(arguments.scenario), choose(arguments.peers)
+    if "nginx" not in find() or missing("taskset"):
+        raise ValueError("the bench needs nginx (it is the upstream of every target) and taskset")
+    left_out = [words for scenario in wanted if (words := _usable(scenario))]
+    cores, began = Cores(), datetime.datetime.now().astimezone()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 16_384), hard), hard))
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # peers that give up root read their files here
+        leaf = issue(folder)
+        (folder / "origin").mkdir()
+        large = folder / "bulk"
+        with large.open("wb") as file:
+            file.truncate(arguments.bulk << 20)
+        site = Site(cores.load, large, arguments.bulk << 20, arguments.idle)
+        with (
+            Origin(find()["nginx"], cores.load, folder / "origin") as origin,
+            Targets(programs, leaf, origin, cores.server, folder) as targets,
+        ):
+            end = time.monotonic() + arguments.limit * 60
+            results = []
+            with console.status("starting") as status:
+                for scenario in wanted:
+                    if not _usable(scenario):
+                        taken = measure(
+                            scenario,
+                            targets,
+                            site,
+                            rounds=arguments.rounds,
+                            seconds=arguments.seconds,
+                            end=end,
+                            progress=status.update,
+                        )
+                        results.append(taken)
+            configurations = targets.configurations() | {"upstream": origin.configuration}
+    names = list(programs)
+    show(results, names, console)
+    for words in left_out:
+        console.print(f"! {words}", style="yellow")
+    if cores.shared:
+        console.print("! there is one core only: load and server share it, and the figures are worth little", style="yellow")
+    output = arguments.output or Path("bench-results") / f"{began:%Y-%m-%dT%H%M%S}.json"
+    facts: dict[str, object] = {
+        "when": began.isoformat(timespec="seconds"),
+        "command": ["bench", *sys.argv[1:]],
+        "machine": describe(cores),
+        "versions": {name: PEERS[name].version(path) for name, path in programs.items()},
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "configurations": configurations,
+    }
+    write(output, facts, results, names)
+    console.print(f"Everything, with versions and the exact configurations: {output}", highlight=False)
+    return 0 if all(result.rounds and any(result.rounds) for result in results) else 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the bench. Returns an exit code: 0 fine, 1 a scenario has no figure, 2 wrong usage, 130 interrupted."""
+    parsed = _parser().parse_args(arguments)
+    console = Console(stderr=False, no_color=True if os.environ.get("NO_COLOR") else None)
+    try:
+        return _run(parsed, console)
+    except ValueError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 2
+    except RuntimeError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The certificate that every target serves: ECDSA P-256 for `localhost`, from a CA that lives as long as the run."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+__all__ = ["Leaf", "issue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    chain: Path
+    key: Path
+    both: Path  # chain and key in one file, for HAProxy
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _build(subject: str, key: ec.EllipticCurvePrivateKey, issuer: str) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(subject))
+        .issuer_name(_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=7))
+    )
+
+
+def issue(folder: Path) -> Leaf:
+    """Make a CA and a leaf for `localhost` and 127.0.0.1, as PEM files in `folder`."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    leaf = (
+        _build("localhost", key, "edge bench CA")
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    chain, private = (
+        leaf.public_bytes(serialization.Encoding.PEM),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+    made = Leaf(folder / "chain.pem", folder / "key.pem", folder / "both.pem")
+    made.chain.write_bytes(chain)
+    for path, content in ((made.key, private), (made.both, chain + private)):
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    return made

@@ -1,0 +1,102 @@
+"""Load generators: wrk, h2load and curl as found on the path, and our own handshake loop. Each call is one sample's load."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .processes import run_pinned
+
+__all__ = ["Load", "download", "h1", "h2", "handshakes", "missing", "upload"]
+
+_HEADERS = [
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("Accept-Language", "en-GB,en;q=0.7,de;q=0.3"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Cookie", "session=0123456789abcdef0123456789abcdef; theme=dark"),
+    ("Referer", "https://localhost/some/page?with=query"),
+    ("Cache-Control", "no-cache"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Authorization", "Bearer 0123456789abcdef0123456789abcdef"),
+    ("X-Trace", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load generator saw: completed operations, errors, wall seconds, CPU seconds of its own."""
+
+    count: float
+    errors: int
+    seconds: float
+    cpu: float
+
+
+def missing(*programs: str) -> list[str]:
+    return [program for program in programs if shutil.which(program) is None]
+
+
+def _number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    return float(found[1]) if found else 0.0
+
+
+def h1(port: int, core: int, seconds: float, *, path: str = "/small", fields: bool = False, connections: int = 50) -> Load:
+    """HTTP/1.1 with keep-alive by wrk (h2load where there is no wrk); `fields` adds ten request fields."""
+    if missing("wrk"):
+        return h2(port, core, seconds, path=path, connections=connections, streams=1, arguments=["--h1"])
+    extra = [part for name, value in _HEADERS if fields for part in ("-H", f"{name}: {value}")]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", *extra, f"https://127.0.0.1:{port}{path}"]
+    out, cpu = run_pinned(command, core, seconds + 30)
+    errors = _number(r"Non-2xx or 3xx responses: (\d+)", out)
+    errors += sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", out.partition("Socket errors")[2])))
+    return Load(_number(r"(\d+) requests in", out), int(errors), seconds, cpu)
+
+
+def h2(
+    port: int, core: int, seconds: float, *, path: str, connections: int, streams: int, arguments: list[str] | None = None
+) -> Load:
+    """HTTP/2 by h2load: `connections` of `streams` concurrent requests."""
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"--duration={max(1, round(seconds))}", *(arguments or [])]
+    out, cpu = run_pinned([*command, f"https://localhost:{port}{path}"], core, seconds + 30)
+    errors = _number(r"(\d+) errored", out) + _number(r"(\d+) timeout", out)
+    errors += sum(int(count) for count in re.findall(r"(\d+) [345]xx", out))
+    return Load(_number(r"(\d+) succeeded", out), int(errors), seconds, cpu)
+
+
+def _curl(port: int, path: str, core: int, *arguments: str) -> tuple[dict[str, float], float]:
+    command = ["curl", "-q", "-sS", "-k", "--noproxy", "*", "--http1.1", "-o", "/dev/null", "-w", "%{json}", *arguments]
+    out, cpu = run_pinned([*command, f"https://127.0.0.1:{port}{path}"], core, 120)
+    return json.loads(out), cpu
+
+
+def download(port: int, core: int, octets: int) -> Load:
+    """One download of the first `octets` of ``/large`` by curl; counted in GB (10⁹ bytes)."""
+    facts, cpu = _curl(port, "/large", core, "-r", f"0-{octets - 1}")
+    whole = facts["http_code"] == 206 and facts["size_download"] == octets
+    return Load(facts["size_download"] / 1e9, 0 if whole else 1, facts["time_total"], cpu)
+
+
+def upload(port: int, core: int, file: Path) -> Load:
+    """One upload of `file` to ``/sink`` by curl; counted in GB."""
+    facts, cpu = _curl(port, "/sink", core, "-T", str(file), "-H", "Expect:")
+    whole = facts["http_code"] == 200 and facts["size_upload"] == file.stat().st_size
+    return Load(facts["size_upload"] / 1e9, 0 if whole else 1, facts["time_total"], cpu)
+
+
+def handshakes(port: int, core: int, seconds: float, mode: str, connections: int = 16) -> Load:
+    """Handshakes one after the other on `connections` at a time. Resumption that does not happen is an error."""
+    command = [sys.executable, "-m", f"{__package__}.handshakes", str(port), f"{seconds:g}", mode, str(connections)]
+    out, _ = run_pinned(command, core, seconds + 30)
+    facts = json.loads(out.splitlines()[-1])
+    resumed, full = facts["resumed"], facts["count"] - facts["resumed"]
+    wrong = (
+        max(0, full - connections) if mode.endswith("-resumed") else resumed
+    )  # those in flight at the end are in one count only
+    # the first ones, before the clock, are the target's work too
+    return Load(facts["count"] + connections, int(facts["failed"] + wrong), facts["seconds"], facts["cpu"])

@@ -1,0 +1,45 @@
+"""The machine: which cores serve and load, and the facts that a report has to name."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+__all__ = ["Cores", "describe"]
+
+
+class Cores:
+    """One core for the server under test and one for load and upstream; the same one when there is no other."""
+
+    def __init__(self) -> None:
+        allowed = sorted(os.sched_getaffinity(0))
+        self.server = allowed[0]
+        self.load = allowed[1 % len(allowed)]
+
+    @property
+    def shared(self) -> bool:
+        return self.server == self.load
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def describe(cores: Cores) -> dict[str, object]:
+    """What was measured on: processor, kernel, Python, memory in MiB, load average at the start."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "server_core": cores.server,
+        "load_core": cores.load,
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": sys.version.split()[0],
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+        "load_average": os.getloadavg(),
+    }

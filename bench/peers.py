@@ -1,0 +1,307 @@
+"""The targets: `edge` and its peers, each with the configuration that does the same job.
+
+The same job: TLS 1.2 and 1.3 with one ECDSA certificate, HTTP/1.1 and HTTP/2, keep-alive to the upstream with 512 idle
+connections, an access log to a file, bodies streamed and not spooled to disk, no limit that the load would meet, one worker.
+A peer's own sensible tuning is used where it has one (nginx buffers its log).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .certificates import Leaf
+
+__all__ = ["PEERS", "Job", "Peer", "choose", "find"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a target has to do: listen on `port`, relay to `origin`, and what is below ``/sink`` to `sink` (ports of loopback)."""
+
+    folder: Path
+    leaf: Leaf
+    port: int
+    origin: int
+    sink: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A program that can be a target. `configure` writes its files and gives the command; the first file is its configuration."""
+
+    name: str
+    program: str
+    configure: Callable[[str, Job], tuple[list[str], str]]
+    version_arguments: tuple[str, ...]
+
+    def path(self) -> str | None:
+        """Where the program is: beside this Python, or on the path (with the system directories that users lack)."""
+        beside = Path(sys.executable).parent / self.program
+        return (
+            str(beside)
+            if beside.exists()
+            else shutil.which(self.program) or shutil.which(self.program, path="/usr/sbin:/usr/local/sbin")
+        )
+
+    def version(self, path: str) -> str:
+        done = subprocess.run([path, *self.version_arguments], capture_output=True, text=True, timeout=20, check=False)
+        return " ".join((done.stdout or done.stderr).split())[:200]
+
+
+EDGE = """\
+[server]
+workers = 1
+state_dir = "{job.folder}/state"
+runtime_dir = "{job.folder}/run"
+
+[log]
+access = {{ to = "{job.folder}/access.log", format = "json" }}
+
+[limits]
+requests_per_connection = "off"
+request_body = "off"
+
+[[listener]]
+name = "bench"
+address = "127.0.0.1:{job.port}"
+
+[[host]]
+names = ["localhost"]
+certificates = [{{ chain = "{job.leaf.chain}", key = "{job.leaf.key}" }}]
+
+[[route]]
+path = "/"
+upstream = "origin"
+
+[[route]]
+path = "/sink"
+upstream = "sink"
+
+[upstream.origin]
+endpoints = ["http://127.0.0.1:{job.origin}"]
+keepalive = 512
+
+[upstream.sink]
+endpoints = ["http://127.0.0.1:{job.sink}"]
+"""
+
+
+class _EdgePeer(Peer):
+    """`edge` is this Python's own; its version names what it runs on."""
+
+    __slots__ = ()
+
+    def path(self) -> str | None:
+        return sys.executable
+
+
+def _edge(program: str, job: Job) -> tuple[list[str], str]:
+    text = EDGE.format(job=job)
+    (job.folder / "edge.toml").write_text(text)
+    return [program, "-m", "edge.cli.main", "run", "--config", str(job.folder / "edge.toml")], text
+
+
+NGINX = """\
+daemon off;
+pid {job.folder}/nginx.pid;
+error_log {job.folder}/error.log;
+worker_processes 1;
+worker_rlimit_nofile 16384;
+events {{ worker_connections 8192; }}
+http {{
+    access_log {job.folder}/access.log combined buffer=32k flush=1s;
+    client_body_temp_path {job.folder}/body;
+    proxy_temp_path {job.folder}/proxy;
+    fastcgi_temp_path {job.folder}/fastcgi;
+    uwsgi_temp_path {job.folder}/uwsgi;
+    scgi_temp_path {job.folder}/scgi;
+    keepalive_requests 1000000000;
+    client_max_body_size 0;
+    upstream origin {{ server 127.0.0.1:{job.origin}; keepalive 512; keepalive_requests 1000000000; }}
+    upstream sink {{ server 127.0.0.1:{job.sink}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{job.port} ssl http2 backlog=4096;
+        server_name localhost;
+        ssl_certificate {job.leaf.chain};
+        ssl_certificate_key {job.leaf.key};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_request_buffering off;
+        proxy_max_temp_file_size 0;
+        location / {{ proxy_pass http://origin; }}
+        location /sink {{ proxy_pass http://sink; }}
+    }}
+}}
+"""
+
+
+def _nginx(program: str, job: Job) -> tuple[list[str], str]:
+    text = NGINX.format(job=job)
+    (job.folder / "nginx.conf").write_text(text)
+    return [program, "-p", str(job.folder), "-e", str(job.folder / "error.log"), "-c", str(job.folder / "nginx.conf")], text
+
+
+HAPROXY = """\
+global
+    log stdout format raw local0
+    nbthread 1
+    maxconn 8192
+    ssl-default-bind-options ssl-min-ver TLSv1.2
+defaults
+    mode http
+    log global
+    option httplog
+    option forwardfor
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend bench
+    bind 127.0.0.1:{job.port} ssl crt {job.leaf.both} alpn h2,http/1.1
+    use_backend sink if {{ path_beg /sink }}
+    default_backend origin
+backend origin
+    http-reuse always
+    server one 127.0.0.1:{job.origin} pool-max-conn 512
+backend sink
+    server one 127.0.0.1:{job.sink}
+"""
+
+
+def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
+    text = HAPROXY.format(job=job)
+    (job.folder / "haproxy.cfg").write_text(text)
+    return [program, "-db", "-f", str(job.folder / "haproxy.cfg")], text
+
+
+CADDY = """\
+{{
+    admin off
+    auto_https off
+    storage file_system {job.folder}/storage
+}}
+https://localhost:{job.port}, https://127.0.0.1:{job.port} {{
+    bind 127.0.0.1
+    tls {job.leaf.chain} {job.leaf.key}
+    log {{
+        output file {job.folder}/access.log
+        format json
+    }}
+    reverse_proxy /sink 127.0.0.1:{job.sink}
+    reverse_proxy 127.0.0.1:{job.origin} {{
+        transport http {{
+            keepalive_idle_conns 512
+            keepalive_idle_conns_per_host 512
+        }}
+    }}
+}}
+"""
+
+
+def _caddy(program: str, job: Job) -> tuple[list[str], str]:
+    text = CADDY.format(job=job)
+    (job.folder / "Caddyfile").write_text(text)
+    return [program, "run", "--adapter", "caddyfile", "--config", str(job.folder / "Caddyfile")], text
+
+
+ENVOY = """\
+static_resources:
+  listeners:
+  - name: bench
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.port} }} }}
+    filter_chains:
+    - transport_socket:
+        name: tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            alpn_protocols: [h2, http/1.1]
+            tls_params: {{ tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3 }}
+            tls_certificates:
+            - certificate_chain: {{ filename: {job.leaf.chain} }}
+              private_key: {{ filename: {job.leaf.key} }}
+      filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: bench
+          use_remote_address: true
+          access_log:
+          - name: file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: {job.folder}/access.log
+          http_filters:
+          - name: router
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {{ prefix: /sink }}
+                route: {{ cluster: sink, timeout: 0s }}
+              - match: {{ prefix: / }}
+                route: {{ cluster: origin, timeout: 0s }}
+  clusters:
+  - name: origin
+    type: STATIC
+    connect_timeout: 5s
+    circuit_breakers: {{ thresholds: [{{ max_connections: 8192, max_pending_requests: 8192, max_requests: 8192 }}] }}
+    load_assignment:
+      cluster_name: origin
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.origin} }} }} }}
+  - name: sink
+    type: STATIC
+    connect_timeout: 5s
+    load_assignment:
+      cluster_name: sink
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.sink} }} }} }}
+"""
+
+
+def _envoy(program: str, job: Job) -> tuple[list[str], str]:
+    text = ENVOY.format(job=job)
+    (job.folder / "envoy.yaml").write_text(text)
+    return [program, "-c", str(job.folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart", "-l", "error"], text
+
+
+PEERS: dict[str, Peer] = {
+    "edge": _EdgePeer("edge", "edge", _edge, ("-m", "edge.cli.main", "--version")),
+    "nginx": Peer("nginx", "nginx", _nginx, ("-v",)),
+    "haproxy": Peer("haproxy", "haproxy", _haproxy, ("-v",)),
+    "envoy": Peer("envoy", "envoy", _envoy, ("--version",)),
+    "caddy": Peer("caddy", "caddy", _caddy, ("version",)),
+}
+
+
+def find() -> dict[str, str]:
+    """The targets that are installed, and where."""
+    return {name: path for name, peer in PEERS.items() if (path := peer.path()) is not None}
+
+
+def choose(wanted: str) -> dict[str, str]:
+    """The targets named in `wanted` (comma-separated; "": all that are installed). Raises ValueError for one that is missing."""
+    found = find()
+    if not wanted:
+        return found
+    chosen = {}
+    for name in wanted.split(","):
+        if name not in PEERS:
+            raise ValueError(f"no such peer: {name} (there are {', '.join(PEERS)})")
+        if name not in found:
+            raise ValueError(f"{name} is not installed")
+        chosen[name] = found[name]
+    return chosen

@@ -1,0 +1,89 @@
+"""What a run says: a table and a sentence for each scenario on the terminal, and everything as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .measure import BASE, Result
+
+__all__ = ["sentence", "show", "write"]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def sentence(result: Result, subject: str = "edge") -> str:
+    """What the figures of `subject` mean beside those of `BASE`; with its own figure alone when there is no base."""
+    mine, base, scenario = result.summary(subject), result.summary(BASE), result.scenario
+    if mine is None:
+        return f"{subject} has no valid figure for the {scenario.what}."
+    verb = {"idle-memory": "uses", "start": "needs"}.get(scenario.name, "spends")
+    if base is None or subject == BASE:
+        return f"{subject} {verb} {_figure(mine.value)} {scenario.unit} of {scenario.what}."
+    doubt = "; the range includes 1, so nothing is proven" if mine.ratio_low <= 1 <= mine.ratio_high else ""
+    figures = f"{_figure(mine.value)} {scenario.unit} against {_figure(base.value)}"
+    spread = f"{mine.ratio_low:.2f} to {mine.ratio_high:.2f} over {mine.rounds} rounds"
+    return f"{subject} {verb} {mine.ratio:.2f} × {BASE}'s {scenario.what} ({figures}; {spread}{doubt})."
+
+
+def _busy(result: Result, names: list[str]) -> str:
+    """How much of its core each target used, so that one sees what the limit was."""
+    shares = [f"{name} {found.busy:.0%}" for name in names if (found := result.summary(name)) is not None and found.busy]
+    return f"  core busy: {', '.join(shares)}" if shares and result.scenario.name != "start" else ""
+
+
+def show(results: list[Result], names: list[str], console: Console) -> None:
+    """The table and the sentences."""
+    table = Table(title="server CPU (or what the scenario names), median over rounds; lower is better", title_justify="left")
+    table.add_column("scenario")
+    table.add_column("unit")
+    for name in names:
+        table.add_column(name, justify="right")
+    for result in results:
+        cells = []
+        for name in names:
+            found = result.summary(name)
+            if found is None:
+                cells.append("–")
+            elif name == BASE or not found.ratio:
+                cells.append(_figure(found.value))
+            else:
+                cells.append(f"{_figure(found.value)} ({found.ratio:.2f} ×)")
+        table.add_row(result.scenario.name, result.scenario.unit, *cells)
+    console.print(table)
+    subject = "edge" if "edge" in names else names[0]
+    for result in results:
+        console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
+        if words := _busy(result, names):
+            console.print(words, soft_wrap=True, highlight=False, style="dim")
+    for result in results:
+        for problem in result.problems:
+            console.print(f"! {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
+def write(path: Path, facts: dict[str, object], results: list[Result], names: list[str]) -> None:
+    """Everything as one JSON object with ``"version": 1``."""
+    scenarios = []
+    for result in results:
+        summaries = {name: asdict(found) for name in names if (found := result.summary(name)) is not None}
+        scenarios.append(
+            {
+                "name": result.scenario.name,
+                "what": result.scenario.what,
+                "unit": result.scenario.unit,
+                "scale": result.scenario.scale,
+                "rounds": [{name: asdict(sample) for name, sample in each.items()} for each in result.rounds],
+                "summary": summaries,
+                "problems": result.problems,
+            }
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps({"version": 1} | facts | {"base": BASE, "scenarios": scenarios}, indent=1, ensure_ascii=False) + "\n"
+    )

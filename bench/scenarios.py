@@ -1,0 +1,173 @@
+"""What is measured. A scenario takes one sample of one target; lower is better in every one of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from . import load
+from .first import first_handshake
+from .processes import Child, environment
+
+__all__ = ["SCENARIOS", "Sample", "Scenario", "Site", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement: `value` in the scenario's unit, the operations behind it, and how busy the target's core was."""
+
+    value: float
+    count: float
+    seconds: float
+    busy: float  # share of the server core that the target used
+    load_busy: float  # share of the load core that the load generator used
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all samples of a run share."""
+
+    core: int  # of the load
+    large: Path  # a file of the bulk size
+    bulk: int  # bytes
+    idle: int  # connections
+
+
+class Target(Protocol):
+    """A target as the scenarios see it. `start` gives a fresh process of it, not yet listening."""
+
+    port: int
+    child: Child
+
+    def start(self) -> tuple[Child, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    what: str  # completes "edge spends … × nginx's … "
+    unit: str
+    scale: float  # from the sample's natural unit to `unit`
+    take: Callable[[Target, Site, float], Sample]
+    needs: tuple[str, ...] = ()
+
+
+def _cpu_per(generate: Callable[[int, Site, float], load.Load]) -> Callable[[Target, Site, float], Sample]:
+    """Server CPU seconds for each operation of a load."""
+
+    def take(target: Target, site: Site, seconds: float) -> Sample:
+        before, began = target.child.cpu(), time.perf_counter()
+        seen = generate(target.port, site, seconds)
+        used, wall = target.child.cpu() - before, time.perf_counter() - began
+        if not seen.count:
+            raise RuntimeError("no operation was completed")
+        return Sample(used / seen.count, seen.count, seen.seconds, used / wall, seen.cpu / wall, seen.errors)
+
+    return take
+
+
+def _idle_memory(target: Target, site: Site, seconds: float) -> Sample:
+    """Bytes of the target's own memory for each idle TLS connection, on a fresh process that has warmed up."""
+    child, port = target.start()
+    with child:
+        child.wait_port(port)
+        load.handshakes(port, site.core, 0.3, "1.3-full")
+        time.sleep(0.2)
+        before, began = child.memory(), time.perf_counter()
+        command = [sys.executable, "-m", f"{__package__}.handshakes", str(port), "0", "idle", str(site.idle)]
+        with subprocess.Popen(
+            ["taskset", "-c", str(site.core), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+        ) as holder:
+            assert holder.stdin is not None
+            assert holder.stdout is not None
+            opened = holder.stdout.readline()
+            time.sleep(0.5)  # what is freed late has been freed
+            grown = child.memory() - before
+            holder.stdin.close()
+        if int(opened or 0) != site.idle:
+            raise RuntimeError(f"only {opened!r} of {site.idle} connections were opened")
+    return Sample(grown / site.idle, site.idle, time.perf_counter() - began, 0, 0, 0)
+
+
+def _start_up(target: Target, site: Site, seconds: float) -> Sample:
+    """Seconds from the start of the process to the end of its first handshake."""
+    began = time.perf_counter()
+    child, port = target.start()
+    with child:
+        child.wait_port(port)
+        first_handshake(port)
+        total = time.perf_counter() - began
+        return Sample(total, 1, total, child.cpu() / total, 0, 0)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in [
+        Scenario(
+            "h1-small",
+            "CPU per small HTTP/1.1 request",
+            "µs",
+            1e6,
+            _cpu_per(lambda port, site, s: load.h1(port, site.core, s)),
+            ("wrk|h2load",),
+        ),
+        Scenario(
+            "h1-headers",
+            "CPU per HTTP/1.1 request with ten more fields",
+            "µs",
+            1e6,
+            _cpu_per(lambda port, site, s: load.h1(port, site.core, s, fields=True)),
+            ("wrk",),
+        ),
+        Scenario(
+            "h2-small",
+            "CPU per small HTTP/2 request (50 connections of 10 streams)",
+            "µs",
+            1e6,
+            _cpu_per(lambda port, site, s: load.h2(port, site.core, s, path="/small", connections=50, streams=10)),
+            ("h2load",),
+        ),
+        Scenario(
+            "h2-64k",
+            "CPU per HTTP/2 answer of 64 KiB",
+            "µs",
+            1e6,
+            _cpu_per(lambda port, site, s: load.h2(port, site.core, s, path="/64k", connections=10, streams=10)),
+            ("h2load",),
+        ),
+        Scenario(
+            "bulk-down",
+            "CPU per GB downloaded",
+            "s/GB",
+            1,
+            _cpu_per(lambda port, site, s: load.download(port, site.core, site.bulk)),
+            ("curl",),
+        ),
+        Scenario(
+            "bulk-up",
+            "CPU per GB uploaded",
+            "s/GB",
+            1,
+            _cpu_per(lambda port, site, s: load.upload(port, site.core, site.large)),
+            ("curl",),
+        ),
+        *[
+            Scenario(
+                f"tls{version}-{kind}",
+                f"CPU per {kind} TLS {version} handshake (ECDSA P-256, X25519)",
+                "µs",
+                1e6,
+                _cpu_per(lambda port, site, s, mode=f"{version}-{kind}": load.handshakes(port, site.core, s, mode)),  # type: ignore[misc]
+            )
+            for version, kind in [("1.3", "full"), ("1.3", "resumed"), ("1.2", "full"), ("1.2", "resumed")]
+        ],
+        Scenario("idle-memory", "memory per idle TLS connection", "KiB", 1 / 1024, _idle_memory),
+        Scenario("start", "time from start to the first handshake", "ms", 1e3, _start_up),
+    ]
+}
