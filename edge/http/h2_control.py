@@ -10,6 +10,7 @@ Every frame here costs the peer budget, but WINDOW_UPDATEs that our DATA calls f
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from h2.config import H2Configuration
@@ -47,6 +48,24 @@ _DRAIN_PING: Final = b"edgedrn\n"
 _KNOWN_SETTINGS: Final = frozenset(SettingCodes)
 
 
+@cache
+def _announcement(client: bool, header_bytes: int, header_count: int, streams: int) -> tuple[Settings, bytes]:
+    """Our settings and the octets that announce them. They never change, so connections of one kind share them (6 KB each)."""
+    values = {
+        SettingCodes.ENABLE_PUSH: 0,
+        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+        # the setting counts 32 octets a field (RFC 9113 section 6.5.2), the limit counts 4
+        SettingCodes.MAX_HEADER_LIST_SIZE: header_bytes + 28 * header_count,
+    }
+    if not client:
+        values[SettingCodes.MAX_CONCURRENT_STREAMS] = streams
+        values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+    library = H2Connection(H2Configuration(client_side=client))
+    library.local_settings = Settings(client=client, initial_values=values)
+    library.initiate_connection()
+    return library.local_settings, library.data_to_send()
+
+
 class Control(Sender):
     """Everything of a connection but messages; `h2.Connection` adds those."""
 
@@ -69,25 +88,16 @@ class Control(Sender):
     def _make_library(self, encoder: FieldEncoder) -> H2Connection:
         """The library's connection, with our HPACK in the place of its own, so that SETTINGS act on it."""
         library = H2Connection(H2Configuration(client_side=self.client))
-        limits = self.limits
-        values = {
-            SettingCodes.ENABLE_PUSH: 0,
-            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-            # the setting counts 32 octets a field (RFC 9113 section 6.5.2), the limit counts 4
-            SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_bytes + 28 * limits.header_count,
-        }
-        if not self.client:
-            values[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.streams
-            values[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
-        library.local_settings = Settings(client=self.client, initial_values=values)
+        library.local_settings, self._greeting = _announcement(
+            self.client, self.limits.header_bytes, self.limits.header_count, self.limits.streams
+        )
         library.encoder = encoder
         library.decoder = self._decoder
         return library
 
     def start(self) -> None:
         """Queue the preface (client role), SETTINGS and the connection's window. To be called once, first."""
-        self._library.initiate_connection()
-        self._out.append(self._library.data_to_send())
+        self._out.append(self._greeting)
         self._out.append(window_update(0, self._connection_window - DEFAULT_WINDOW))
 
     @property
