@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from edge.errors import Fault, Retry, Side
 from edge.http.fields import bad_request, blame_upstream
-from edge.http.h1_framing import Framing, In, Out, encode_head
+from edge.http.h1_framing import (
+    IN_BROKEN,
+    IN_DONE,
+    IN_HEAD,
+    IN_TUNNEL,
+    IN_UNTIL_CLOSE,
+    OUT_DONE,
+    OUT_TUNNEL,
+    Framing,
+    encode_head,
+)
 from edge.http.h1_head import check_partial, parse_status_line, response_block
 from edge.http.message import End, Fields, ResponseHead
 
@@ -27,17 +37,16 @@ _WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
 class ClientCodec(Framing):
     """The client's side of one connection to an upstream."""
 
-    __slots__ = ("_drained", "_ended", "_fresh", "_head_only", "_interim", "_keep", "_protocol", "_seen")
+    __slots__ = ("_ended", "_fresh", "_head_only", "_interim", "_keep", "_protocol", "_seen")
 
     _sender = Side.CLIENT
 
     def __init__(self) -> None:
         super().__init__()
-        self._in = In.DONE
-        self._out = Out.DONE
+        self._in = IN_DONE
+        self._out = OUT_DONE
         self._keep = True
         self._fresh = 0  # bytes of an unfinished head that were checked
-        self._drained = True  # next_event said None and nothing came since
         self._ended = False  # the upstream closed
         self._head_only = False
         self._interim = 0
@@ -49,7 +58,7 @@ class ClientCodec(Framing):
     @property
     def reusable(self) -> bool:
         """Whether another request may be sent: the exchange is complete, both sides keep the connection, nothing came unasked."""
-        idle = self._in is In.DONE and self._out is Out.DONE and self._pos == len(self._buf)
+        idle = self._in is IN_DONE and self._out is OUT_DONE and self._pos == len(self._buf)
         return idle and self._keep and not self._ended
 
     def request(
@@ -69,7 +78,7 @@ class ClientCodec(Framing):
         `protocol` asks for an upgrade. Raises Fault ``upstream-unsolicited`` (upstream, to be tried elsewhere) when bytes
         came unasked.
         """
-        if self._in is not In.DONE or self._out is not Out.DONE or not self._keep or self._ended or (end and length):
+        if self._in is not IN_DONE or self._out is not OUT_DONE or not self._keep or self._ended or (end and length):
             raise self._out_of_order("request")
         if self.buffered:
             raise Fault(Side.UPSTREAM, "upstream-unsolicited", retry=Retry.YES, status=502)
@@ -92,7 +101,7 @@ class ClientCodec(Framing):
         # RFC 9112 section 3.2: Host first
         result = encode_head(b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority), fields, framing, 2)
         self._begin_body(length, chunked=chunked, end=end)
-        self._in = In.HEAD
+        self._in = IN_HEAD
         self._head_only = method == b"HEAD"
         self._protocol = protocol
         self._interim = 0
@@ -101,20 +110,15 @@ class ClientCodec(Framing):
 
     # inward
 
-    def feed(self, data: bytes) -> None:
-        """Bytes from the upstream."""
-        self._drained = False
-        super().feed(data)
-
     def next_event(self) -> ResponseHead | bytes | End | None:
         """The next part of the response; None when more bytes are needed or it is complete.
 
         Raises `Fault` (side upstream, status 502); the connection must be closed.
         """
         try:
-            if self._in is In.HEAD:
+            if self._in is IN_HEAD:
                 event: ResponseHead | bytes | End | None = self._head_event()
-            elif self._in is In.BROKEN:
+            elif self._in is IN_BROKEN:
                 assert self._fault is not None
                 raise self._fault
             else:
@@ -122,7 +126,7 @@ class ClientCodec(Framing):
         except Fault as fault:
             if self._fault is None:
                 self._fault = blame_upstream(fault)
-            self._in = In.BROKEN
+            self._in = IN_BROKEN
             self._keep = False
             raise self._fault from None
         if event is None:
@@ -144,17 +148,17 @@ class ClientCodec(Framing):
     def _finish(self) -> End | None:
         """The upstream closed and there is no further event in what it sent."""
         state = self._in
-        if state is In.DONE or state is In.TUNNEL:
+        if state is IN_DONE or state is IN_TUNNEL:
             return None
-        if state is In.UNTIL_CLOSE:
-            self._in = In.DONE
+        if state is IN_UNTIL_CLOSE:
+            self._in = IN_DONE
             return End()
         if self._fault is None:
-            if state is In.HEAD and not self._seen and not self.buffered:
+            if state is IN_HEAD and not self._seen and not self.buffered:
                 self._fault = Fault(Side.UPSTREAM, "upstream-closed", retry=Retry.IF_REUSED, status=502)
             else:
                 self._fault = Fault(Side.UPSTREAM, "upstream-body-cut", status=502)
-        self._in = In.BROKEN
+        self._in = IN_BROKEN
         raise self._fault
 
     def _head_event(self) -> ResponseHead | None:
@@ -189,10 +193,10 @@ class ClientCodec(Framing):
         keep = not block.close if version == 11 else block.keep_alive and not block.close
         end = bodiless or length == 0
         if end:
-            self._in = In.DONE
+            self._in = IN_DONE
         else:
             self._expect_body(length, chunked, _HEADER_BYTES, _HEADER_COUNT, bounded=False)
-            if self._in is In.UNTIL_CLOSE:
+            if self._in is IN_UNTIL_CLOSE:
                 keep = False
         self._keep = keep
         return ResponseHead(status, block.fields[:], version=version, content_length=length, end=end, keep_alive=keep)
@@ -206,9 +210,9 @@ class ClientCodec(Framing):
             if self._interim > _INTERIM:
                 raise bad_request("too-many-interim")
             return ResponseHead(status, fields, end=True)
-        if not self._protocol or not websocket or self._out is not Out.DONE:
+        if not self._protocol or not websocket or self._out is not OUT_DONE:
             raise bad_request("unasked-upgrade")  # RFC 9110 section 7.8
-        self._in = In.TUNNEL
-        self._out = Out.TUNNEL
+        self._in = IN_TUNNEL
+        self._out = OUT_TUNNEL
         self._keep = False
         return ResponseHead(101, fields, end=True, keep_alive=False, protocol=self._protocol)

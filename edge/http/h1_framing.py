@@ -15,7 +15,11 @@ from edge.http.chunked import ChunkedReader, chunk
 from edge.http.fields import FORBIDDEN_TRAILERS, NEVER_IN_FIELDS, bad_request
 from edge.http.message import End, Fields
 
-__all__ = ["Framing", "In", "Out", "encode_head"]
+__all__ = [
+    "IN_BROKEN", "IN_CHUNKED", "IN_DONE", "IN_HEAD", "IN_LENGTH", "IN_TUNNEL", "IN_UNTIL_CLOSE",
+    "OUT_CHUNKED", "OUT_DONE", "OUT_HEAD", "OUT_LENGTH", "OUT_NOTHING", "OUT_TUNNEL", "OUT_UNTIL_CLOSE",
+    "Framing", "encode_head",
+]  # fmt: skip
 
 
 class In(enum.Enum):
@@ -42,6 +46,11 @@ class Out(enum.Enum):
     TUNNEL = enum.auto()
 
 
+# a look-up in an enum costs ten times one in a module, and the machines are asked some fifty times in an exchange
+IN_HEAD, IN_LENGTH, IN_CHUNKED, IN_UNTIL_CLOSE, IN_DONE, IN_TUNNEL, IN_BROKEN = In
+OUT_HEAD, OUT_LENGTH, OUT_CHUNKED, OUT_UNTIL_CLOSE, OUT_NOTHING, OUT_DONE, OUT_TUNNEL = Out
+
+
 def encode_head(start: bytes, fields: Fields, framing: bytes, start_lines: int = 1) -> bytes:
     """A head on the wire: `start` is its first line (or `start_lines` lines) and `framing` further lines, all with their CRLFs.
 
@@ -60,18 +69,19 @@ def encode_head(start: bytes, fields: Fields, framing: bytes, start_lines: int =
 class Framing:
     """Input buffer and body framing of one connection."""
 
-    __slots__ = ("_buf", "_chunks", "_fault", "_in", "_left", "_out", "_out_left", "_pos", "body_limit")
+    __slots__ = ("_buf", "_chunks", "_drained", "_fault", "_in", "_left", "_out", "_out_left", "_pos", "body_limit")
 
     _sender = Side.EDGE  # whose promise the outgoing body keeps; set by the roles
 
     def __init__(self) -> None:
         self._buf = b""
         self._pos = 0  # start of what was not used yet
-        self._in = In.HEAD
+        self._drained = True  # next_event said None and nothing came since (the client role keeps this)
+        self._in = IN_HEAD
         self._left = 0  # bytes of a body of declared length that are still to come
         self._chunks: ChunkedReader | None = None
         self._fault: Fault | None = None
-        self._out = Out.HEAD
+        self._out = OUT_HEAD
         self._out_left = 0
         self.body_limit: int | None = None  # bytes of the message that is coming in; None: unlimited
 
@@ -85,6 +95,7 @@ class Framing:
         else:
             self._buf += data
         self._pos = 0
+        self._drained = False
 
     @property
     def buffered(self) -> int:
@@ -94,7 +105,7 @@ class Framing:
     @property
     def expecting_body(self) -> bool:
         """Whether body bytes of the current message, or its end, are still to come in."""
-        return self._in is In.LENGTH or self._in is In.CHUNKED or self._in is In.UNTIL_CLOSE
+        return self._in is IN_LENGTH or self._in is IN_CHUNKED or self._in is IN_UNTIL_CLOSE
 
     def take_buffered(self) -> bytes:
         """After a switch of protocols: what the peer already sent in the new one."""
@@ -106,20 +117,37 @@ class Framing:
     def _expect_body(self, length: int | None, chunked: bool, trailer_bytes: int, trailer_count: int, *, bounded: bool) -> None:
         """A head was read whose body is framed so; neither `length` nor `chunked`: until the connection closes."""
         if chunked:
-            self._in = In.CHUNKED
+            self._in = IN_CHUNKED
             self._chunks = ChunkedReader(trailer_bytes, trailer_count, bounded=bounded)
         elif length is not None:
-            self._in = In.LENGTH
+            self._in = IN_LENGTH
             self._left = length
         else:
-            self._in = In.UNTIL_CLOSE
+            self._in = IN_UNTIL_CLOSE
 
     def _body_event(self) -> bytes | End | None:
         """The next piece of the body, its end, or None when more bytes are needed."""
         state = self._in
-        if state is In.LENGTH:
-            return self._length_event()
-        if state is In.CHUNKED:
+        if state is IN_LENGTH:
+            left = self._left
+            if not left:
+                self._in = IN_DONE
+                return End()
+            if self.body_limit is not None and left > self.body_limit:
+                raise bad_request("body-too-large", status=413)
+            buf, pos = self._buf, self._pos
+            size = len(buf) - pos
+            if not size:
+                return None
+            if size > left:
+                self._pos = pos + left
+                self._left = 0
+                return buf[pos : pos + left]
+            self._buf = b""
+            self._pos = 0
+            self._left = left - size
+            return buf[pos:] if pos else buf
+        if state is IN_CHUNKED:
             chunks = self._chunks
             assert chunks is not None
             if not chunks.finished:
@@ -128,56 +156,36 @@ class Framing:
                     return data
                 if not chunks.finished:
                     return None
-            self._in = In.DONE
+            self._in = IN_DONE
             self._chunks = None
             return End(chunks.trailers)
-        if state is In.UNTIL_CLOSE:
+        if state is IN_UNTIL_CLOSE:
             return self.take_buffered() or None
         return None
-
-    def _length_event(self) -> bytes | End | None:
-        left = self._left
-        if not left:
-            self._in = In.DONE
-            return End()
-        if self.body_limit is not None and left > self.body_limit:
-            raise bad_request("body-too-large", status=413)
-        buf, pos = self._buf, self._pos
-        size = len(buf) - pos
-        if not size:
-            return None
-        if size > left:
-            self._pos = pos + left
-            self._left = 0
-            return buf[pos : pos + left]
-        self._buf = b""
-        self._pos = 0
-        self._left = left - size
-        return buf[pos:] if pos else buf
 
     def _begin_body(self, length: int | None, *, chunked: bool, end: bool) -> None:
         """A head was written; its body is framed so."""
         if end:
-            self._out = Out.DONE
+            self._out = OUT_DONE
         elif length is not None:
-            self._out = Out.LENGTH
+            self._out = OUT_LENGTH
             self._out_left = length
         else:
-            self._out = Out.CHUNKED if chunked else Out.UNTIL_CLOSE
+            self._out = OUT_CHUNKED if chunked else OUT_UNTIL_CLOSE
 
     def data(self, data: bytes) -> bytes:
         """Body bytes on the wire. Raises Fault ``body-too-long`` beyond the declared length: the connection must break."""
         state = self._out
-        if state is Out.LENGTH:
+        if state is OUT_LENGTH:
             self._out_left -= len(data)
             if self._out_left < 0:
                 raise self._broken_promise("body-too-long")
             return data
-        if state is Out.CHUNKED:
+        if state is OUT_CHUNKED:
             return chunk(data)
-        if state is Out.UNTIL_CLOSE:
+        if state is OUT_UNTIL_CLOSE:
             return data
-        if state is Out.NOTHING:
+        if state is OUT_NOTHING:
             return b""
         raise self._out_of_order("data")
 
@@ -188,12 +196,12 @@ class Framing:
         short never looks complete.
         """
         state = self._out
-        if state is Out.HEAD or state is Out.DONE or state is Out.TUNNEL:
+        if state is OUT_HEAD or state is OUT_DONE or state is OUT_TUNNEL:
             raise self._out_of_order("end")
-        if state is Out.LENGTH and self._out_left:
+        if state is OUT_LENGTH and self._out_left:
             raise self._broken_promise("body-too-short")
-        self._out = Out.DONE
-        if state is not Out.CHUNKED:
+        self._out = OUT_DONE
+        if state is not OUT_CHUNKED:
             return b""
         if not trailers:
             return b"0\r\n\r\n"

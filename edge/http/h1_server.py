@@ -14,7 +14,18 @@ from http import HTTPStatus
 
 from edge.errors import Fault, Side
 from edge.http.fields import authority_agrees, bad_request
-from edge.http.h1_framing import Framing, In, Out, encode_head
+from edge.http.h1_framing import (
+    IN_BROKEN,
+    IN_DONE,
+    IN_HEAD,
+    IN_TUNNEL,
+    OUT_DONE,
+    OUT_HEAD,
+    OUT_NOTHING,
+    OUT_TUNNEL,
+    Framing,
+    encode_head,
+)
 from edge.http.h1_head import Block, check_partial, parse_request_line, request_block
 from edge.http.message import End, Fields, RequestHead
 from edge.settings.model import Limits
@@ -58,14 +69,14 @@ class ServerCodec(Framing):
         must close after that answer.
         """
         try:
-            if self._in is In.HEAD:
+            if self._in is IN_HEAD:
                 return self._head_event()
-            if self._in is In.BROKEN:
+            if self._in is IN_BROKEN:
                 assert self._fault is not None
                 raise self._fault
             return self._body_event()
         except Fault as fault:
-            self._in = In.BROKEN
+            self._in = IN_BROKEN
             self._fault = fault
             raise
 
@@ -73,14 +84,14 @@ class ServerCodec(Framing):
         """The exchange is over on both sides: read the next request."""
         if not self.keep_alive:
             raise self._out_of_order("start_next")
-        self._in = In.HEAD
-        self._out = Out.HEAD
+        self._in = IN_HEAD
+        self._out = OUT_HEAD
         self._leading = 0
 
     @property
     def keep_alive(self) -> bool:
         """Whether the exchange ended on both sides and the connection may carry another one."""
-        return self._keep and self._out is Out.DONE and self._in is In.DONE
+        return self._keep and self._out is OUT_DONE and self._in is IN_DONE
 
     def _head_event(self) -> RequestHead | None:
         buf, pos = self._buf, self._pos
@@ -138,7 +149,7 @@ class ServerCodec(Framing):
         self._version = version
         self.body_limit = limits.request_body
         if end:
-            self._in = In.DONE
+            self._in = IN_DONE
         else:
             self._expect_body(length, chunked, limits.header_bytes - block_bytes, limits.header_count - block.count, bounded=True)
         return RequestHead(
@@ -161,11 +172,11 @@ class ServerCodec(Framing):
 
     def continue_100(self) -> bytes:
         """The interim response that asks for the body; nothing for HTTP/1.0 or after a final head (RFC 9110 section 10.1.1)."""
-        return b"HTTP/1.1 100 Continue\r\n\r\n" if self._version == 11 and self._out is Out.HEAD and self.expecting_body else b""
+        return b"HTTP/1.1 100 Continue\r\n\r\n" if self._version == 11 and self._out is OUT_HEAD and self.expecting_body else b""
 
     def informational(self, status: int, fields: Fields) -> bytes:
         """A 1xx response other than 101; nothing for HTTP/1.0 (RFC 9110 section 15.2)."""
-        if self._out is not Out.HEAD or not 100 <= status <= 199 or status == 101:
+        if self._out is not OUT_HEAD or not 100 <= status <= 199 or status == 101:
             raise self._out_of_order(f"informational {status}")
         return encode_head(_status_line(status), fields, b"") if self._version == 11 else b""
 
@@ -177,7 +188,7 @@ class ServerCodec(Framing):
         `length` is the body's in bytes, None when unknown: then chunked for HTTP/1.1 and until the close for 1.0. `end`: no body
         follows (a `length` with it is only right for HEAD and 304). Where no body may be (HEAD, 204, 304), `data` is swallowed.
         """
-        if self._out is not Out.HEAD or not 200 <= status <= 999:
+        if self._out is not OUT_HEAD or not 200 <= status <= 999:
             raise self._out_of_order(f"head {status}")
         head_only = request is not None and request.method == b"HEAD"
         bodiless = head_only or status == 204 or status == 304
@@ -198,7 +209,7 @@ class ServerCodec(Framing):
             framing = b"transfer-encoding: chunked\r\n"
         else:
             close = True  # RFC 9112 section 6.1: never chunked to HTTP/1.0
-        if close or request is None or self._in is In.BROKEN or not self._keep:
+        if close or request is None or self._in is IN_BROKEN or not self._keep:
             self._keep = False
             framing += b"connection: close\r\n"
         elif self._version == 10:
@@ -206,15 +217,15 @@ class ServerCodec(Framing):
         result = encode_head(_status_line(status), fields, framing)
         self._begin_body(length, chunked=chunked, end=end)
         if bodiless and not end:
-            self._out = Out.NOTHING
+            self._out = OUT_NOTHING
         return result
 
     def tunnel_head(self, fields: Fields, protocol: bytes) -> bytes:
         """101: the connection speaks `protocol` from here on, and `take_buffered` gives what the client sent already."""
-        if self._out is not Out.HEAD or self._in is not In.DONE or self._version != 11:
+        if self._out is not OUT_HEAD or self._in is not IN_DONE or self._version != 11:
             raise self._out_of_order("tunnel_head")
         result = encode_head(_status_line(101), fields, b"connection: upgrade\r\nupgrade: %b\r\n" % protocol)
-        self._in = In.TUNNEL
-        self._out = Out.TUNNEL
+        self._in = IN_TUNNEL
+        self._out = OUT_TUNNEL
         self._keep = False
         return result
