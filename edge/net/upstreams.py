@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "Upstreams"]
 
-_MOST_WAITING = 1024  # tickets of one endpoint
+_MOST_WAITING = 16_384  # tickets of one endpoint
 _SHARED_ROOM = 100  # requests at a time on an h2 connection until its peer says otherwise
 
 

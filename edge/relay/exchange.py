@@ -49,7 +49,7 @@ class State(enum.IntEnum):
 
 class Exchange:
     __slots__ = (
-        "_client", "_context", "_endpoints_tried", "_front", "_holding", "_progress", "_sent_body", "_sent_head",
+        "_client", "_context", "_endpoints_tried", "_front", "_held", "_held_end", "_holding", "_progress", "_sent_body", "_sent_head",
         "_streaming", "_ticket", "_uncredited_down", "_uncredited_up", "_upload_since", "body_in", "body_out", "conn",
         "connected_at", "decided_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "plan",
         "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
@@ -82,6 +82,8 @@ class Exchange:
         self.upstream: UpstreamPort | None = None
         self._endpoints_tried: set[EndpointState] = set()
         self._ticket: Ticket | None = None
+        self._held: list[bytes] = []  # of the request's body, while there is no upstream yet
+        self._held_end: Fields | None = None
         self._holding = False  # counted among the endpoint's active exchanges
         self._sent_head = False  # this try's connection got the request's head
         self._sent_body = False  # body bytes of the request have gone to an upstream
@@ -170,14 +172,24 @@ class Exchange:
             self.upstream_failed(fault)
             return
         self._sent_head = True
-        if self.request_done:
-            self._progress = now
-        else:
-            self._upload_since = now
+        self._progress = self._upload_since = now
+        if self._held or self._held_end is not None:
+            self._send_held()
+        elif not self.request_done:
             if self.head.expect_continue:
                 self._client.continue_100()
             self._client.resume()
-        self._client.arm(self._due(now))
+        if self.state is not State.DONE:
+            self._client.arm(self._due(now))
+
+    def _send_held(self) -> None:
+        """Body bytes that came before there was a connection; the windows bound them."""
+        held, self._held = self._held, []
+        for data in held:
+            self._pass_on(data)
+        if self._held_end is not None:
+            trailers, self._held_end = self._held_end, None
+            self.request_end(trailers)
 
     def connection_failed(self, fault: Fault) -> None:
         """No connection could be had; nothing was sent."""
@@ -224,9 +236,16 @@ class Exchange:
         size = len(data)
         self.body_in += size
         self._upload_since = self._context.clock.now
+        if self.upstream is not None:
+            self._pass_on(data)
+        elif self.state < State.WAITING and self.state is not State.REPLYING:
+            self._held.append(data)
+        else:
+            self._client.credit(size)
+
+    def _pass_on(self, data: bytes) -> None:
         upstream = self.upstream
         if upstream is None:
-            self._client.credit(size)
             return
         if self.head.protocol and self.state is not State.TUNNEL:
             self.refuse(Fault(Side.CLIENT, "early-tunnel-data", status=400))
@@ -238,14 +257,15 @@ class Exchange:
             self.refuse(fault)
             return
         if upstream.blocked():
-            self._uncredited_up += size
+            self._uncredited_up += len(data)
         else:
-            self._client.credit(size)
+            self._client.credit(len(data))
 
     def request_end(self, trailers: Fields) -> None:
         self.request_done = True
         upstream = self.upstream
         if upstream is None:
+            self._held_end = trailers
             return
         self._progress = now = self._context.clock.now
         try:

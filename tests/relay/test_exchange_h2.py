@@ -316,3 +316,18 @@ def test_an_http1_websocket_becomes_extended_connect() -> None:
     stage.client(b"\x81\x00")
     server.take(stage.sent(0))
     assert server.body(3) == b"\x81\x00"
+
+
+def test_a_body_that_comes_before_the_upstream_is_there_waits_for_it() -> None:
+    stage = Stage(http2=True)
+    stage.hold_dials = True
+    peer = client_of(stage)
+    peer.h2.send_headers(1, POST)
+    peer.h2.send_data(1, b"abc")
+    exchange(stage, peer)
+    peer.h2.send_data(1, b"de", end_stream=True)
+    exchange(stage, peer)
+    stage.dial_done()
+    assert stage.sent().endswith(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    peer.take(stage.upstream(OK))
+    assert peer.body(1) == b"hi"
