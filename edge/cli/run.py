@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     """Load, start, wait. Warnings of the settings are shown, but do not keep the gateway from starting."""
     path = configuration(args)
     settings = overridden(load_settings(path, warnings=True), workers=args.workers, log=args.log)
-    note(f"edge: {path}")
+    note(f"edge: settings from {path}")
     from edge.process import run as run_gateway
 
     return run_gateway(settings)

@@ -180,3 +180,16 @@ def test_every_command_has_a_module_that_runs() -> None:
 
     for command in catalogue.COMMANDS:
         assert callable(importlib.import_module(command.module).run)
+
+
+def test_bench_gets_its_own_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "bench", "--help")
+    assert code == 0
+    assert "--peers" in out
+
+
+def test_an_installation_without_the_bench_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.cli.bench.find_spec", lambda name: None)
+    code, _, err = run(capsys, "bench")
+    assert code == 2
+    assert "make bench" in err

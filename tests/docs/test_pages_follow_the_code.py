@@ -45,6 +45,16 @@ def test_every_kind_of_fault_is_explained() -> None:
     assert {kind: where for kind, where in _kinds().items() if not any(form.format(kind) in known for form in forms)} == {}
 
 
+def test_every_event_is_explained() -> None:
+    named = {
+        name
+        for file in (ROOT / "edge").rglob("*.py")
+        for name in re.findall(r"""\bevent\(\s*"([a-z-]+)\"""", file.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert named - _words(_page("errors")) == set()
+
+
 def test_every_field_of_a_request_is_explained() -> None:
     record = AccessRecord()
     record.tls_version = record.client_subject = record.referer = record.fault = record.detail = "x"
