@@ -10,8 +10,7 @@ from functools import lru_cache
 
 from OpenSSL import SSL
 
-from edge.errors import Fault
-from edge.wire.hello import ClientHello, HelloReader
+from edge.tls.binding import lib
 
 
 def u16(value: int) -> bytes:
@@ -74,39 +73,9 @@ def hello(*extensions: bytes, **options: object) -> bytes:
     return records(message(body(extensions or (sni(b"a.test"), versions(0x0304, 0x0303)), **options)))  # type: ignore[arg-type]
 
 
-def read(data: bytes, size: int = 0, limit: int = 32768) -> ClientHello | None:
-    """What the reader makes of `data`, in segments of `size` (0: at once)."""
-    reader = HelloReader(limit)
-    found = None
-    step = size or max(1, len(data))
-    for at in range(0, len(data), step):
-        found = reader.feed(data[at : at + step])
-        if found is not None:
-            rest = data[: at + step]
-            assert reader.raw == rest
-            break
-    return found
-
-
-def verdict(data: bytes, size: int = 0) -> tuple[object, ...]:
-    """Everything that can be seen of the outcome, to compare two ways of feeding."""
-    try:
-        found = read(data, size)
-    except Fault as fault:
-        return ("fault", fault.kind, fault.alert)
-    if found is None:
-        return ("more",)
-    return (
-        found.sni, found.alpn, found.versions, found.legacy_version, found.ciphers, found.extensions, found.groups,
-        found.sig_algs, found.session_ticket, found.psk_offered, found.early_data, found.ja4(),
-    )  # fmt: skip
-
-
 @lru_cache
 def openssl_hello(groups: str = "X25519MLKEM768:X25519", name: str = "a.test", tls12: bool = False) -> bytes:
     """The first flight of the OpenSSL that the binding brings."""
-    from edge.tls.binding import lib
-
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     assert lib.SSL_CTX_set1_curves_list(context._context, groups.encode()) == 1
     context.set_alpn_protos([b"h2", b"http/1.1"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edge.wire import ja4
-from tests.wire.hellos import alpn, block, extension, hello, read, sni, versions, words
+from tests.fuzz.fuzz_hello import read
+from tests.wire.hellos import alpn, block, extension, hello, sni, versions, words
 
 CHROME_CIPHERS = (
     0x1301, 0x1302, 0x1303, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8, 0xC013, 0xC014, 0x009C, 0x009D, 0x002F, 0x0035,
