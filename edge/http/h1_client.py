@@ -8,7 +8,7 @@ for make the connection unusable; a body that was cut short ends in a Fault and 
 from __future__ import annotations
 
 from edge.errors import Fault, Retry, Side
-from edge.http.fields import bad_request, blame_upstream
+from edge.http.fields import TOKEN, bad_request, blame_upstream
 from edge.http.h1_framing import (
     IN_BROKEN,
     IN_DONE,
@@ -82,8 +82,9 @@ class ClientCodec(Framing):
             raise self._out_of_order("request")
         if self.buffered:
             raise Fault(Side.UPSTREAM, "upstream-unsolicited", retry=Retry.YES, status=502)
-        if b" " in target or b" " in method or b" " in authority:
-            raise Fault(Side.EDGE, "bad-field", detail="space in the request line", status=500)
+        start = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority)  # RFC 9112 section 3.2: Host first
+        if len(start) - len(start.translate(None, b" \r\n")) != 7 or (protocol and TOKEN.fullmatch(protocol) is None):
+            raise Fault(Side.EDGE, "bad-field", detail="space or line end in the request line", status=500)
         chunked = False
         if length is not None:
             framing = b"content-length: %d\r\n" % length
@@ -98,8 +99,7 @@ class ClientCodec(Framing):
             framing += b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
         elif te_trailers:
             framing += b"connection: te\r\nte: trailers\r\n"  # RFC 9110 section 10.1.4
-        # RFC 9112 section 3.2: Host first
-        result = encode_head(b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target, authority), fields, framing, 2)
+        result = encode_head(start, fields, framing)
         self._begin_body(length, chunked=chunked, end=end)
         self._in = IN_HEAD
         self._head_only = method == b"HEAD"
@@ -178,7 +178,7 @@ class ClientCodec(Framing):
             raise bad_request("fields-too-large", "bytes")
         version, status = parse_status_line(buf[pos:line_end])
         block = response_block(buf[line_end + 2 : head_end], _HEADER_COUNT)
-        self._pos = head_end + 4
+        self._used(head_end + 4)
         self._fresh = 0
         length, chunked = block.content_length, block.chunked
         if chunked and version == 10:

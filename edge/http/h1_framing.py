@@ -4,6 +4,7 @@ A codec is two machines side by side, one for what comes in (`In`) and one for w
 a Fault on the way in is terminal: the codec raises it again whenever it is asked, and the connection can only answer and close.
 
 Bytes are copied only where a message ends or begins inside what was fed: a body that fills the buffer is handed on as it came.
+Encoded field lines are remembered in a bounded memo like that of `h1_head`: a field is checked and put together once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import enum
 from edge.errors import Fault, Side
 from edge.http.chunked import ChunkedReader, chunk
 from edge.http.fields import FORBIDDEN_TRAILERS, NEVER_IN_FIELDS, bad_request
-from edge.http.message import End, Fields
+from edge.http.message import End, Field, Fields
 
 __all__ = [
     "IN_BROKEN", "IN_CHUNKED", "IN_DONE", "IN_HEAD", "IN_LENGTH", "IN_TUNNEL", "IN_UNTIL_CLOSE",
@@ -51,19 +52,33 @@ IN_HEAD, IN_LENGTH, IN_CHUNKED, IN_UNTIL_CLOSE, IN_DONE, IN_TUNNEL, IN_BROKEN = 
 OUT_HEAD, OUT_LENGTH, OUT_CHUNKED, OUT_UNTIL_CLOSE, OUT_NOTHING, OUT_DONE, OUT_TUNNEL = Out
 
 
-def encode_head(start: bytes, fields: Fields, framing: bytes, start_lines: int = 1) -> bytes:
-    """A head on the wire: `start` is its first line (or `start_lines` lines) and `framing` further lines, all with their CRLFs.
+_LINE_MEMO = 4096  # encoded field lines of at most _LINE_BYTES
+_LINE_BYTES = 512
+_lines: dict[Field, bytes] = {}
+
+
+def encode_head(start: bytes, fields: Fields, framing: bytes) -> bytes:
+    """A head on the wire: `start` is its first line and `framing` further lines, both with their CRLFs.
 
     Fields that say what `framing` says are left out, so a message never has two framings. A CR or LF that got into a name or
     a value in spite of everything ends here and not in the peer's parser (RFC 9110 section 5.5): Fault ``bad-field`` (edge), 500.
     """
-    lines = [b": ".join(field) for field in fields if field[0] not in NEVER_IN_FIELDS]
-    ends = len(lines) + start_lines + 1 + framing.count(b"\n")
-    lines.append(framing)
-    head = b"%b%b\r\n" % (start, b"\r\n".join(lines))
-    if len(head) - len(head.translate(None, b"\r\n")) != 2 * ends:
+    known = _lines.get
+    return b"%b%b%b\r\n" % (start, b"".join([known(field) or _encode(field) for field in fields]), framing)
+
+
+def _encode(field: Field) -> bytes:
+    """One field line, remembered: most fields of most messages are those of the message before."""
+    if field[0] in NEVER_IN_FIELDS:
+        return b""
+    line = b"%b: %b\r\n" % field
+    if line.count(b"\n") != 1 or line.count(b"\r") != 1:
         raise Fault(Side.EDGE, "bad-field", detail="line end inside a field", status=500)
-    return head
+    if len(line) <= _LINE_BYTES:
+        if len(_lines) >= _LINE_MEMO:
+            _lines.clear()
+        _lines[field] = line
+    return line
 
 
 class Framing:
@@ -114,6 +129,14 @@ class Framing:
         self._pos = 0
         return rest
 
+    def _used(self, pos: int) -> None:
+        """The buffer was used up to `pos`; a connection that waits holds on to nothing."""
+        if pos == len(self._buf):
+            self._buf = b""
+            self._pos = 0
+        else:
+            self._pos = pos
+
     def _expect_body(self, length: int | None, chunked: bool, trailer_bytes: int, trailer_count: int, *, bounded: bool) -> None:
         """A head was read whose body is framed so; neither `length` nor `chunked`: until the connection closes."""
         if chunked:
@@ -151,7 +174,8 @@ class Framing:
             chunks = self._chunks
             assert chunks is not None
             if not chunks.finished:
-                data, self._pos = chunks.read(self._buf, self._pos, self.body_limit)
+                data, used = chunks.read(self._buf, self._pos, self.body_limit)
+                self._used(used)
                 if data:
                     return data
                 if not chunks.finished:

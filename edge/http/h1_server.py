@@ -13,7 +13,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from edge.errors import Fault, Side
-from edge.http.fields import authority_agrees, bad_request
+from edge.http.fields import TOKEN, authority_agrees, bad_request
 from edge.http.h1_framing import (
     IN_BROKEN,
     IN_DONE,
@@ -117,7 +117,7 @@ class ServerCodec(Framing):
             raise bad_request("fields-too-large", "bytes", status=431)
         line = parse_request_line(buf[pos:line_end])
         block = request_block(buf[line_end + 2 : head_end], limits.header_count)
-        self._pos = head_end + 4
+        self._used(head_end + 4)
         self._fresh = 0
         return self._request(*line, block, head_end - line_end)
 
@@ -222,7 +222,7 @@ class ServerCodec(Framing):
 
     def tunnel_head(self, fields: Fields, protocol: bytes) -> bytes:
         """101: the connection speaks `protocol` from here on, and `take_buffered` gives what the client sent already."""
-        if self._out is not OUT_HEAD or self._in is not IN_DONE or self._version != 11:
+        if self._out is not OUT_HEAD or self._in is not IN_DONE or self._version != 11 or TOKEN.fullmatch(protocol) is None:
             raise self._out_of_order("tunnel_head")
         result = encode_head(_status_line(101), fields, b"connection: upgrade\r\nupgrade: %b\r\n" % protocol)
         self._in = IN_TUNNEL

@@ -50,6 +50,10 @@ def test_nothing_splits_the_request_line(method: bytes, target: bytes, authority
     assert (fault.side, fault.kind) == (Side.EDGE, "bad-field")
 
 
+def test_a_protocol_is_a_token() -> None:
+    assert fault_of(request, ClientCodec(), protocol=b"a\r\nb: c").kind == "bad-field"
+
+
 def test_a_clients_promise_is_the_clients_fault() -> None:
     codec = ClientCodec()
     request(codec, b"POST", 3, False)

@@ -360,6 +360,32 @@ def test_memos_are_bounded() -> None:
     assert len(h1_head._request_lines) <= _START_MEMO
 
 
+def test_the_memo_of_written_lines_is_bounded() -> None:
+    from edge.http import h1_framing
+
+    codec, request = read(GET)
+    for number in range(h1_framing._LINE_MEMO + 10):
+        codec.informational(103, [(b"x-number", b"%d" % number)])
+    assert len(h1_framing._lines) <= h1_framing._LINE_MEMO
+    long = (b"x", b"a" * 1000)
+    assert b"a" * 1000 in codec.head(200, [long], length=0, end=True, close=False, request=request)
+    assert long not in h1_framing._lines
+
+
+def test_a_protocol_is_a_token() -> None:
+    codec, _ = read(GET)
+    assert fault_of(codec.tunnel_head, [], b"a\r\nb: c").side is Side.EDGE
+
+
+def test_an_idle_connection_holds_no_bytes() -> None:
+    codec, _ = read(GET)
+    assert codec._buf == b""
+    codec, _ = read(CHUNKED + b"5\r\nhello\r\n0\r\n\r\n")
+    while codec.next_event() is not None:
+        pass
+    assert codec._buf == b""
+
+
 def test_a_slow_head_is_refused_at_its_first_wrong_byte() -> None:
     codec = ServerCodec(Limits(), secure=True)
     codec.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX: b\n")
