@@ -191,7 +191,7 @@ class CertificateReader:
         key_data = chain_data if files.key == files.chain else read_bytes(source, files.key_at, files.key)
         chain = _read_chain(source, files.chain_at, files.chain, chain_data) if chain_data is not None else []
         key = self._read_key(at, files, key_data, passphrase) if key_data is not None else None
-        if key_data is not None:
+        if key_data is not None and b"PRIVATE KEY-----" in key_data:
             self._check_mode(files)
         if chain:
             try:

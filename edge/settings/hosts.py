@@ -194,6 +194,9 @@ class Hosts:
         auth, _ = client_auth(source, self._trust, layers)
         if table.get("client_auth") == "none" and "client_auth" in source.tree:
             source.note((*path, "client_auth"), f"{names[0] if names else 'this host'} takes client_auth away")
+        top = source.tree.get("client_auth")
+        if top is not None and top.get("mode", "require") == "require" and auth.mode is model.ClientAuthMode.REQUEST:
+            source.note((*path, "client_auth"), f"{names[0] if names else 'this host'} lets clients in without a certificate")
         check_limit_places(source, ((*path, "limits"), table.get("limits", {})), where="host")
         served = self._served(path, raw, table, auth)
         secure = any(self._listeners.by_name[name].tls for name in served)
@@ -313,7 +316,11 @@ class Hosts:
                 if certificate.key_type not in chosen:
                     chosen[certificate.key_type] = certificate
                 self._used_certificates.add(name)
-        if not chosen and not self._source.touched((*path, "passthrough")) and all(certificate is not None for _, certificate in self._pool.values()):
+        if (
+            not chosen
+            and not self._source.touched((*path, "passthrough"))
+            and all(certificate is not None for _, certificate in self._pool.values())
+        ):
             who = names[0] if names else "this host"
             message = f"no [[certificate]] covers {', '.join(names[:6])}" if self._pool else f"{who} has no certificate"
             self._source.error(path, message, 'write certificates = [{ chain = "/path", key = "/path" }]', at_key=True)

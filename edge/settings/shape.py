@@ -116,7 +116,7 @@ class _Shape:
             self.source.error(full, f"'{key}' is not in this version", "take it out for now", at_key=True)
             return
         known = list(node.get("properties", {}))
-        hint = nearest(key, known) or _ELSEWHERE.get((title, key), "")
+        hint = _ELSEWHERE.get((title, key)) or nearest(key, known)
         mend = f"write '{hint}'" if hint in known else hint
         self.source.error(full, f"unknown key '{key}'", mend or _known(title, known), at_key=True)
 
@@ -133,7 +133,7 @@ class _Shape:
             message, mend = _number_words(value, branches, words)
         elif words:
             shown = self.source.shown(path, value)
-            what = f'"{shown}"' if isinstance(value, str) else _spoken(value)
+            what = f'"{shown}"' if isinstance(value, str) else shown if _kind(value) == "integer" else _spoken(value)
             hint = nearest(value, [str(word) for word in words]) if isinstance(value, str) else ""
             types = [_TYPES[branch["type"]] for branch in branches if branch.get("type") in _TYPES]
             choice = quoted(words) if isinstance(words[0], str) else " or ".join(str(word) for word in words)

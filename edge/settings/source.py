@@ -198,7 +198,9 @@ class Source:
         try:
             encoded = text.encode("utf-8")
         except UnicodeEncodeError as error:
-            self.add(Severity.ERROR, Span(name, text.count("\n", 0, error.start) + 1, 1), "not UTF-8 text", "save the file as UTF-8")
+            self.add(
+                Severity.ERROR, Span(name, text.count("\n", 0, error.start) + 1, 1), "not UTF-8 text", "save the file as UTF-8"
+            )
             return None
         self.remember(os.path.abspath(path), encoded)
         text = text.replace("\r\n", "\n")

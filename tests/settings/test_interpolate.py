@@ -33,7 +33,18 @@ def test_what_was_put_in_is_not_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["${env:NONE}", "${file:none}", "${file:}", "${credential:x}", "${credential:..}", "${credential:a/b}", "${}", "${X}", "${env:}", "${file:\0}"],
+    [
+        "${env:NONE}",
+        "${file:none}",
+        "${file:}",
+        "${credential:x}",
+        "${credential:..}",
+        "${credential:a/b}",
+        "${}",
+        "${X}",
+        "${env:}",
+        "${file:\0}",
+    ],
 )
 def test_forms_that_cannot_be_replaced(tmp_path: Path, text: str) -> None:
     with pytest.raises(Missing):
@@ -47,7 +58,9 @@ def test_a_missing_variable_is_told_with_its_place(loads: Load) -> None:
 
 
 def test_a_value_from_elsewhere_never_stands_in_a_message(loads: Load) -> None:
-    text = HOST + 'upstream = "${env:S}"\n[server]\nvia = "${env:S}"\nresolver = "${env:S}"\n[limits]\nbody_timeout = "${env:S}"\n'
+    text = (
+        HOST + 'upstream = "${env:S}"\n[server]\nvia = "${env:S}"\nresolver = "${env:S}"\n[limits]\nbody_timeout = "${env:S}"\n'
+    )
     text += '[tls]\ngroups = "${env:S}"\nno_sni = "${env:S}"\n[trusted_proxies]\nfrom = "${env:S}"\n[[listener]]\naddress = "${env:S}"\n'
     text += '[[route]]\npath = "${env:S}"\nhost = "${env:S}"\nmethods = "${env:S}"\nrewrite = "${env:S}"\nredirect = "${env:S}"\n'
     text += '[log]\naccess = "${env:S}"\n[response_headers]\nset = { "X-A" = "${env:S}" }\n'
@@ -60,6 +73,8 @@ def test_a_value_from_elsewhere_never_stands_in_a_message(loads: Load) -> None:
 
 def test_text_from_the_environment_can_be_anything(tmp_path: Path) -> None:
     for value in ("\0", "\udcff", "{", "://", "é" * 5000):
-        text = '[[route]]\npath = "${env:S}"\nupstream = "${env:S}"\n[log]\naccess = "${env:S}"\n[server]\nstate_dir = "${env:S}"\n'
+        text = (
+            '[[route]]\npath = "${env:S}"\nupstream = "${env:S}"\n[log]\naccess = "${env:S}"\n[server]\nstate_dir = "${env:S}"\n'
+        )
         text += 'include = "${env:S}"\n[trust.a]\nca = "${env:S}"\n[upstream.b]\nendpoints = ["${env:S}", "unix:${env:S}", "http://${env:S}"]\n'
         assert load(tmp_path / "edge.toml", text=text, environ={"S": value}).problems

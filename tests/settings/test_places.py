@@ -79,7 +79,7 @@ def test_what_is_not_known_has_the_place_of_what_holds_it() -> None:
 
 
 def test_keys_written_twice_are_found() -> None:
-    places = Places("f", 'a = 1\na = 2\n[t]\n[t]\n[h]\nx = {y = 1}\n[h.x]\n')
+    places = Places("f", "a = 1\na = 2\n[t]\n[t]\n[h]\nx = {y = 1}\n[h.x]\n")
     assert [(twice.path, twice.first.line, twice.second.line, twice.mixed) for twice in places.twice] == [
         (("a",), 1, 2, False),
         (("t",), 3, 4, False),
@@ -105,7 +105,7 @@ def test_every_path_that_tomllib_sees_has_a_place() -> None:
         assert places.value(path).line > 0
 
 
-@given(st.text(alphabet='ab.[]{}="\'\\#\n 1,é\t-', max_size=60))
+@given(st.text(alphabet="ab.[]{}=\"'\\#\n 1,é\t-", max_size=60))
 def test_no_text_breaks_it(text: str) -> None:
     places = Places("f", text)
     places.key(("a", "b", 0))

@@ -143,7 +143,16 @@ def test_bad_endpoints(text: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [("/", ()), ("/v1/", ()), ("/v1", ()), ("/o/{id}", ("id",)), ("/{a}/x/{b}/", ("a", "b")), ("/a%20b", ()), ("/u:del;x=1", ()), ("/a%2520b", ())],
+    [
+        ("/", ()),
+        ("/v1/", ()),
+        ("/v1", ()),
+        ("/o/{id}", ("id",)),
+        ("/{a}/x/{b}/", ("a", "b")),
+        ("/a%20b", ()),
+        ("/u:del;x=1", ()),
+        ("/a%2520b", ()),
+    ],
 )
 def test_route_paths(text: str, names: tuple[str, ...]) -> None:
     assert route_path(text) == (text, names)

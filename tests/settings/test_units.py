@@ -33,7 +33,9 @@ def test_rates_and_shares() -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("text", ["", "0", "0s", "0KiB", "0%", "0B/s", "-1s", "1 s", "s", "1e3s", "1.s", "٣s", "1s\n", "30", "OFF", "0.0s"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "0KiB", "0%", "0B/s", "-1s", "1 s", "s", "1e3s", "1.s", "٣s", "1s\n", "30", "OFF", "0.0s"]
+)
 def test_patterns_refuse(kind: str, text: str) -> None:
     assert re.fullmatch(KINDS[kind].pattern(off=True), text) is None
 
