@@ -98,13 +98,15 @@ class Loop:
         self._slots[slot.sock.fileno()] = slot
         self._epoll.register(slot.sock.fileno(), select.EPOLLIN)
 
-    def _handshake(self, slot: _Slot) -> bool:
-        """Go on with the handshake after bytes came; False when it failed."""
+    def _handshake(self, slot: _Slot) -> bool | None:
+        """Go on with the handshake after bytes came: True when it is done, False when it failed, None when more is to come."""
         result = lib.SSL_do_handshake(slot.ssl)
-        slot.established = result == 1
-        fine: bool = slot.established or lib.SSL_get_error(slot.ssl, result) == lib.SSL_ERROR_WANT_READ
+        if result == 1:
+            slot.established = True
+            return True
+        waits: bool = lib.SSL_get_error(slot.ssl, result) == lib.SSL_ERROR_WANT_READ
         lib.ERR_clear_error()
-        return fine
+        return None if waits else False
 
     def _end(self, slot: _Slot) -> None:
         self._epoll.unregister(slot.sock.fileno())
@@ -125,15 +127,15 @@ class Loop:
                 except ConnectionError:
                     pass  # closed without reading our close_notify to its end: over on both sides as well
                 self.finished += 1
-            elif not self._handshake(slot):
-                self.failed += 1
-            elif slot.established:
-                self.resumed += bool(lib.SSL_session_reused(slot.ssl))
-                lib.SSL_shutdown(slot.ssl)
-                slot.sock.shutdown(socket.SHUT_WR)
-                continue
             else:
-                continue
+                done = self._handshake(slot)
+                if done:
+                    self.resumed += bool(lib.SSL_session_reused(slot.ssl))
+                    lib.SSL_shutdown(slot.ssl)
+                    slot.sock.shutdown(socket.SHUT_WR)
+                if done is not False:
+                    continue
+                self.failed += 1
             self._end(slot)
             if again:
                 self.begin()
@@ -149,9 +151,11 @@ class Loop:
                 if slot.established:
                     lib.SSL_read(slot.ssl, _BUFFER, len(_BUFFER))
                     lib.ERR_clear_error()
-                elif not self._handshake(slot):
+                    continue
+                done = self._handshake(slot)
+                if done is False:
                     raise RuntimeError("a handshake failed")
-                elif slot.established:
+                if done:
                     ready.add(descriptor)
         return list(self._slots.values())
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -132,7 +133,7 @@ def echo_gateway(start_shared: StartGateway, pki: Pki, echo_upstream: ScriptedUp
 
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off; keepalive_requests 1000000; client_max_body_size 0;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
@@ -186,6 +187,18 @@ def nginx_upstream(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterat
     nginx = Nginx(tmp_path_factory.mktemp("nginx"), pki.localhost)
     yield nginx
     nginx.end()
+
+
+@pytest.fixture(scope="session")
+def demo_upstream() -> Iterator[str]:
+    """The URL of the demo service, in a process of its own."""
+    port = free_port()
+    program = f"from edge.control import demo; demo.start({port}).run(0)"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        wait_for(lambda: _answers(port), "the demo service")
+        yield f"http://127.0.0.1:{port}"
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 class Curl(Protocol):

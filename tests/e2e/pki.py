@@ -60,6 +60,10 @@ class Pki:
         """A server certificate for `names`, from the CA in `ca`."""
         return self._leaf(label, self._servers, *names, key_type=key_type)
 
+    def host(self, upstream: str) -> str:
+        """The TOML of one host, `localhost`, all of which goes to `upstream` (a URL or a name)."""
+        return f'[[host]]\nnames = ["localhost"]\ncertificates = [{self.localhost.toml}]\nupstream = "{upstream}"\n'
+
     def _pem(self, name: str, ca: trustme.CA) -> Path:
         path = self._folder / name
         ca.cert_pem.write_to_path(str(path))

@@ -93,9 +93,7 @@ def upstream(start_shared_upstream: StartUpstream) -> ScriptedUpstream:
 
 @pytest.fixture(scope="module")
 def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
-    return start_shared(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{upstream.url}"\n', plain=True
-    )
+    return start_shared(pki.host(upstream.url), plain=True)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -103,9 +103,7 @@ def test_the_plain_listener_serves_too(edge: Gateway, run_curl: Curl) -> None:
 def test_head_has_the_length_and_no_body(
     edge: Gateway, nginx_upstream: Nginx, start_gateway: StartGateway, pki: Pki, run_curl: Curl, version: str
 ) -> None:
-    gateway = start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{nginx_upstream.url}"\n'
-    )
+    gateway = start_gateway(pki.host(nginx_upstream.url))
     got = run_curl(gateway, "/small", flag(version), "--head")
     assert (got.exit, got.status, got.field("content-length")) == (0, 200, "6")
     again = run_curl(gateway, "/small", flag(version))
@@ -246,9 +244,7 @@ def test_connection_close_is_honoured(edge: Gateway, h1: Callable[..., Wire]) ->
 def test_a_request_is_refused_with_413_before_the_upstream_sees_it(
     start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream, run_curl: Curl, version: str
 ) -> None:
-    gateway = start_gateway(
-        f'[limits]\nrequest_body = "1KiB"\n[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{echo_upstream.url}"\n'
-    )
+    gateway = start_gateway('[limits]\nrequest_body = "1KiB"\n' + pki.host(echo_upstream.url))
     before = len(echo_upstream.requests)
     got = run_curl(gateway, "/big", flag(version), "--data-binary", "@-", "-H", "Expect:", stdin=b"x" * 2000)
     assert got.status == 413

@@ -24,7 +24,7 @@ from .upstreams import ScriptedUpstream
 @pytest.fixture
 def edge(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Gateway:
     return start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{echo_upstream.url}"\n', plain=True
+        pki.host(echo_upstream.url), plain=True
     )
 
 
@@ -144,7 +144,7 @@ def test_lines_are_on_disk_after_the_end(edge: Gateway, h1: Callable[..., Wire])
 def with_log(pki: Pki, upstream: ScriptedUpstream, to: str) -> str:
     return (
         f'[log]\naccess = {{ to = "{to}", format = "json" }}\nevents = {{ to = "$FOLDER/events.log", format = "json" }}\n'
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{upstream.url}"\n'
+        pki.host(upstream.url)
     )
 
 

@@ -16,7 +16,7 @@ from .upstreams import Conn, ScriptedUpstream, echo, plain_answer
 
 
 def host(pki: Pki, upstream: str) -> str:
-    return f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{upstream}"\n'
+    return pki.host(upstream)
 
 
 def test_requests_of_one_and_of_many_clients_share_connections(

@@ -184,16 +184,12 @@ def test_a_body_that_stalls_is_cut_off(edge: Gateway, h1: Callable[..., Wire], h
 
 
 def test_an_upstream_that_refuses_connections_is_502(start_gateway: StartGateway, pki: Pki, h1: Callable[..., Wire]) -> None:
-    edge = start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "http://127.0.0.1:{free_port()}"\n'
-    )
+    edge = start_gateway(pki.host(f"http://127.0.0.1:{free_port()}"))
     assert h1(edge).get("/").status in (502, 503)
 
 
 def test_a_name_that_does_not_resolve_is_502(start_gateway: StartGateway, pki: Pki, h1: Callable[..., Wire]) -> None:
-    edge = start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "http://nowhere.invalid:80"\n'
-    )
+    edge = start_gateway(pki.host("http://nowhere.invalid:80"))
     assert h1(edge).get("/").status in (502, 503)
 
 
@@ -248,9 +244,7 @@ def test_a_client_that_goes_away_cancels_its_upstream_work(
         gone.release()
 
     waiting = start_upstream(script)
-    gateway = start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{waiting.url}"\n'
-    )
+    gateway = start_gateway(pki.host(waiting.url))
     wire = h1(gateway)
     wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert asked.acquire(timeout=5)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from .clients import Wire
 from .conftest import StartGateway, StartUpstream
@@ -30,9 +33,13 @@ def talk(websocket: ServerConnection) -> None:
         websocket.send(message)
 
 
+def choose(websocket: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol("chat") if "chat" in offered else None
+
+
 @pytest.fixture(scope="module")
 def service() -> Iterator[str]:
-    with serve(talk, "127.0.0.1", 0, max_size=None, subprotocols=["chat"]) as server:  # type: ignore[list-item]
+    with serve(talk, "127.0.0.1", 0, max_size=None, select_subprotocol=choose) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
@@ -42,9 +49,7 @@ def service() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def edge(start_shared: StartGateway, pki: Pki, service: str) -> Gateway:
-    return start_shared(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{service}"\n', plain=True
-    )
+    return start_shared(pki.host(service), plain=True)
 
 
 @pytest.fixture
@@ -110,9 +115,7 @@ def test_an_upgrade_that_the_upstream_declines_is_an_ordinary_answer(
             conn.read_request()
             conn.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
 
-    gateway = start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{start_upstream(decline).url}"\n'
-    )
+    gateway = start_gateway(pki.host(start_upstream(decline).url))
     context = ssl.create_default_context(cafile=str(pki.ca))
     with pytest.raises(InvalidStatus) as caught:
         connect(f"wss://localhost:{gateway.port}/", ssl=context, sock=dial(gateway.port), proxy=None)
@@ -178,9 +181,6 @@ def test_a_reset_stream_closes_the_upstreams_side(
     def accept(conn: Conn) -> None:
         request = conn.read_request()
         assert request.values("sec-websocket-key"), "an HTTP/1.1 upstream gets a key of the gateway's"
-        import base64
-        import hashlib
-
         key = request.values("sec-websocket-key")[0].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accepted = base64.b64encode(hashlib.sha1(key, usedforsecurity=False).digest())
         conn.send(
@@ -194,9 +194,7 @@ def test_a_reset_stream_closes_the_upstreams_side(
             pass
         gone.set()
 
-    gateway = start_gateway(
-        f'[[host]]\nnames = ["localhost"]\ncertificates = [{pki.localhost.toml}]\nupstream = "{start_upstream(accept).url}"\n'
-    )
+    gateway = start_gateway(pki.host(start_upstream(accept).url))
     client = h2(gateway)
     sid = open_h2_websocket(client)
     assert client.streams[sid].status == 200

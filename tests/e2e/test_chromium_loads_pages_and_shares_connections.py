@@ -1,0 +1,121 @@
+"""Headless Chromium: loads a page over HTTP/2, and two hosts of one wildcard share a connection."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import StartGateway, StartUpstream
+from .gateway import Gateway
+from .pki import Pki
+from .upstreams import Conn, Request, ScriptedUpstream, by_path, plain_answer
+
+PAGE = b"""<!doctype html><title>page</title><p id=out>waiting</p><script>
+Promise.all(ASKS.map(url => fetch(url, {mode: "cors"}).then(answer => answer.text())))
+  .then(texts => { document.getElementById("out").textContent = "got " + texts.join(" and "); },
+        error => { document.getElementById("out").textContent = "failed " + error; });
+</script>"""
+
+
+def page(asks: str) -> bytes:
+    return plain_answer(PAGE.replace(b"ASKS", asks.encode()), "200 OK", "Content-Type: text/html")
+
+
+def script(conn: Conn, request: Request) -> None:
+    conn.send(plain_answer(b"script", "200 OK", "Content-Type: text/plain", "Access-Control-Allow-Origin: *"))
+
+
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip("chromium is not installed")
+
+
+def dom(url: str, pki: Pki, profile: Path, rules: str) -> str:
+    """The page's DOM after its scripts have run."""
+    spki = ",".join((pki.localhost.spki_sha256, pki.wild.spki_sha256))
+    done = subprocess.run(
+        [
+            chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-extensions", "--no-proxy-server",
+            "--disable-features=LocalNetworkAccessChecks,PrivateNetworkAccessSendPreflights", f"--user-data-dir={profile}",
+            f"--ignore-certificate-errors-spki-list={spki}", f"--host-resolver-rules={rules}", "--virtual-time-budget=8000", "--dump-dom", url,
+        ],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    return done.stdout.decode(errors="replace")
+
+
+@pytest.fixture
+def upstream(start_upstream: StartUpstream) -> ScriptedUpstream:
+    return start_upstream(
+        by_path(
+            {
+                "/page": lambda conn, _: conn.send(page("['/one', '/two', '/three']")),
+                "/shared": lambda conn, request: conn.send(
+                    page(f"['/one', 'https://b.wild.test:{request.target.partition('=')[2]}/two']")
+                ),
+                "/one": script,
+                "/two": script,
+                "/three": script,
+            }
+        )
+    )
+
+
+@pytest.fixture
+def edge(start_gateway: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
+    return start_gateway(
+        f"""
+        [[host]]
+        names = ["localhost"]
+        certificates = [{pki.localhost.toml}]
+        upstream = "{upstream.url}"
+        [[host]]
+        names = ["a.wild.test"]
+        certificates = [{pki.wild.toml}]
+        upstream = "{upstream.url}"
+        [[host]]
+        names = ["b.wild.test"]
+        certificates = [{pki.wild.toml}]
+        upstream = "{upstream.url}"
+        """
+    )
+
+
+def test_a_page_and_what_it_fetches_come_over_one_http2_connection(edge: Gateway, pki: Pki, tmp_path: Path) -> None:
+    html = dom(f"{edge.url}/page", pki, tmp_path / "profile", "MAP localhost 127.0.0.1")
+    assert "got script and script and script" in html
+    lines = [edge.access_line(path=path) for path in ("/page", "/one", "/two", "/three")]
+    assert {line["protocol"] for line in lines} <= {"HTTP/2", "HTTP/2.0"}
+    assert len({line["peer_port"] for line in lines}) == 1
+
+
+def test_two_hosts_of_one_wildcard_share_an_http2_connection(
+    edge: Gateway, pki: Pki, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    rules = "MAP *.wild.test 127.0.0.1"
+    html = dom(f"https://a.wild.test:{edge.port}/shared?port={edge.port}", pki, tmp_path / "profile", rules)
+    assert "got script and script" in html
+    first = edge.access_line(path="/one")
+    second = edge.access_line(path="/two")
+    assert (first["host"], second["host"]) == ("a.wild.test", "b.wild.test")
+    assert first["peer_port"] == second["peer_port"], "coalesced"
+    assert 421 not in [line["status"] for line in edge.access()]
+
+
+@pytest.mark.timeout(90)
+def test_the_demo_page_loads(edge: Gateway, start_gateway: StartGateway, pki: Pki, demo_upstream: str, tmp_path: Path) -> None:
+    gateway = start_gateway(pki.host(demo_upstream))
+    began = time.monotonic()
+    html = dom(f"{gateway.url}/", pki, tmp_path / "profile", "MAP localhost 127.0.0.1")
+    assert "<html" in html.lower()
+    assert time.monotonic() - began < 60
+    assert gateway.access_line(path="/")["status"] == 200
