@@ -199,7 +199,8 @@ def _write(path: Path, text: str) -> None:
 
 def _unit(path: Path) -> str:
     """The shipped unit, with this installation's command and this file."""
-    found = shutil.which("edge")
+    beside = Path(sys.executable).with_name("edge")
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("edge")
     command = shlex.quote(found) if found else f"{shlex.quote(sys.executable)} -m edge"
     shown = shipped("config", "edge.service").read_text(encoding="utf-8")
     return shown.replace(_COMMAND, command).replace(_UNIT_FILE, shlex.quote(str(path.absolute())))
