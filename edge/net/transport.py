@@ -34,7 +34,7 @@ _LINGER_BYTES = 1 << 20
 _BUFFER = bytearray(256 * 1024)
 _VIEW = memoryview(_BUFFER)
 _READ_LEAST = 32 * 1024
-_READ_MOST = 256 * 1024
+_READ_MOST = 128 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 

@@ -21,8 +21,8 @@ __all__ = [
     "HIGH", "LOW", "ClientPort", "Clock", "Keeper", "Receiver", "Transport", "UpstreamConnection", "UpstreamPort",
 ]  # fmt: skip
 
-HIGH = 256 * 1024  # bytes waiting for a socket or a window beyond which a side is blocked
-LOW = 64 * 1024  # and below which it is writable again
+HIGH = 128 * 1024  # bytes waiting for a socket or a window beyond which a side is blocked
+LOW = 32 * 1024  # and below which it is writable again
 
 
 class Clock(Protocol):
