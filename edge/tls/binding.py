@@ -44,7 +44,7 @@ _FUNCTIONS = (
     "SSL_CTX_add_client_CA", "SSL_CTX_set1_curves_list", "SSL_CTX_set_alpn_protos", "SSL_CTX_set_alpn_select_cb",
     "SSL_CTX_set_cert_store", "SSL_CTX_set_verify", "SSL_SESSION_free", "SSL_do_handshake", "SSL_free",
     "SSL_get0_alpn_selected", "SSL_get0_group_name", "SSL_get0_param", "SSL_get1_session", "SSL_get_current_cipher",
-    "SSL_get_error", "SSL_get_peer_certificate", "SSL_get_servername", "SSL_get_verify_result", "SSL_get_version",
+    "SSL_get_error", "SSL_get_peer_certificate", "SSL_get_servername", "SSL_get_verify_result",
     "SSL_new", "SSL_read", "SSL_session_reused", "SSL_set_accept_state", "SSL_set_bio", "SSL_set_connect_state",
     "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name", "SSL_shutdown",
     "SSL_version", "SSL_write", "X509_STORE_add_cert", "X509_STORE_free", "X509_STORE_new", "X509_STORE_set_flags",
@@ -55,7 +55,7 @@ _CONSTANTS = (
     "SSL_CB_EXIT", "SSL_ERROR_WANT_READ", "SSL_ERROR_ZERO_RETURN", "SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER",
     "SSL_MODE_ENABLE_PARTIAL_WRITE", "SSL_MODE_RELEASE_BUFFERS", "SSL_OP_CIPHER_SERVER_PREFERENCE",
     "SSL_OP_NO_COMPRESSION", "SSL_OP_NO_RENEGOTIATION", "SSL_OP_NO_TICKET", "SSL_TLSEXT_ERR_ALERT_FATAL",
-    "SSL_TLSEXT_ERR_OK", "SSL_VERIFY_FAIL_IF_NO_PEER_CERT", "SSL_VERIFY_PEER", "TLS1_2_VERSION",
+    "SSL_TLSEXT_ERR_OK", "SSL_VERIFY_FAIL_IF_NO_PEER_CERT", "SSL_VERIFY_PEER", "TLS1_2_VERSION", "TLS1_3_VERSION",
     "TLSEXT_NAMETYPE_host_name", "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS", "X509_V_FLAG_PARTIAL_CHAIN",
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ from OpenSSL import SSL
 
 from edge.errors import Fault, Side
 from edge.settings.model import TlsPolicy, UpstreamTls
+from edge.settings.names import canonical
 from edge.tls.binding import NULL, context_pointer, ffi, lib
 from edge.tls.context import protocol_list, set_bounds
 from edge.tls.engine import Engine
@@ -36,7 +37,7 @@ _GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
 class ClientContext:
     """How to connect to the servers of one name. `server_name` is what is verified; a name in the settings overrides it."""
 
-    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "verify")
+    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "sni", "verify")
 
     def __init__(self, upstream_tls: UpstreamTls, server_name: str) -> None:
         """Raises `edge.tls.trust.TrustError` for an empty name, an unusable store or no system store."""
@@ -48,6 +49,7 @@ class ClientContext:
             raise TrustError(f"the upstream's name {name!r} must be written in its ASCII form (xn--…)")
         self._address = _address_bytes(name)
         self._name = name.encode()
+        self.sni = canonical(name) if name and self._address is None else None
         self._sessions: OrderedDict[str, Any] = OrderedDict()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         self._pointer: Any = context_pointer(context)
@@ -65,7 +67,7 @@ class ClientContext:
         """A new connection, whose ClientHello waits in `drain`. `endpoint` tells apart the servers that this name stands for."""
         engine = ClientEngine(self._pointer, self, endpoint)
         ssl = engine._ssl
-        if self._name and self._address is None:
+        if self.sni is not None:
             lib.SSL_set_tlsext_host_name(ssl, self._name)
         if self.verify:
             self._demand_name(lib.SSL_get0_param(ssl))
@@ -108,7 +110,7 @@ class ClientEngine(Engine):
     side = Side.UPSTREAM
 
     def __init__(self, pointer: Any, context: ClientContext, endpoint: str) -> None:
-        super().__init__(pointer, context)
+        super().__init__(pointer, context, context.sni)
         lib.SSL_set_connect_state(self._ssl)
         self._context = context
         self._endpoint = endpoint

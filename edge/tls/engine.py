@@ -28,6 +28,7 @@ Invariants
 
 from __future__ import annotations
 
+from functools import cache
 from time import gmtime, strftime
 from typing import Any
 
@@ -100,14 +101,23 @@ class TlsInfo:
 
     __slots__ = ("alpn", "group", "peer_cert", "resumed", "server_name", "suite", "version")
 
-    def __init__(self, ssl: Any, alpn: bytes, peer_cert: bytes | None) -> None:
-        self.version = string(lib.SSL_get_version(ssl))
-        self.suite = string(lib.SSL_CIPHER_get_name(lib.SSL_get_current_cipher(ssl)))
-        self.resumed = bool(_session_reused(ssl))
+    def __init__(self, ssl: Any, server_name: str | None, alpn: bytes, peer_cert: bytes | None) -> None:
+        self.version = _version_names[lib.SSL_version(ssl)]
+        self.suite = _suite_name(lib.SSL_get_current_cipher(ssl))
+        self.resumed = _session_reused(ssl) == 1
         self.group = "" if self.resumed and self.version == "TLSv1.2" else string(lib.SSL_get0_group_name(ssl))
         self.alpn = alpn
-        self.server_name = string(_get_servername(ssl, _HOST_NAME)) or None
+        self.server_name = server_name
         self.peer_cert = peer_cert  # DER of the leaf
+
+
+_version_names = {lib.TLS1_2_VERSION: "TLSv1.2", lib.TLS1_3_VERSION: "TLSv1.3"}
+
+
+@cache
+def _suite_name(cipher: Any) -> str:
+    """The name of an `SSL_CIPHER`; they stand in a table of OpenSSL's, so a pointer means the same for ever."""
+    return string(lib.SSL_CIPHER_get_name(cipher))
 
 
 class Engine:
@@ -115,11 +125,12 @@ class Engine:
 
     __slots__ = (
         "_out", "_owner", "_pending", "_rbio", "_ssl", "_wbio", "closed", "disturbances", "established", "quiet_reads",
+        "server_name",
     )  # fmt: skip
 
     side: Side
 
-    def __init__(self, pointer: Any, owner: object) -> None:
+    def __init__(self, pointer: Any, owner: object, server_name: str | None) -> None:
         ssl = _new(pointer)
         if not ssl:
             raise handshake_fault(NULL, Side.EDGE)
@@ -127,6 +138,7 @@ class Engine:
         self._rbio = rbio = new_bio()
         self._wbio = wbio = new_bio()
         _set_bio(ssl, rbio, wbio)
+        self.server_name = server_name  # canonical; None for addresses and for clients that sent no name
         self._owner = owner  # keeps alive what the context's callbacks point to
         self._out: list[bytes] = []  # ciphertext that had to leave the BIO before it was asked for
         self._pending = 0  # bytes of plaintext whose records lie in the BIO
@@ -268,7 +280,7 @@ class Engine:
 
     def info(self) -> TlsInfo:
         """What was negotiated. Only after `established`."""
-        return TlsInfo(self._ssl, self._alpn(), self._peer_cert())
+        return TlsInfo(self._ssl, self.server_name, self._alpn(), self._peer_cert())
 
     def idle(self) -> None:
         """Give back the memory of the BIOs, when nothing lies in them."""
@@ -313,14 +325,13 @@ class Engine:
 class ServerEngine(Engine):
     """The connection of a client. Made from the context that its ClientHello chose, and fed that hello first."""
 
-    __slots__ = ("_sni", "_verifies")
+    __slots__ = ("_verifies",)
 
     side = Side.CLIENT
 
     def __init__(self, pointer: Any, owner: object, sni: str | None, *, verifies: bool) -> None:
-        super().__init__(pointer, owner)
+        super().__init__(pointer, owner, sni)
         _set_accept_state(self._ssl)
-        self._sni = sni
         self._verifies = verifies  # the context asks for client certificates
 
     def _complete(self) -> None:
@@ -333,11 +344,14 @@ class ServerEngine(Engine):
         ssl = self._ssl
         name = _get_servername(ssl, _HOST_NAME)
         seen = host_name(ffi.string(name)) if name else None
-        if seen != self._sni and (name or not (_session_reused(ssl) and lib.SSL_version(ssl) == lib.TLS1_2_VERSION)):
-            raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self._sni}, connected as {seen}")
+        if seen != self.server_name and (name or not (_session_reused(ssl) and lib.SSL_version(ssl) == lib.TLS1_2_VERSION)):
+            raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self.server_name}, connected as {seen}")
         if self._verifies and _session_reused(ssl):
             self._check_leaf()
         _set_info_callback(ssl, _after_handshake)
+
+    def _peer_cert(self) -> bytes | None:
+        return super()._peer_cert() if self._verifies else None
 
     def _check_leaf(self) -> None:
         certificate = lib.SSL_get_peer_certificate(self._ssl)

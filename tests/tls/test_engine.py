@@ -246,7 +246,7 @@ def test_the_name_must_be_the_one_that_chose_the_context(version: int) -> None:
 def test_the_names_comparison_is_canonical(sent: str | None, chosen: str | None) -> None:
     meeting = meet(ServerContext(host("a.test")), Client(sni=sent))
     assert meeting.ok
-    assert meeting.engine._sni == chosen
+    assert meeting.engine.server_name == chosen
 
 
 @BOTH
