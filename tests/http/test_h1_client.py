@@ -192,6 +192,28 @@ def test_a_close_delimited_body_comes_as_it_is_fed() -> None:
     assert isinstance(codec.eof(), End)
 
 
+def test_memos_are_bounded() -> None:
+    from edge.http import h1_head
+
+    codec = ClientCodec()
+    for number in range(h1_head._START_MEMO + 10):
+        request(codec)
+        codec.feed(b"HTTP/1.1 200 %d\r\nContent-Length: 0\r\nConnection: x-%d\r\n\r\n" % (number, number))
+        assert isinstance(codec.next_event(), ResponseHead)
+        assert codec.reusable
+    assert len(h1_head._status_lines) <= h1_head._START_MEMO
+    assert len(h1_head._connections) <= h1_head._START_MEMO
+    assert len(h1_head._response_blocks) <= h1_head._BLOCK_MEMO
+
+
+def test_a_memo_does_not_lift_the_count_of_fields() -> None:
+    from edge.http import h1_head
+
+    block = b"X: 1\r\nX: 2"
+    assert h1_head.response_block(block, 2).count == 2
+    assert fault_of(h1_head.response_block, block, 1).kind == "fields-too-large"
+
+
 def test_upstreams_may_send_tiny_chunks() -> None:
     codec = ClientCodec()
     request(codec)
