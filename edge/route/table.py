@@ -3,8 +3,10 @@
 The order, and what it leaves open decided:
 
 * Hosts: the routes of the exact name, then those of its wildcard, then those without a host. A host whose routes do not
-  have the path falls through to the next of the three, so that `/ping` without a host answers everywhere.
-* Paths within a host: exact, then templates (a literal segment before `{name}`, from the left), then the longest prefix;
+  have the path falls through to the next of the three.
+* Exact paths first, those of all three: `/ping` without a host answers on every host, also on one that has a route for
+  `/`, which nearly every host has. A host's own `/ping` still goes first.
+* Then, within a host: templates (a literal segment before `{name}`, from the left), then the longest prefix;
   a prefix may hold `{name}` too and is then as long as its segments are many, a literal one first among equals.
 * Conditions on one path: the route with more of them is asked first (each header is one, `methods` is one). A route whose
   headers do not match does not exist for the request, and the search goes on to shorter paths and further hosts.
@@ -121,13 +123,13 @@ class _Node:
 class _Paths:
     """The routes of one host, by path."""
 
-    __slots__ = ("_depth", "_exact", "_prefixes", "_root")
+    __slots__ = ("_depth", "_prefixes", "_root", "exact")
 
     def __init__(self, candidates: Iterable[_Candidate]) -> None:
         groups: dict[str, list[_Candidate]] = {}
         for candidate in candidates:
             groups.setdefault(_pattern(candidate.route.path), []).append(candidate)
-        self._exact: dict[str, _Level] = {}
+        self.exact: dict[str, _Level] = {}
         self._prefixes: dict[str, _Level] = {}
         self._depth = 0  # of the deepest literal prefix, in slashes
         self._root: _Node | None = None
@@ -139,7 +141,7 @@ class _Paths:
                 self._prefixes[pattern] = level
                 self._depth = max(self._depth, level.depth)
             else:
-                self._exact[pattern] = level
+                self.exact[pattern] = level
 
     def _add_template(self, pattern: str, level: _Level) -> None:
         if self._root is None:
@@ -157,11 +159,8 @@ class _Paths:
         else:
             node.here = level
 
-    def levels(self, match: str) -> Iterator[_Level]:
-        """The candidates whose paths match, the most specific first."""
-        exact = self._exact.get(match)
-        if exact is not None:
-            yield exact
+    def open_levels(self, match: str) -> Iterator[_Level]:
+        """The candidates whose paths are templates or prefixes and match, the most specific first."""
         if self._root is None:
             yield from self._literal_prefixes(match)
             return
@@ -257,23 +256,32 @@ class RouteTable:
         if found is not None:
             return found
         memorable = len(path.normal) <= _MEMO_LENGTH
-        for paths in self._hosts.find(host) or self._hostless:
-            for level in paths.levels(path.match):
-                if level.has_headers:
-                    memorable = False
-                taken = False
-                for candidate in level.candidates:
-                    if candidate.headers and candidate.missing_header(fields) is not None:
-                        continue
-                    if candidate.methods is None or method in candidate.methods:
-                        match = Match(candidate.route, candidate.index, candidate.values(path))
-                        if memorable:
-                            self._remember(key, match)
-                        return match
-                    taken = True
-                if taken:
-                    raise MethodNotAllowed(_allow(level, fields))
+        for level in self._levels(host, path.match):
+            if level.has_headers:
+                memorable = False
+            taken = False
+            for candidate in level.candidates:
+                if candidate.headers and candidate.missing_header(fields) is not None:
+                    continue
+                if candidate.methods is None or method in candidate.methods:
+                    match = Match(candidate.route, candidate.index, candidate.values(path))
+                    if memorable:
+                        self._remember(key, match)
+                    return match
+                taken = True
+            if taken:
+                raise MethodNotAllowed(_allow(level, fields))
         raise Fault(Side.CLIENT, "no-route", status=404)
+
+    def _levels(self, host: str, match: str) -> Iterator[_Level]:
+        """The paths that match on a host, the most specific first."""
+        chain = self._hosts.find(host) or self._hostless
+        for paths in chain:
+            exact = paths.exact.get(match)
+            if exact is not None:
+                yield exact
+        for paths in chain:
+            yield from paths.open_levels(match)
 
     def _remember(self, key: tuple[str, bytes, bytes], match: Match) -> None:
         if len(self._memo) >= _MEMO_SIZE:
@@ -284,19 +292,18 @@ class RouteTable:
         """Every route whose host and path match, in the order in which `match` asks them, with what was decided about each."""
         considered: list[Considered] = []
         decided = ""
-        for paths in self._hosts.find(host) or self._hostless:
-            for level in paths.levels(path.match):
-                taken = False
-                for candidate in level.candidates:
-                    verdict, headers_match = _verdict(candidate, method, fields)
-                    taken = taken or headers_match
-                    if decided:
-                        verdict = decided
-                    elif verdict == "chosen":
-                        decided = "less specific"
-                    considered.append(Considered(candidate.route, verdict))
-                if taken and not decided:
-                    decided = "less specific than a path that lacks the method"
+        for level in self._levels(host, path.match):
+            taken = False
+            for candidate in level.candidates:
+                verdict, headers_match = _verdict(candidate, method, fields)
+                taken = taken or headers_match
+                if decided:
+                    verdict = decided
+                elif verdict == "chosen":
+                    decided = "less specific"
+                considered.append(Considered(candidate.route, verdict))
+            if taken and not decided:
+                decided = "less specific than a path that lacks the method"
         return considered
 
 

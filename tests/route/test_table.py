@@ -134,6 +134,13 @@ def test_exact_host_then_wildcard_then_none() -> None:
     assert found(made, b"/w", "example.com") == "no-route"
 
 
+def test_an_exact_path_without_a_host_answers_on_hosts_that_have_a_route_for_everything() -> None:
+    made = table(route("/", "a.example.com"), route("/own", "a.example.com"), route("/ping"), route("/own"), route("/v1/"))
+    assert found(made, b"/ping", "a.example.com") == "/ping"
+    assert find(made, b"/own", "a.example.com").route.host == "a.example.com"
+    assert find(made, b"/v1/x", "a.example.com").route.host == "a.example.com"
+
+
 def test_a_wider_host_does_not_answer_for_a_path_that_lacks_the_method() -> None:
     made = table(route("/x", "a.example.com", methods="GET"), route("/x"))
     assert found(made, b"/x", "a.example.com", b"POST") == "method-not-allowed"
@@ -314,7 +321,7 @@ def _naive(routes: list[Route], host: str, path: str, method: bytes, fields: Fie
             continue
         host_rank = [host, wildcard, None].index(one.host)
         conditions = len(one.match_headers) + (one.methods is not None)
-        ranked.append(((host_rank, *rank), -conditions, -len(one.match_headers), one))
+        ranked.append(((rank[0] != 0, host_rank, *rank), -conditions, -len(one.match_headers), one))
     if not ranked:
         return 404
     best_path = min(entry[0] for entry in ranked)
