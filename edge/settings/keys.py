@@ -411,7 +411,7 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "60s"
     )
     between_bytes_timeout: Annotated[DurationOrOff, Meta(description="The longest gap between two pieces of a response.")] = "60s"
-    keepalive: Annotated[CountOrOff, Meta(description="Idle connections kept for each endpoint by one worker.")] = 64
+    keepalive: Annotated[CountOrOff, Meta(description="Idle connections kept for each endpoint by one worker.")] = 512
     keepalive_timeout: Annotated[
         Duration, Meta(description="Idle connections are closed after this, a little before most servers close them.")
     ] = "55s"

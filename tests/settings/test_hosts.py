@@ -55,15 +55,18 @@ def test_listeners(loads: Load) -> None:
         ('[[listener]]\naddress = ":1"\n[[listener]]\naddress = ":1"\nname = "b"\n', "0.0.0.0:1 is bound already"),
         ('[[listener]]\naddress = ":1"\n[[listener]]\naddress = ":1"\n', "two listeners are called ':1'"),
         ('[[listener]]\naddress = ":1"\nredirect = "https"\n', "a listener that redirects to https is plain itself"),
-        ('[[listener]]\naddress = ":1"\ntls = "off"\nredirect = "http"\n', '"http" is not possible here | write "https" or "https:8443"'),
+        (
+            '[[listener]]\naddress = ":1"\ntls = "off"\nredirect = "http"\n',
+            '"http" is not possible here | write "https" or "https:8443"',
+        ),
         ('[[listener]]\naddress = ":1"\ntls = "off"\nredirect = "https:0"\n', '"https:0" is not possible here'),
         ('[[listener]]\naddress = ":1"\ntls = "off"\nno_sni = "refuse"\n', "no_sni means nothing on a plain listener"),
         ('[[listener]]\naddress = ":1"\nno_sni = "x.example"\n', "no [[host]] is called 'x.example'"),
         ('[[listener]]\naddress = ":1"\nlimits = { connections = 5 }\n', "'connections' counts all listeners together"),
-        ('[[listener]]\naddress = []\n', "a listener without an address"),
+        ("[[listener]]\naddress = []\n", "a listener without an address"),
         ('[tls]\nno_sni = "api.example.co"\n', "no [[host]] is called 'api.example.co' | write \"api.example.com\""),
     ],
-)  # fmt: skip
+)
 def test_bad_listeners(loads: Load, text: str, words: str) -> None:
     found = told(loads(text + HOST + UP))
     assert any(words in line for line in found), found
@@ -83,7 +86,7 @@ def test_clients_without_sni(loads: Load) -> None:
     ("text", "words"),
     [
         (TWO, "'www.example.com' belongs to a host already, at"),
-        ('[[host]]\nnames = []\n', "a host without a name"),
+        ("[[host]]\nnames = []\n", "a host without a name"),
         ('[[host]]\nnames = ["https://x.example"]\n', "'https://x.example' is a URL"),
         (HOST + 'listeners = "htps"\n', "there is no listener 'htps' | there is: https"),
         (HOST + 'listeners = "http"\n', "listener 'http' only redirects"),
@@ -97,13 +100,13 @@ def test_clients_without_sni(loads: Load) -> None:
         (HOST + 'tls = { ciphers = ["ECDHE-RSA-AES128-GCM-SHA265"] }\n', 'write "ECDHE-RSA-AES128-GCM-SHA256"'),
         (HOST + 'tls = { ciphers = "A:B" }\n', "write a list"),
         (HOST + 'tls = { groups = ["P-256"] }\n', '"P-256" is not known in groups | write "prime256v1"'),
-        (HOST + 'tls = { groups = [] }\n', "groups without an entry"),
+        (HOST + "tls = { groups = [] }\n", "groups without an entry"),
         (HOST + 'tls = { alpn = ["h3"] }\n', '"h3" is not a protocol that edge speaks'),
-        (HOST + 'tls = { alpn = [] }\n', "at least one protocol is needed"),
+        (HOST + "tls = { alpn = [] }\n", "at least one protocol is needed"),
         (HOST + "hsts = { preload = true }\n", "the browsers' list needs max_age of 365 days or more"),
         (HOST + 'hsts = { preload = true, include_subdomains = true, max_age = "300d" }\n', "the browsers' list needs"),
     ],
-)  # fmt: skip
+)
 def test_bad_hosts(loads: Load, text: str, words: str) -> None:
     other = "" if "www.example.com" in text else TWO
     found = told(loads(text + other + (TWO if text == TWO else "")))

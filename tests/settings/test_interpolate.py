@@ -61,7 +61,8 @@ def test_a_value_from_elsewhere_never_stands_in_a_message(loads: Load) -> None:
     text = (
         HOST + 'upstream = "${env:S}"\n[server]\nvia = "${env:S}"\nresolver = "${env:S}"\n[limits]\nbody_timeout = "${env:S}"\n'
     )
-    text += '[tls]\ngroups = "${env:S}"\nno_sni = "${env:S}"\n[trusted_proxies]\nfrom = "${env:S}"\n[[listener]]\naddress = "${env:S}"\n'
+    text += '[tls]\ngroups = "${env:S}"\nno_sni = "${env:S}"\n'
+    text += '[trusted_proxies]\nfrom = "${env:S}"\n[[listener]]\naddress = "${env:S}"\n'
     text += '[[route]]\npath = "${env:S}"\nhost = "${env:S}"\nmethods = "${env:S}"\nrewrite = "${env:S}"\nredirect = "${env:S}"\n'
     text += '[log]\naccess = "${env:S}"\n[response_headers]\nset = { "X-A" = "${env:S}" }\n'
     for secret in ("hunter22", "http://hunter22@x/", "hunter22 hunter22", "/hunter22?x", "tcp://hunter22"):

@@ -90,19 +90,28 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "places"),
     [
-        ("[acme]\nemail = \"${env:NO}\"\n", ["1:1:6 'acme'"]),
-        ("[jwt.main]\nx = 1\n[rate_limit.a]\n[waf.b]\n[store]\n[admin]\n", ["1:2:3 'jwt'", "3:2:10 'rate_limit'", "4:2:3 'waf'", "5:1:7 'store'", "6:1:7 'admin'"]),
-        ("[tls]\nearly_data = \"on\"\n", ["2:1:10 'early_data'"]),
-        (f"{HOST}{UP}auth = \"none\"\nprotocol = \"tcp\"\n", ["5:1:4 'auth'", "6:1:8 'protocol'"]),
-        (f"{HOST}{UP}client_auth = {{ trust = \"system\", allow = [] }}\n", ["5:35:5 'allow'"]),
-        ("[[host]]\nnames = \"x\"\ncertificates = { acme = \"default\" }\n" + UP, ["3:18:4 'acme'"]),
-        (f"{HOST}[[route]]\nhost = \"api.example.com\"\nscopes = []\nclient_auth = {{}}\n{UP}", ["6:1:6 'scopes'", "7:1:11 'client_auth'"]),
-        ("[[listener]]\naddress = \":1\"\nproxy_protocol = {}\n", ["3:1:14 'proxy_protocol'"]),
-        ("[upstream.a]\nendpoints = \"http://x\"\nfailover_below = \"70%\"\n[upstream.a.tls]\npins = []\n", ["3:1:14 'failover_below'", "5:1:4 'pins'"]),
-        ("[upstream.a]\nendpoints = [{ url = \"http://x\", tier = 1, region = \"eu\" }]\n", ["2:34:4 'tier'", "2:44:6 'region'"]),
-        ("[trust.a]\nca = []\nsystem = true\ncrl_check = \"leaf\"\n", ["4:1:9 'crl_check'"]),
+        ('[acme]\nemail = "${env:NO}"\n', ["1:1:6 'acme'"]),
+        (
+            "[jwt.main]\nx = 1\n[rate_limit.a]\n[waf.b]\n[store]\n[admin]\n",
+            ["1:2:3 'jwt'", "3:2:10 'rate_limit'", "4:2:3 'waf'", "5:1:7 'store'", "6:1:7 'admin'"],
+        ),
+        ('[tls]\nearly_data = "on"\n', ["2:1:10 'early_data'"]),
+        (f'{HOST}{UP}auth = "none"\nprotocol = "tcp"\n', ["5:1:4 'auth'", "6:1:8 'protocol'"]),
+        (f'{HOST}{UP}client_auth = {{ trust = "system", allow = [] }}\n', ["5:35:5 'allow'"]),
+        ('[[host]]\nnames = "x"\ncertificates = { acme = "default" }\n' + UP, ["3:18:4 'acme'"]),
+        (
+            f'{HOST}[[route]]\nhost = "api.example.com"\nscopes = []\nclient_auth = {{}}\n{UP}',
+            ["6:1:6 'scopes'", "7:1:11 'client_auth'"],
+        ),
+        ('[[listener]]\naddress = ":1"\nproxy_protocol = {}\n', ["3:1:14 'proxy_protocol'"]),
+        (
+            '[upstream.a]\nendpoints = "http://x"\nfailover_below = "70%"\n[upstream.a.tls]\npins = []\n',
+            ["3:1:14 'failover_below'", "5:1:4 'pins'"],
+        ),
+        ('[upstream.a]\nendpoints = [{ url = "http://x", tier = 1, region = "eu" }]\n', ["2:34:4 'tier'", "2:44:6 'region'"]),
+        ('[trust.a]\nca = []\nsystem = true\ncrl_check = "leaf"\n', ["4:1:9 'crl_check'"]),
     ],
-)  # fmt: skip
+)
 def test_keys_of_later_versions_are_known(loads: Load, text: str, places: list[str]) -> None:
     wanted = [
         f"{place.split(' ')[0]} error: {place.split(' ')[1]} is not in this version | take it out for now" for place in places
@@ -115,27 +124,33 @@ def test_keys_of_later_versions_are_known(loads: Load, text: str, places: list[s
     [
         ("a = 1\na = 2\n", "2:1:1 error: 'a' is written twice, first at"),
         ("[host.client_auth]\n[host.client_auth]\n", "2:1:18 error: 'host.client_auth' is written twice"),
-        ("[tls]\n[[host]]\nclient_auth = { mode = \"off\" }\n[host.client_auth]\n", "4:1:18 error: 'host.0.client_auth' is written in two forms"),
-        ("[[host]]\nclient_auth = {\n  mode = \"off\" }\n", "an inline table cannot span lines | close it on this line, or write its long form"),
-        ("[[host]]\nclient_auth = { mode = \"off\", }\n", "an inline table cannot end in a comma"),
+        (
+            '[tls]\n[[host]]\nclient_auth = { mode = "off" }\n[host.client_auth]\n',
+            "4:1:18 error: 'host.0.client_auth' is written in two forms",
+        ),
+        (
+            '[[host]]\nclient_auth = {\n  mode = "off" }\n',
+            "an inline table cannot span lines | close it on this line, or write its long form",
+        ),
+        ('[[host]]\nclient_auth = { mode = "off", }\n', "an inline table cannot end in a comma"),
         ("[[host]\n", "1:7:1 error: a table header that does not end | write [[name]]"),
         ("[host\n", "1:6:1 error: a table header that does not end | write [name]"),
         ("a\n", "1:2:1 error: a key without '=' | write key = \"value\""),
         ("a = \n", "not a value"),
         ("a = value\n", "1:5:1 error: not a value | strings stand in quotes"),
         ("a = [1\n", "a list that does not end"),
-        ("a = \"x\n", "1:7:1 error: a character that cannot stand here"),
-        ("a = \"x", "a string that does not end"),
-        ("a = \"\\x\"\n", "a single backslash in a string"),
+        ('a = "x\n', "1:7:1 error: a character that cannot stand here"),
+        ('a = "x', "a string that does not end"),
+        ('a = "\\x"\n', "a single backslash in a string"),
         ("a = 1 b = 2\n", "1:7:1 error: more text where the line should end"),
         ("= 1\n", "neither a key nor a table"),
         ("a = 2026-13-01\n", "more text where the line should end"),
         ("\ufeffa = 1\n", "1:1:1 error:"),
-        ("a = \"\x00\"\n", "a character that cannot stand here"),
+        ('a = "\x00"\n', "a character that cannot stand here"),
         ("a = " + "[" * 5000 + "\n", "nested too deeply"),
         ("a = " + "9" * 5000 + "\n", "a number is too long"),
     ],
-)  # fmt: skip
+)
 def test_syntax(loads: Load, text: str, words: str) -> None:
     found = told(loads(text))
     assert len(found) == 1, found

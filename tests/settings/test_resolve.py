@@ -11,7 +11,8 @@ BASE = HOST + 'upstream = "http://127.0.0.1:8000"\n'
 
 
 def test_server(loads: Load) -> None:
-    text = '[server]\nworkers = 3\nuser = "edge"\ndrain = "1m"\nresolver = ["127.0.0.53", "::1"]\nstate_dir = "state"\nvia = "gw-1"\n'
+    text = '[server]\nworkers = 3\nuser = "edge"\ndrain = "1m"\nresolver = ["127.0.0.53", "::1"]\n'
+    text += 'state_dir = "state"\nvia = "gw-1"\n'
     settings = loads(text + BASE).settings
     assert settings is not None
     server = settings.server
@@ -40,7 +41,8 @@ def test_directories_of_those_who_are_not_root(loads: Load, monkeypatch: pytest.
 
 
 def test_logs(loads: Load) -> None:
-    text = '[log]\naccess = { to = "./a.log", format = "json", redact = ["query", "Authorization"], sample = "10%" }\nevents = "off"\n'
+    text = '[log]\naccess = { to = "./a.log", format = "json", redact = ["query", "Authorization"], sample = "10%" }\n'
+    text += 'events = "off"\n'
     settings = loads(text + BASE).settings
     assert settings is not None
     access = settings.log.access

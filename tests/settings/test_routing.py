@@ -139,7 +139,8 @@ def test_what_is_refused(loads: Load, text: str, words: str) -> None:
 
 
 def test_equal_routes_name_both_places(loads: Load) -> None:
-    both = f'[[route]]\nhost = "api.example.com"\npath = "/o/{{a}}"\n{UP}[[route]]\nhost = "API.example.com"\npath = "/o/{{b}}"\n{UP}'
+    both = f'[[route]]\nhost = "api.example.com"\npath = "/o/{{a}}"\n{UP}'
+    both += f'[[route]]\nhost = "API.example.com"\npath = "/o/{{b}}"\n{UP}'
     (line,) = told(loads(HOST + both))
     assert line.startswith("8:1:9 error: the same requests match here and at ")
     assert "edge.toml:4 |" in line

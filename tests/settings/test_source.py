@@ -65,14 +65,26 @@ def test_problems_name_the_included_file(conf: Path) -> None:
 @pytest.mark.parametrize(
     ("main", "other", "words"),
     [
-        ("[upstream.a]\nendpoints = 'http://a'\n", "[upstream.a]\nendpoints = 'http://b'\n", "a.toml:1:1:12 error: 'upstream.a' is defined twice, first at edge.toml:2"),
-        ("[trust.m]\nca = 'ca.pem'\n", "[trust.m]\nsystem = true\n", "a.toml:1:1:9 error: 'trust.m' is defined twice, first at edge.toml:2"),
-        ("[limits]\nstreams = 1\n", "[limits]\nstreams = 2\n", "a.toml:2:1:7 error: 'limits.streams' is defined twice, first at edge.toml:3"),
+        (
+            "[upstream.a]\nendpoints = 'http://a'\n",
+            "[upstream.a]\nendpoints = 'http://b'\n",
+            "a.toml:1:1:12 error: 'upstream.a' is defined twice, first at edge.toml:2",
+        ),
+        (
+            "[trust.m]\nca = 'ca.pem'\n",
+            "[trust.m]\nsystem = true\n",
+            "a.toml:1:1:9 error: 'trust.m' is defined twice, first at edge.toml:2",
+        ),
+        (
+            "[limits]\nstreams = 1\n",
+            "[limits]\nstreams = 2\n",
+            "a.toml:2:1:7 error: 'limits.streams' is defined twice, first at edge.toml:3",
+        ),
         ("hsts = 'none'\n", "[hsts]\n", "a.toml:1:1:6 error: 'hsts' is defined twice, first at edge.toml:2"),
         ("[limits]\nstreams = 1\n", "[limits]\nheader_count = 2\n", ""),
         (HOST, HOST, "'api.example.com' belongs to a host already, at edge.toml:3"),
     ],
-)  # fmt: skip
+)
 def test_what_is_defined_twice_names_both_places(conf: Path, main: str, other: str, words: str) -> None:
     loaded = run(conf, edge="include = 'a.toml'\n" + main, a=other)
     found = [line for line in short(conf, loaded) if " error: " in line]

@@ -24,7 +24,7 @@ def test_defaults(loads: Load) -> None:
         60.0,
         60.0,
     )
-    assert (found.keepalive, found.keepalive_timeout, found.max_connections) == (64, 55.0, None)
+    assert (found.keepalive, found.keepalive_timeout, found.max_connections) == (512, 55.0, None)
     assert (found.retry, found.health, found.tls) == (Retry(), None, None)
 
 
