@@ -23,9 +23,7 @@ from .upstreams import ScriptedUpstream
 
 @pytest.fixture
 def edge(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Gateway:
-    return start_gateway(
-        pki.host(echo_upstream.url), plain=True
-    )
+    return start_gateway(pki.host(echo_upstream.url), plain=True)
 
 
 def test_a_line_says_everything_about_a_request(edge: Gateway, echo_upstream: ScriptedUpstream, h1: Callable[..., Wire]) -> None:
@@ -144,7 +142,7 @@ def test_lines_are_on_disk_after_the_end(edge: Gateway, h1: Callable[..., Wire])
 def with_log(pki: Pki, upstream: ScriptedUpstream, to: str) -> str:
     return (
         f'[log]\naccess = {{ to = "{to}", format = "json" }}\nevents = {{ to = "$FOLDER/events.log", format = "json" }}\n'
-        pki.host(upstream.url)
+        + pki.host(upstream.url)
     )
 
 
