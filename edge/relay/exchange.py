@@ -26,10 +26,13 @@ from math import inf
 
 from edge.errors import Fault, H2Code, Retry, Side
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
+from edge.policy.phases import Drop, Wait
 from edge.policy.reply import Reply, error_reply
 from edge.relay.context import Context, Ticket
 from edge.relay.front import Forward, Front, Plan
 from edge.relay.ports import ClientPort, UpstreamConnection, UpstreamPort
+from edge.route.paths import Path
+from edge.route.table import Match
 from edge.upstream.balance import EndpointState
 
 __all__ = ["Exchange", "State"]
@@ -49,10 +52,11 @@ class State(enum.IntEnum):
 
 class Exchange:
     __slots__ = (
-        "_client", "_context", "_endpoints_tried", "_front", "_held", "_held_end", "_holding", "_progress", "_sent_body", "_sent_head",
-        "_streaming", "_ticket", "_uncredited_down", "_uncredited_up", "_upload_since", "body_in", "body_out", "conn",
-        "connected_at", "decided_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "plan",
-        "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
+        "_client", "_context", "_endpoints_tried", "_front", "_held", "_held_end", "_holding", "_progress",
+        "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
+        "_upload_since", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint", "fault",
+        "first_byte_at", "forward", "head", "host", "match", "path", "plan", "request_done", "request_id",
+        "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
 
     def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
@@ -72,6 +76,9 @@ class Exchange:
         self.request_id = b""
         self.host = ""
         self.plan: Plan | None = None
+        self.path: Path | None = None
+        self.match: Match | None = None
+        self._resume_at = 0
         self.status = 0
         self.tries = 0
         self.body_in = 0
@@ -97,19 +104,32 @@ class Exchange:
 
     def start(self) -> None:
         """Decide, and answer or forward. The port may be called before this returns."""
+        self._decide(0)
+
+    def resumed(self) -> None:
+        """What a phase waited for is there: decide on. To be called by who promised the answer, in a turn of its own."""
+        if self.state is State.DECIDING:
+            self._decide(self._resume_at)
+
+    def _decide(self, at: int) -> None:
         try:
-            verdict = self._front.decide(self)
+            verdict = self._front.decide(self, at)
         except Fault as fault:
             self.refuse(fault)
+            return
+        if isinstance(verdict, Wait):
+            self._resume_at = verdict.resume_at
             return
         self.decided_at = self._context.clock.now
         if isinstance(verdict, Reply):
             self._reply(verdict)
-            return
-        self.forward = verdict
-        self._streaming = verdict.streaming
-        self._context.counted(verdict.target)
-        self._try(None)
+        elif isinstance(verdict, Drop):
+            self._abort(verdict.fault)
+        else:
+            self.forward = verdict
+            self._streaming = verdict.streaming
+            self._context.counted(verdict.target)
+            self._try(None)
 
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""

@@ -16,7 +16,18 @@ from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
 from edge.policy.authority import Authority
 from edge.policy.forwarded import Forwarding, Prepared
 from edge.policy.headers import RouteHeaders, compile_headers, write_reply_fields, write_request_fields, write_response_fields
-from edge.policy.phases import check_size
+from edge.policy.phases import (
+    PASS,
+    Drop,
+    Pass,
+    Pipeline,
+    Stage,
+    Verdict,
+    Wait,
+    authority_step,
+    check_hops,
+    check_size,
+)
 from edge.policy.reply import Reply, redirect_reply, respond_reply
 from edge.relay.websocket import find
 from edge.route.paths import normalise
@@ -71,17 +82,24 @@ class Plan:
 
 class Front:
     __slots__ = (
-        "_authority", "_context", "_forwarding", "_names", "_plain", "_plans", "_routes", "listener",
+        "_context", "_forwarding", "_names", "_pipeline", "_plain", "_plans", "_routes", "listener",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
         self.listener = listener
         self._context = context
-        self._authority = Authority(settings, listener)
         self._routes = RouteTable(settings, listener)
         self._forwarding = Forwarding(settings)
         headers, self._plain = compile_headers(settings)
-        self._plans = {id(route): Plan(route, compiled) for route, compiled in zip(settings.routes, headers, strict=True)}
+        self._plans = [Plan(route, compiled) for route, compiled in zip(settings.routes, headers, strict=True)]
+        self._pipeline: Pipeline[Exchange] = Pipeline(
+            [
+                (Stage.AUTHORITY, authority_step(Authority(settings, listener))),
+                (Stage.ROUTE, self._find_route),
+                (Stage.LIMITS, self._check_limits),
+                (Stage.ANSWER, self._answer),
+            ]
+        )
         self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
 
     def limits_for(self, conn: ConnectionInfo) -> Limits:
@@ -90,28 +108,51 @@ class Front:
 
     # --- the request ---
 
-    def decide(self, exchange: Exchange) -> Reply | Forward:
-        """The verdict. Raises Fault for a request that gets an error."""
-        head, conn = exchange.head, exchange.conn
-        prepared = conn.prepared
-        if not isinstance(prepared, Prepared):
-            conn.prepared = prepared = self._forwarding.prepare(conn)
-        forwarding = self._forwarding
-        exchange.request_id = request_id = forwarding.request_id(head, prepared, self._context.new_request_id())
-        if self.listener.redirect_port is not None:
-            return self._to_https(exchange, self.listener.redirect_port)
-        exchange.host = host = self._authority.check(head, conn)
-        path = normalise(head.target)
-        match = self._routes.match(host, path, head.method, head.fields)
-        route = match.route
-        exchange.plan = plan = self._plans[id(route)]
-        check_size(head, route.limits)
+    def decide(self, exchange: Exchange, start: int = 0) -> Reply | Drop | Wait | Forward:
+        """The verdict on a request. `start`: where a `Wait` left off. Raises Fault for a request that gets an error."""
+        if not start:
+            head, conn = exchange.head, exchange.conn
+            prepared = conn.prepared
+            if not isinstance(prepared, Prepared):
+                conn.prepared = prepared = self._forwarding.prepare(conn)
+            exchange.request_id = self._forwarding.request_id(head, prepared, self._context.new_request_id())
+            if self.listener.redirect_port is not None:
+                return self._to_https(exchange, self.listener.redirect_port)
+        verdict = self._pipeline.run(exchange, start)
+        return self._forward(exchange) if isinstance(verdict, Pass) else verdict
+
+    def _find_route(self, exchange: Exchange) -> Verdict:
+        head = exchange.head
+        exchange.path = path = normalise(head.target)
+        exchange.match = match = self._routes.match(exchange.host, path, head.method, head.fields)
+        exchange.plan = self._plans[match.index]
+        return PASS
+
+    def _check_limits(self, exchange: Exchange) -> Verdict:
+        head, plan = exchange.head, exchange.plan
+        assert plan is not None
+        check_size(head, plan.route.limits)
+        return check_hops(head)
+
+    def _answer(self, exchange: Exchange) -> Verdict:
+        head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
+        assert plan is not None and path is not None and match is not None
+        route = plan.route
         if route.respond is not None:
             return respond_reply(route.respond)
         if route.redirect is not None:
-            location = redirect_location(route.redirect, conn.secure, head.authority, path, match.params)
+            location = redirect_location(route.redirect, exchange.conn.secure, head.authority, path, match.params)
             return redirect_reply(location, route.redirect.status)
-        fields = write_request_fields(head, plan.headers, forwarding.request_fields(head, prepared, request_id))
+        return PASS
+
+    def _forward(self, exchange: Exchange) -> Forward:
+        """The request that the upstream gets, written anew."""
+        head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
+        prepared = exchange.conn.prepared
+        assert plan is not None and path is not None and match is not None and isinstance(prepared, Prepared)
+        route = plan.route
+        told = self._forwarding.request_fields(head, prepared, exchange.request_id)
+        fields = write_request_fields(head, plan.headers, told)
         target = pick_target(route.targets, self._context.random() if len(route.targets) > 1 else 0.0)
         request = RequestHead(
             head.method,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edge.errors import Fault, Retry, Side
+from edge.policy.phases import PASS, Drop, Pipeline, Verdict, Wait
+from edge.policy.phases import Stage as Stage_
+from edge.relay.exchange import Exchange
 from edge.relay.ports import HIGH
 from edge.settings.model import Limits, Redirect, Respond
 from tests.builders import endpoint, route, upstream
@@ -359,3 +362,26 @@ def test_draining_closes_after_the_answer() -> None:
 def test_a_request_that_disagrees_with_the_connection_is_misdirected() -> None:
     stage = Stage()
     assert stage.client(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n").startswith(b"HTTP/1.1 421 ")
+
+
+def test_a_phase_may_wait_for_an_answer_and_may_drop() -> None:
+    stage = Stage(route("/", respond=Respond(status=200, body=b"ok")))
+    waiting: list[Exchange] = []
+
+    def ask(exchange: Exchange) -> Verdict:
+        if exchange in waiting:
+            return PASS
+        waiting.append(exchange)
+        return Wait()
+
+    stage.front._pipeline = Pipeline([(Stage_.AUTHENTICATION, ask), (Stage_.ANSWER, lambda _: Drop(Fault(Side.CLIENT, "abuse")))])
+    assert stage.client(GET) == b"" and not stage.line.aborted
+    waiting[0].resumed()
+    assert stage.line.aborted
+    assert stage.log_lines[0].fault.kind == "abuse"  # type: ignore[union-attr]
+
+
+def test_a_trace_that_may_not_be_passed_on_is_not() -> None:
+    stage = Stage()
+    assert stage.client(b"OPTIONS / HTTP/1.1\r\nHost: a.test\r\nMax-Forwards: 0\r\n\r\n").startswith(b"HTTP/1.1 204 ")
+    assert stage.lines == []
