@@ -1,6 +1,7 @@
 """Trust stores and upstreams: named tables, and URLs that stand where a name may.
 
-An upstream that is written as a URL is made once, whatever the number of places that name it, and is called by its URL.
+An upstream that is written as a URL is made once, whatever the number of places that name it, and is called by its URL. What
+an endpoint is called in logs never holds what came from elsewhere: then it is called as it is written.
 Names that nothing uses are warnings; names that nothing defines are errors with the nearest one that exists.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+from dataclasses import replace
 from typing import Any
 
 from msgspec import UnsetType
@@ -101,7 +103,7 @@ class Upstreams:
     def all(self) -> dict[str, model.Upstream]:
         """Every upstream that could be read."""
         both = {**self._named, **self._inline}
-        return {name: upstream for name, upstream in both.items() if upstream is not None}
+        return {upstream.name: upstream for upstream in both.values() if upstream is not None}
 
     def warn_unused(self) -> None:
         for name in self._named:
@@ -156,7 +158,8 @@ class Upstreams:
 
     def _endpoint(self, text: str, weight: int, at: Path) -> model.Endpoint | None:
         try:
-            return endpoint(text, weight)
+            made = endpoint(text, weight)
+            return replace(made, url=self._source.shown(at, text)) if self._source.secret(at) else made
         except Bad as bad:
             if self._source.secret(at):
                 self._source.error(
@@ -169,7 +172,7 @@ class Upstreams:
     def _from_url(self, url: str, at: Path) -> model.Upstream | None:
         made = self._endpoint(url, 1, at)
         raw = typed(self._source, at, {"endpoints": [url]}, keys.Upstream)
-        return self._model(url, raw, (made,), at) if made is not None and raw is not None else None
+        return self._model(made.url, raw, (made,), at) if made is not None and raw is not None else None
 
     def _read(self, name: str, table: Any) -> model.Upstream | None:
         source, path = self._source, ("upstream", name)
@@ -185,7 +188,7 @@ class Upstreams:
             text, weight = (item, 1) if isinstance(item, str) else (item.url, item.weight)
             made = self._endpoint(text, weight, at if isinstance(item, str) else (*at, "url"))
             if made is not None:
-                if any(other.url == made.url for other in endpoints):
+                if any((other.scheme, other.address) == (made.scheme, made.address) for other in endpoints):
                     source.error(
                         at,
                         f"endpoint {source.shown(at, made.url)} stands here twice",

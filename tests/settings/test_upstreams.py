@@ -106,3 +106,13 @@ def test_a_named_thing_with_an_error_is_still_known(loads: Load) -> None:
     found = told(loads(APP + "endpoints = 5\n"))
     assert len(found) == 1
     assert "a number where" in found[0]
+
+
+def test_what_came_from_elsewhere_is_not_in_the_names_for_logs(loads: Load) -> None:
+    text = HOST + 'upstream = "http://${env:H}:8000"\n[[route]]\npath = "/x"\nupstream = "app"\n'
+    text += '[upstream.app]\nendpoints = ["https://${env:H}", "http://b"]\n'
+    settings = fine(loads(text, H="hidden.internal"))
+    assert list(settings.upstreams) == ["app", "http://${env:H}:8000"]
+    assert [endpoint.url for endpoint in settings.upstreams["app"].endpoints] == ["https://${env:H}", "http://b"]
+    assert settings.upstreams["app"].endpoints[0].address.host == "hidden.internal"
+    assert settings.routes[0].targets[0].upstream.endpoints[0].address.host == "hidden.internal"
