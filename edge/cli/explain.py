@@ -8,15 +8,16 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from edge.cli.loading import settings_for
 from edge.cli.terminal import Exit, Stop, answer, paint, print_json, printable
+from edge.errors import Fault
+from edge.http.fields import parse_authority, split_authority
 from edge.settings.model import Place
 
 __all__ = ["run"]
 
-_URL = re.compile(r"(https?)://([^/?#\s]+)([^#]*)(#.*)?", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"(https?)://([^/?#]+)([/?][^#]*)?(#.*)?", re.IGNORECASE | re.DOTALL)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from edge.cli.trace import Question, trace
 
     secure, authority, port, target = _url(args.url)
+    usual = 443 if secure else 80
     try:
         source = str(ip_address(args.source))
     except ValueError:
@@ -32,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     question = Question(
         secure=secure,
         authority=authority,
-        port=port,
+        port=usual if port is None else port,
+        port_is_written=port is not None,
         target=target,
         method=args.method,
         headers=tuple(_header(text) for text in args.header),
@@ -67,23 +70,35 @@ def _where(place: Place) -> str:
     return f"{place.file}:{place.line}" if place.line else ""
 
 
-def _url(url: str) -> tuple[bool, str, int, bytes]:
-    """TLS or not, the authority, the port and the target as a client would send it: nothing is tidied up."""
+def _url(url: str) -> tuple[bool, str, int | None, bytes]:
+    """TLS or not, the authority, the port if one is written, and the target as a client would send it: nothing is tidied up."""
     found = _URL.fullmatch(url if "://" in url else f"https://{url}")
     example = "For example: edge explain https://api.example.com/v1/orders/7"
     if found is None:
         raise Stop(Exit.USAGE, f"{url!r} is not a URL with http:// or https://", example)
     secure = found[1].lower() == "https"
     try:
-        parts = urlsplit(f"//{found[2]}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host:
-        raise Stop(Exit.USAGE, f"{url!r} names no host", example)
-    rest = found[3]
-    target = rest if rest.startswith("/") else f"/{rest}"
-    return secure, found[2], port if port is not None else (443 if secure else 80), target.encode()
+        authority = parse_authority(found[2].encode("ascii"))
+    except UnicodeEncodeError:
+        raise Stop(
+            Exit.USAGE, f"{found[2]!r} is not ASCII; clients send its other form", f"Write: {_ascii_form(found[2])}"
+        ) from None
+    except Fault as fault:
+        raise Stop(Exit.USAGE, f"{found[2]!r} is not a host ({fault.detail})", example) from None
+    rest = found[3] or ""
+    return (
+        secure,
+        authority.decode("ascii"),
+        split_authority(authority)[1],
+        (rest if rest.startswith("/") else f"/{rest}").encode(),
+    )
+
+
+def _ascii_form(host: str) -> str:
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return "xn--…"
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ _ABSENT = frozenset({errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLO
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` without the program's name. Returns the exit code and raises nothing that a user can cause."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal or a locale that lacks a character is no reason to stop
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FINE
     except OSError as error:
         return _complain(_from_system(error))
+    except UnicodeEncodeError:  # bytes that came in as surrogates
+        return _complain(Stop(Exit.USAGE, "an argument is not UTF-8"))
     return code
 
 

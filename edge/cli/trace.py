@@ -65,11 +65,15 @@ _NOWHERE = Place()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A request as it was asked about. `sni` None: the URL's host, if it is a name; `certificate`: PEM."""
+    """A request as it was asked about. `sni` None: the URL's host, if it is a name; `certificate`: PEM.
+
+    A port that is not written but only the scheme's may stand for another one: there are port mappings.
+    """
 
     secure: bool
     authority: str
     port: int
+    port_is_written: bool = True
     target: bytes
     method: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -136,22 +140,20 @@ def _listener(settings: Settings, question: Question, found: Trace) -> Listener 
     on_port = [one for one in settings.listeners if any(address.port == question.port for address in one.addresses)]
     named = split_authority(question.authority.encode("latin-1", "replace"))[0]
     exact = [one for one in on_port if any(address.host == named for address in one.addresses)]
+    notes: list[str] = []
+    if not on_port and not question.port_is_written:
+        on_port = [one for one in settings.listeners if one.tls == question.secure]
+        notes.append(f"none listens on port {question.port}, so this one was taken; another one: write its port into the URL")
     if not on_port:
         ports = sorted({address.port for one in settings.listeners for address in one.addresses if address.port})
-        found.add(
-            "listener", f"none listens on port {question.port}", more=[f"there are: {', '.join(f':{port}' for port in ports)}"]
-        )
+        there = ", ".join(f":{port}" for port in ports)
+        found.add("listener", f"none listens on port {question.port}", more=[f"there are: {there}"])
         found.end("refuse", reason="no-listener")
         return None
     chosen = (exact or on_port)[0]
-    others = [f"also on this port: {one.name}" for one in on_port if one is not chosen]
-    found.add(
-        "listener",
-        f"{chosen.name} ({_addresses(chosen)}, {'TLS' if chosen.tls else 'plain'})"
-        + ("" if chosen.place.line else ", a default"),
-        chosen.place,
-        others,
-    )
+    notes += [f"also possible: {one.name}" for one in on_port if one is not chosen]
+    shown = f"{chosen.name} ({_addresses(chosen)}, {'TLS' if chosen.tls else 'plain'})"
+    found.add("listener", shown + ("" if chosen.place.line else ", a default"), chosen.place, notes)
     if question.secure and not chosen.tls:
         found.add("handshake", "fails: this listener speaks plain HTTP")
         found.end("refuse", reason="plain-listener")

@@ -193,3 +193,17 @@ def test_an_installation_without_the_bench_says_so(capsys: pytest.CaptureFixture
     code, _, err = run(capsys, "bench")
     assert code == 2
     assert "make bench" in err
+
+
+def test_arguments_that_are_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "explain", "https://open.example/\udcff")
+    assert (code, err) == (2, "edge: an argument is not UTF-8\n")
+
+
+@pytest.mark.parametrize("arguments", [["help", "routing"], ["--help"], ["schema"]])
+def test_a_locale_without_the_characters_is_no_mistake(arguments: list[str]) -> None:
+    environment = {**_environment(), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", *arguments], capture_output=True, timeout=60, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -153,6 +153,15 @@ def test_every_way_to_be_answered(capsys: Capture, url: str, action: str, status
     assert (code, found["action"], found["status"], found.get("location")) == (0, action, status, location)
 
 
+def test_a_url_without_a_port_takes_the_listener_that_speaks_its_scheme(capsys: Capture) -> None:
+    code, found = explain(capsys, "https://open.example/ping")
+    assert (code, found["status"]) == (0, 204)
+    assert any("none listens on port 443" in one for one in step(found, "listener")["more"])
+    code, found = explain(capsys, "http://open.example/ping")
+    assert (code, found["status"]) == (0, 204)
+    assert step(found, "listener")["more"][-1] == "also possible: redirect"
+
+
 def test_a_clients_certificate_is_judged(capsys: Capture, tmp_path: Path) -> None:
     good = tmp_path / "pki" / "1.pem"  # of the CA that the examples trust
     code, found = explain(capsys, "https://staff.example:8443/", "--cert", str(good))
@@ -180,7 +189,11 @@ def test_the_text_names_the_lines(capsys: Capture, mesh: Path) -> None:
     [
         (["ftp://open.example/"], "is not a URL"),
         (["https://"], "is not a URL"),
-        (["https://open.example:99999/"], "names no host"),
+        (["https://open.example:99999/"], "is not a host (port)"),
+        (["https://user@open.example/"], "is not a host (userinfo)"),
+        (["https://[::1/"], "is not a host"),
+        (["https://a b/"], "is not a host"),
+        (["https://münchen.example/"], "xn--mnchen-3ya.example"),
         (["https://open.example/", "--from", "here"], "is not an address"),
         (["https://open.example/", "-H", "nonsense"], "is not a header"),
         (["https://open.example/", "-H", "a: b\r\nc: d"], "is not a header"),
