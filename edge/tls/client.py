@@ -22,7 +22,7 @@ from edge.errors import Fault, Side
 from edge.settings.model import TlsPolicy, UpstreamTls
 from edge.settings.names import canonical
 from edge.tls.binding import NULL, context_pointer, ffi, lib
-from edge.tls.context import protocol_list, set_bounds
+from edge.tls.context import MODES, protocol_list, set_bounds
 from edge.tls.engine import Engine
 from edge.tls.trust import TrustError, store_of
 
@@ -30,7 +30,6 @@ __all__ = ["SESSIONS", "ClientContext", "ClientEngine"]
 
 SESSIONS = 64
 _OPTIONS = lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION
-_MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
 _GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
 
 
@@ -55,7 +54,7 @@ class ClientContext:
         self._pointer: Any = context_pointer(context)
         set_bounds(context, TlsPolicy(min_version=upstream_tls.min_version, groups=_GROUPS))
         context.set_options(_OPTIONS)
-        context.set_mode(_MODES)
+        context.set_mode(MODES)
         if upstream_tls.alpn:
             wire = protocol_list(upstream_tls.alpn)
             lib.SSL_CTX_set_alpn_protos(self._pointer, wire, len(wire))

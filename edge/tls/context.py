@@ -29,13 +29,13 @@ from edge.settings.model import ClientAuthMode, Host, TlsPolicy
 from edge.tls.binding import NULL, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
 from edge.tls.trust import TrustError, store_of, use_certificate
 
-__all__ = ["TICKET_LIFETIME", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
+__all__ = ["MODES", "TICKET_LIFETIME", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
 
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _OPTIONS = (
     lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION | lib.SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA
 )
-_MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
 TICKET_LIFETIME = 7200
 """Seconds for which a ticket is good, and what clients are told (RFC 8446 section 4.6.1)."""
 
@@ -111,7 +111,7 @@ def server_context(host: Host) -> tuple[SSL.Context, Any]:
     pointer = context_pointer(context)
     set_bounds(context, host.tls)
     context.set_options(_OPTIONS | (0 if host.tls.tickets else lib.SSL_OP_NO_TICKET))
-    context.set_mode(_MODES)
+    context.set_mode(MODES)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_timeout(TICKET_LIFETIME)
     context.set_session_id(policy_id(host))
