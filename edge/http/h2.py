@@ -85,7 +85,7 @@ class Connection(Control):
         self._block_sid = 0
         self._block_size = 0
         self._block_end = False  # END_STREAM stood on its HEADERS
-        self._block_bound = 2 * limits.header_bytes + MAX_FRAME
+        self._block_bound = 4 * limits.header_bytes + MAX_FRAME  # what is too large, but not by far, gets its 431
         self._heads: dict[bytes, RequestHead] = {}  # by block; they hold for `_heads_generation` of the decoder only
         self._heads_generation = 0
 

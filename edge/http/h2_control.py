@@ -5,7 +5,7 @@ It is handed SETTINGS and PING after the checks whose error codes it has otherwi
 knows, which it would keep for ever. GOAWAY is ours because the library takes it for the end, while streams live on
 behind it (RFC 9113 section 6.8); PRIORITY has no effect (section 5.3.2).
 
-Every frame here costs the peer budget, but WINDOW_UPDATEs that our DATA calls for.
+Every frame here costs the peer budget, but WINDOW_UPDATEs and PINGs that our DATA calls for.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class Control(Sender):
             raise self._error("h2-stream-id", H2Code.PROTOCOL_ERROR)
         if stop - start != 8:
             raise self._error("h2-frame-size", H2Code.FRAME_SIZE_ERROR)
-        self._spend()
+        self._spend_earned()  # gRPC measures the path with a PING for each flight of our DATA
         for event in self._library.receive_data(data[start - 9 : stop]):
             if isinstance(event, PingAckReceived) and self._draining and event.ping_data == _DRAIN_PING:
                 self.goaway(now_final=True)
@@ -240,10 +240,7 @@ class Control(Sender):
     def _on_window_update(self, sid: int, flags: int, data: bytes, start: int, stop: int) -> None:
         if stop - start != 4:  # section 6.9
             raise self._error("h2-frame-size", H2Code.FRAME_SIZE_ERROR)
-        if self._updates_due:
-            self._updates_due -= 1
-        else:
-            self._spend()
+        self._spend_earned()
         increment = int.from_bytes(data[start:stop], "big") & MAX_WINDOW
         if not sid:
             if not increment:
@@ -288,6 +285,13 @@ class Control(Sender):
     def _spend(self, amount: int = 1) -> None:
         if not self._control.take(self._now, amount):
             raise self._error("h2-control-flood", H2Code.ENHANCE_YOUR_CALM)
+
+    def _spend_earned(self) -> None:
+        """As `_spend`, for frames that answer to DATA of ours: free as long as it earned them."""
+        if self._earned:
+            self._earned -= 1
+        else:
+            self._spend()
 
     def _spend_reset(self) -> None:
         if not self._resets.take(self._now):

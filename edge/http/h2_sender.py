@@ -35,8 +35,8 @@ __all__ = ["LOW_MARK", "Sender"]
 LOW_MARK = 16 * 1024  # bytes waiting in a stream below which `unblocked` names it
 DEFAULT_WINDOW = 65_535  # RFC 9113 section 6.9.2
 _RESETS_KEPT = 256  # reset streams that are remembered, because frames may still be on their way to them
-_EARNS = 1024  # bytes of DATA that are worth WINDOW_UPDATEs in return
-_UPDATES_SAVED = 1000  # WINDOW_UPDATE frames that DATA of ours may earn the peer in advance
+_EARNS = 1024  # bytes of DATA that are worth frames in return
+_EARNED_AT_MOST = 1000  # frames that DATA of ours may earn the peer in advance
 
 _STATUS = {status: (b":status", b"%d" % status) for status in range(100, 600)}
 
@@ -62,7 +62,7 @@ class Sender:
         self._replies = 0  # bytes in `_out` that only answer the peer's control frames
         self._waiting: dict[int, Stream] = {}  # streams with a queue, the next to be served first
         self._unblocked: dict[int, None] = {}
-        self._updates_due = 0  # WINDOW_UPDATE frames that our DATA entitles the peer to
+        self._earned = 0  # WINDOW_UPDATE and PING frames that our DATA entitles the peer to
 
         self._send_window = DEFAULT_WINDOW
         self._peer_window = DEFAULT_WINDOW  # SETTINGS_INITIAL_WINDOW_SIZE of the peer
@@ -200,8 +200,8 @@ class Sender:
         stream.send_window -= size
         self._send_window -= size
         # frames that a tiny window made small earn nothing: the peer asked for them one by one
-        if self._updates_due < _UPDATES_SAVED and (size >= _EARNS or not stream.queued):
-            self._updates_due += 2
+        if self._earned < _EARNED_AT_MOST and (size >= _EARNS or not stream.queued):
+            self._earned += 2
 
     def _write_queued(self, stream: Stream) -> bool:
         """Write one DATA frame from the stream's queue; False when a window is closed."""

@@ -144,14 +144,15 @@ def test_tiny_windows_earn_no_updates() -> None:
     assert died(peer) is CALM
 
 
-def test_updates_that_our_data_calls_for_cost_nothing() -> None:
+def test_updates_and_pings_that_our_data_calls_for_cost_nothing() -> None:
     peer = Peer()
     peer.feed(peer.headers(1, GET))
     peer.edge.send_head(1, 200, [], length=None, end=False)
-    for _ in range(5000):
+    for at in range(5000):
         peer.edge.send_data(1, bytes(16_384))
         peer.edge.drain()
-        peer.feed(frame(WINDOW_UPDATE, 0, 0, b"\0\0\x40\0") + frame(WINDOW_UPDATE, 0, 1, b"\0\0\x40\0"))
+        update = frame(WINDOW_UPDATE, 0, 1, b"\0\0\x80\0")
+        peer.feed(frame(WINDOW_UPDATE, 0, 0, b"\0\0\x40\0") + (update if at % 2 else frame(PING, 0, 0, bytes(8))))
     assert peer.fault is None
 
 

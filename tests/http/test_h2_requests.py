@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edge.errors import Fault, H2Code
+from edge.http.h2_frames import CONTINUATION, END_HEADERS, END_STREAM, HEADERS
 from edge.http.message import RequestHead
 
-from .h2_tools import GET, POST, Pairs, Peer, described
+from .h2_tools import GET, POST, Pairs, Peer, described, frame
 
 
 def but(name: bytes, value: bytes | None, *more: tuple[bytes, bytes]) -> Pairs:
@@ -195,6 +196,31 @@ def test_fields_over_the_limits_wait_for_a_431_and_the_state_is_kept(extra: Pair
     peer.edge.send_data(1, b"no")
     peer.edge.send_end(1, [])
     assert peer.decoded() == [(1, [(b":status", b"431"), (b"content-length", b"2")]), (1, b"no"), (1, "end")]
+
+
+def test_the_crumbs_of_a_cookie_count_as_one_field() -> None:
+    crumbs = [(b"cookie", b"c%d=%d" % (at, at)) for at in range(200)]
+    head = head_of([*GET, *crumbs, *[(b"x", b"y")] * 95])
+    assert len(head.fields) == 96
+    peer = Peer()
+    peer.feed(peer.headers(1, [*GET, *crumbs, *[(b"x", b"y")] * 96]))
+    assert described(peer.events) == [(1, "fault", "header-too-large", 431, H2Code.PROTOCOL_ERROR)]
+
+
+def test_trailers_over_the_limits_reset_the_stream() -> None:
+    peer = Peer(header_count=10)
+    peer.open(1)
+    peer.feed(peer.headers(1, [(b"x", b"y")] * 11))
+    assert peer.resets() == {1: H2Code.PROTOCOL_ERROR}
+
+
+def test_fields_of_several_frames_wait_for_a_431_too() -> None:
+    peer = Peer()
+    block = peer.block([*GET, *((b"x-%d" % at, bytes([97 + at % 26]) * 1000) for at in range(100))])
+    peer.feed(frame(HEADERS, END_STREAM, 1, block[:16_000]))
+    for at in range(16_000, len(block), 16_000):
+        peer.feed(frame(CONTINUATION, END_HEADERS if at + 16_000 >= len(block) else 0, 1, block[at : at + 16_000]))
+    assert described(peer.events) == [(1, "fault", "header-too-large", 431, H2Code.PROTOCOL_ERROR)]
 
 
 def test_a_repeated_block_gives_a_head_of_its_own() -> None:
