@@ -106,6 +106,11 @@ class Control(Sender):
         return not (self.going_away or self._dead) and len(self._streams) < self._peer_streams and self._last_ours + 2 <= MAX_ID
 
     @property
+    def peer_streams(self) -> int:
+        """How many streams the peer allows at a time (SETTINGS_MAX_CONCURRENT_STREAMS)."""
+        return self._peer_streams
+
+    @property
     def peer_allows_connect_protocol(self) -> bool:
         """Whether the peer announced extended CONNECT (RFC 8441 section 3)."""
         return self._library.remote_settings.enable_connect_protocol == 1

@@ -33,6 +33,7 @@ LINGER = 2.0
 _LINGER_BYTES = 1 << 20
 _BUFFER = bytearray(256 * 1024)
 _VIEW = memoryview(_BUFFER)
+_NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
 _READ_LEAST = 32 * 1024
 _READ_MOST = 128 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -43,6 +44,8 @@ class Engine(Protocol):
     def established(self) -> bool: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def disturbances(self) -> int: ...
     def receive(self, data: bytes | memoryview) -> bytes: ...
     def send(self, data: bytes) -> None: ...
     def drain(self) -> bytes: ...
@@ -71,7 +74,7 @@ class Session(Protocol):
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_lingered", "_paused", "_read_size", "_session_deadline", "_tls",
+        "_backlog", "_closing", "_eof", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size", "_session_deadline", "_tls",
         "_write_deadline", "_writing", "bytes_in", "bytes_out", "disposed", "engine", "established", "fd", "hub",
         "linger", "marked", "pending", "session", "side", "sock", "write_timeout",
     )  # fmt: skip
@@ -102,6 +105,8 @@ class Transport(Timed):
         self._read_size = _READ_LEAST
         self._session_deadline = inf
         self._write_deadline = inf
+        self._noise_most = _NOISE
+        self._noise_since = 0.0
 
     def start(self, engine: Engine, session: Session) -> None:
         """Begin to read."""
@@ -158,9 +163,21 @@ class Transport(Timed):
         if plain:
             self.session.on_data(plain)
         else:
-            self.hub.mark(self)
+            self.hub.mark(self)  # the engine may have something to say by itself
+        if engine.disturbances > self._noise_most:
+            self._count_noise(engine.disturbances)
         if not self.disposed and engine.closed:
             self._end(clean=True)
+
+    def _count_noise(self, count: int) -> None:
+        """Handshake messages after the handshake: so many a second are an attack (RFC 8446 section 4.6.3 sets no bound)."""
+        now = self.hub.now
+        if self.disposed or self._closing:
+            return
+        if now - self._noise_since < 1.0:
+            self.fail(Fault(self.side, "tls-disturbances", detail=f"{count} after the handshake"))
+        self._noise_since = now
+        self._noise_most = count + _NOISE
 
     def on_established(self) -> None:
         """The handshake is done. Subclasses give the transport its session here."""

@@ -151,5 +151,8 @@ class Keeper(Protocol):
     def released(self, connection: UpstreamConnection) -> None:
         """It can take another request."""
 
+    def resized(self, connection: UpstreamConnection, room: int) -> None:
+        """How many exchanges it carries at a time has changed."""
+
     def gone(self, connection: UpstreamConnection) -> None:
         """It takes no more requests."""

@@ -60,7 +60,7 @@ class H2UpstreamStream:
 
 
 class H2Upstream:
-    __slots__ = ("_closed", "_going", "_keeper", "_used", "clock", "codec", "streams", "transport")
+    __slots__ = ("_closed", "_going", "_keeper", "_room", "_used", "clock", "codec", "streams", "transport")
 
     multiplexed = True
 
@@ -74,6 +74,7 @@ class H2Upstream:
         self._closed = False
         self._going = False  # no new streams
         self._used = False
+        self._room = self.codec.peer_streams
         transport.mark()
 
     # --- as a connection ---
@@ -140,6 +141,9 @@ class H2Upstream:
         except Fault as fault:
             self._fail(fault)
             return
+        if codec.peer_streams != self._room:
+            self._room = codec.peer_streams
+            self._keeper.resized(self, self._room)
         for sid in codec.unblocked():
             stream = self.streams.get(sid)
             if stream is not None and stream.receiver is not None and not stream.blocked():
