@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 from edge.errors import Alert
-from edge.observe.access import AccessRecord, HandshakeFailure
+from edge.observe.access import AccessRecord, HandshakeFailure, readable
 from edge.observe.lines import Redaction, access_fields, event_fields, failure_fields
 
 __all__ = ["access_text", "event_text", "failure_text"]
@@ -48,6 +48,12 @@ def _finished(text: str, limit: int) -> bytes:
         cut = line[: limit - len("…\n".encode()) - len(_RESET)].decode("utf-8", "ignore")
         line = f"{cut}{_RESET if _RESET[0] in text else ''}…\n".encode()
     return line
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(readable(str(part)) for part in value)
+    return readable(str(value))
 
 
 def access_text(record: AccessRecord, redact: Redaction | None = None, limit: int = 0, *, colour: bool = False) -> bytes:
@@ -89,5 +95,5 @@ def event_text(
     """``12:00:01.123 info worker-started worker=1 pid=4711``."""
     fields = event_fields(posix, name, level, extra)
     mark = f"{_BY_LEVEL.get(level, '')}{level}{_RESET}" if colour else level
-    details = "".join(f" {key}={value}" for key, value in fields.items() if key not in _HEAD_KEYS)
+    details = "".join(f" {key}={_plain(value)}" for key, value in fields.items() if key not in _HEAD_KEYS)
     return _finished(f"{_clock(posix)} {mark} {name}{details}", limit)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from edge.process import privileges, sockets
 from edge.process.errors import StartError
-from edge.process.logs import Destinations
+from edge.process.logs import Destinations, fill_standard_descriptors
 from edge.process.supervisor import ExtraChild, Serving, Supervisor
 from edge.settings.model import Host, Settings
 from edge.tls.choice import HostTable, ServerContext, build_table
@@ -49,6 +49,7 @@ def _extra(child: ExtraChild | tuple[str, Callable[[int], None]]) -> ExtraChild:
 def _prepare(settings: Settings, on_ready: Callable[[Serving], None], extra_children: list[ExtraChild]) -> Supervisor:
     identity = privileges.identity(settings.server.user, settings.server.group)
     descriptors = privileges.raise_descriptor_limit()
+    fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
     tables = _tables(settings)
     bound = sockets.bind(settings.listeners, settings.server.workers)

@@ -22,7 +22,7 @@ from edge.process.errors import NOT_PERMITTED, StartError
 from edge.settings.model import AccessLog
 from edge.settings.model import Log as LogSettings
 
-__all__ = ["Destinations"]
+__all__ = ["Destinations", "fill_standard_descriptors"]
 
 _STANDARD = {"stdout": 1, "stderr": 2}
 _RECONNECT = 1.0  # seconds between attempts to reach a syslog server that is gone
@@ -36,6 +36,13 @@ class _Destination:
     shared: bool = False
     send: Callable[[bytes], int] | None = None
     path: str = ""  # of files only: these are reopened
+    owner: socket.socket | None = None  # of sockets: whose descriptor it is
+
+    def close(self) -> None:
+        if self.owner is not None:
+            self.owner.close()
+        elif self.fd >= 0:
+            os.close(self.fd)
 
 
 class _Syslog:
@@ -72,13 +79,13 @@ class _Syslog:
 class _StreamSocket:
     """A stream socket that others write to as well (systemd's journal): it keeps its flags, each write says not to wait."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("sock",)
 
     def __init__(self, fd: int) -> None:
-        self._sock = socket.socket(fileno=fd)
+        self.sock = socket.socket(fileno=fd)
 
     def send(self, data: bytes) -> int:
-        return self._sock.send(data, socket.MSG_DONTWAIT)
+        return self.sock.send(data, socket.MSG_DONTWAIT)
 
 
 def _open_standard(fd: int) -> _Destination:
@@ -90,8 +97,8 @@ def _open_standard(fd: int) -> _Destination:
         return _Destination(os.dup(fd), Kind.FILE)
     terminal = os.isatty(fd)
     if stat.S_ISSOCK(mode):
-        own = os.dup(fd)
-        return _Destination(own, Kind.STREAM, send=_StreamSocket(own).send)
+        stream = _StreamSocket(os.dup(fd))
+        return _Destination(stream.sock.fileno(), Kind.STREAM, send=stream.send, owner=stream.sock)
     try:
         own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -112,12 +119,19 @@ def _open(to: str) -> _Destination:
         return _open_standard(_STANDARD[to])
     if to == "syslog" or to.startswith("syslog:"):
         syslog = _Syslog(to.partition(":")[2] or "/dev/log")
-        return _Destination(syslog.sock.fileno(), Kind.SYSLOG, send=syslog.send)
+        return _Destination(syslog.sock.fileno(), Kind.SYSLOG, send=syslog.send, owner=syslog.sock)
     try:
         return _open_file(to)
     except OSError as error:
         status = NOT_PERMITTED if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else 1
         raise StartError(f"log file {to}: {error.strerror}", status) from error
+
+
+def fill_standard_descriptors() -> None:
+    """Open /dev/null where stdin, stdout or stderr are closed, so that no socket or log ever gets one of these numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 class Destinations:
@@ -162,6 +176,11 @@ class Destinations:
             names.append(to)
             descriptors.append(fresh.fd)
         return names, descriptors, failures
+
+    def close(self) -> None:
+        """Close everything. What logs still hold is lost: close these first."""
+        for destination in self._open.values():
+            destination.close()
 
     def replace(self, to: str, fd: int) -> None:
         """Go on with `fd`, which is ours from now on."""

@@ -132,6 +132,7 @@ class Supervisor:
             waker.close()
             sockets.close_all(self._bound)
             self._log.close()
+            self._destinations.close()
         return self._status
 
     # one turn
