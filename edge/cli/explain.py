@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         source=source,
     )
     found = trace(settings_for(args), question)
-    fine = found.action in ("relay", "redirect", "respond")
+    fine = found.action in ("relay", "redirect", "respond", "wait")
     if getattr(args, "json", False):
         steps = [
             {"about": step.about, "outcome": step.outcome, "place": _where(step.place) or None, "more": list(step.more)}

@@ -20,10 +20,12 @@ from edge.http.fields import split_authority
 from edge.http.h1 import ServerCodec
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
 from edge.policy.authority import Authority
+from edge.policy.phases import Drop, Wait
 from edge.policy.reply import Reply
 from edge.relay.context import Context
 from edge.relay.exchange import Exchange
-from edge.relay.front import Forward, Front, Plan
+from edge.relay.front import Forward, Front
+from edge.relay.ports import ClientPort
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
 from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings
@@ -32,10 +34,22 @@ from edge.settings.names import NameIndex, canonical
 __all__ = ["Question", "Step", "Trace", "trace"]
 
 
+class _Clock:
+    """A time that stands still."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
 class _Now:
     """The part of a worker's context that decisions ask for."""
 
-    __slots__ = ()
+    __slots__ = ("clock",)
+
+    def __init__(self) -> None:
+        self.clock = _Clock()
 
     def new_request_id(self) -> bytes:
         return b"(new)"
@@ -45,19 +59,6 @@ class _Now:
 
     def random(self) -> float:
         return 0.0
-
-
-class _Asked:
-    """The part of an exchange that decisions read and write."""
-
-    __slots__ = ("conn", "head", "host", "plan", "request_id")
-
-    def __init__(self, head: RequestHead, conn: ConnectionInfo) -> None:
-        self.head = head
-        self.conn = conn
-        self.host = ""
-        self.plan: Plan | None = None
-        self.request_id = b""
 
 
 _NOWHERE = Place()
@@ -97,7 +98,7 @@ class Trace:
     """The steps, and what the client gets in the end. `status` 0: no HTTP answer at all, or the upstream's own."""
 
     steps: list[Step] = field(default_factory=list)
-    action: str = ""  # "relay", "redirect", "respond", "refuse" or "alert"
+    action: str = ""  # "relay", "redirect", "respond", "wait", "refuse" or "alert"
     status: int = 0
     reason: str = ""  # the Fault's kind, when refused
     location: str = ""
@@ -120,17 +121,18 @@ def trace(settings: Settings, question: Question) -> Trace:
         return found
     try:
         head = _head(question, conn)
-        asked = _Asked(head, conn)
-        front = Front(settings, listener, cast(Context, _Now()))
+        context = cast(Context, _Now())
+        front = Front(settings, listener, context)
+        exchange = Exchange(context, front, conn, cast(ClientPort, None), head)
         if listener.redirect_port is not None:
-            _outcome(front, asked, None, found)
+            _outcome(front, exchange, None, found)
             return found
         name = Authority(settings, listener).check(head, conn)
         found.add("authority", f"{name}, " + ("under the policy of this connection" if conn.secure else "without TLS"))
         path = normalise(head.target)
         found.add("path", path.normal.decode("ascii"), more=[] if path.raw == path.normal else [f"came as {_text(path.raw)}"])
         match = _route(settings, listener, name, path, head, found)
-        _outcome(front, asked, match.route, found)
+        _outcome(front, exchange, match.route, found)
     except Fault as fault:
         _refused(fault, found)
     return found
@@ -283,11 +285,11 @@ def _refused(fault: Fault, found: Trace) -> None:
     found.end("refuse", fault.status, fault.kind)
 
 
-def _outcome(front: Front, asked: _Asked, route: Route | None, found: Trace) -> None:
+def _outcome(front: Front, exchange: Exchange, route: Route | None, found: Trace) -> None:
     """What `Front` makes of the request: an answer of ours, or the request that an upstream gets."""
-    verdict = front.decide(cast(Exchange, asked))
+    verdict = front.decide(exchange)
     if isinstance(verdict, Reply):
-        fields = front.reply_fields(verdict, cast(Exchange, asked))
+        fields = front.reply_fields(verdict, exchange)
         location = next((_text(value) for name, value in fields if name == b"location"), "")
         place = route.place if route is not None else front.listener.place
         found.add(
@@ -298,11 +300,17 @@ def _outcome(front: Front, asked: _Asked, route: Route | None, found: Trace) -> 
         )
         found.end("redirect" if location else "respond", verdict.status, location=location)
         return
+    if isinstance(verdict, Drop):
+        raise verdict.fault
+    if isinstance(verdict, Wait):
+        found.add("waiting", "an answer from outside decides")
+        found.end("wait")
+        return
     _upstreams(verdict, found)
     request = verdict.request
     sent = [f"host: {_text(request.authority)}", *_lines(request.fields)]
     found.add("request", f"{_text(request.method)} {_text(request.target)}", more=sent)
-    fields = front.response_fields(ResponseHead(200, []), cast(Exchange, asked))
+    fields = front.response_fields(ResponseHead(200, []), exchange)
     removed = [f"without {_text(name)}" for name in sorted(verdict.route.response_headers.remove)]
     found.add("answer", "the upstream's, with", more=[*_lines(fields), *removed])
     found.end("relay")
