@@ -32,7 +32,8 @@ Fields = dict[str, Any]
 
 
 _MEMO_ENTRIES = 512
-_memo: dict[bytes | str, str] = {b"": ""}
+_memo: dict[bytes | str, str] = {}
+_known = _memo.get
 
 
 def _memoised(value: bytes | str) -> str:
@@ -93,8 +94,8 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         "peer": record.peer,
         "peer_port": record.peer_port,
         "listener": record.listener,
-        "method": _memoised(record.method),
-        "host": _memoised(record.host),
+        "method": _known(record.method) or _memoised(record.method),
+        "host": _known(record.host) or _memoised(record.host),
         "path": readable(record.path),
         "protocol": record.protocol,
         "status": record.status,
@@ -107,7 +108,7 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         "connect_us": record.t_connect_us,
         "first_byte_us": record.t_first_byte_us,
         "total_us": record.t_total_us,
-        "user_agent": _memoised(record.user_agent),
+        "user_agent": _known(record.user_agent) or _memoised(record.user_agent),
     }
     if record.tls_version:
         fields["sni"] = record.sni
@@ -115,7 +116,7 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         fields["suite"] = record.suite
         fields["group"] = record.group
         fields["resumed"] = record.resumed
-        fields["alpn"] = _memoised(record.alpn)
+        fields["alpn"] = _known(record.alpn) or _memoised(record.alpn)
         fields["ja4"] = record.ja4
         if record.client_subject:
             fields["client_subject"] = readable(record.client_subject)
