@@ -14,7 +14,7 @@ from edge.settings import keys, model
 from edge.settings.certificates import CertificateReader, covers
 from edge.settings.layers import Merged, listed, typed, written
 from edge.settings.names import NameIndex, canonical
-from edge.settings.policies import check_limit_places, client_auth, hsts, limits, merged_tls, tls_policy
+from edge.settings.policies import check_limit_places, check_suites, client_auth, hsts, limits, merged_tls, tls_policy
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
 from edge.settings.syntax import Bad, host_name, is_address, listen_addresses
@@ -212,6 +212,7 @@ class Hosts:
             hsts=self._hsts(path, table, names),
             place=model.Place(file=span.file, line=span.line, column=span.column),
         )
+        check_suites(source, host.tls, host.certificates, merged.origin("ciphers", (*path, "tls")))
         for name in names:
             self.by_name[name] = len(self.tables)
         self.merged_tls[len(self.tables)] = merged

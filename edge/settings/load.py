@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -50,13 +49,3 @@ def load(path: str | Path, *, text: str | None = None, environ: Mapping[str, str
     settings = resolved.settings if resolved is not None and not source.failed else None
     texts = {document.name: document.text for document in source.documents}
     return Loaded(settings, problems, texts, source, resolved)
-
-
-def default_path(environ: Mapping[str, str]) -> Path:
-    """The settings file to use when none is named: $EDGE_CONFIG, /etc/edge/edge.toml, and ./edge.toml when not root."""
-    named = environ.get("EDGE_CONFIG")
-    if named:
-        return Path(named)
-    usual = Path("/etc/edge/edge.toml")
-    here = Path("edge.toml")
-    return here if not usual.exists() and os.geteuid() != 0 and here.exists() else usual

@@ -15,7 +15,18 @@ from edge.settings.syntax import Bad, field_name, field_value
 from edge.settings.units import bytes_a_second, seconds, size
 from edge.settings.upstreams import TrustStores, read_alpn
 
-__all__ = ["REQUEST_LIMITS", "client_auth", "header_rules", "hsts", "limits", "merged_tls", "tls_policy"]
+__all__ = [
+    "PROFILES",
+    "REQUEST_LIMITS",
+    "check_limit_places",
+    "check_suites",
+    "client_auth",
+    "header_rules",
+    "hsts",
+    "limits",
+    "merged_tls",
+    "tls_policy",
+]
 
 _SUITES_13 = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 _SUITES_12 = (
@@ -117,6 +128,18 @@ def tls_policy(source: Source, merged: Merged, at: Path) -> model.TlsPolicy | No
         tickets=raw.tickets == "on",
         alpn=read_alpn(source, raw.alpn, merged.origin("alpn", at)),
     )
+
+
+def check_suites(source: Source, policy: model.TlsPolicy, certificates: Iterable[model.Certificate], at: Path) -> None:
+    """Warn of certificates that no TLS 1.2 suite of the policy goes with: clients without TLS 1.3 could not connect."""
+    if policy.min_version != "1.2":
+        return
+    for certificate in certificates:
+        is_rsa = certificate.key_type == "rsa"
+        if not any(suite.startswith("ECDHE-ECDSA-") is not is_rsa for suite in policy.ciphers):
+            kind = "RSA" if is_rsa else "ECDSA"
+            message = f"no suite of TLS 1.2 goes with the {certificate.key_type} certificate {certificate.name}"
+            source.warning(at, message, f'add an ECDHE-{kind} suite, or write min_version = "1.3"')
 
 
 def limits(source: Source, places: Iterable[Place]) -> model.Limits:

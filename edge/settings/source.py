@@ -227,9 +227,9 @@ class Source:
         return document
 
     def _syntax(self, document: Document, text: str) -> None:
-        if document.places.twice:
+        if text.startswith(("Cannot", "Duplicate")) and document.places.twice:
             for twice in document.places.twice:
-                name = ".".join(str(part) for part in twice.path)
+                name = ".".join(part for part in twice.path if isinstance(part, str))
                 if twice.mixed:
                     self.add(
                         Severity.ERROR, twice.second, f"'{name}' is written in two forms, the first at {twice.first}",
@@ -258,6 +258,8 @@ class Source:
                 words, mend = "an inline table cannot end in a comma", "take the last comma away"
         if text.startswith("Illegal character") or "Found invalid character" in text:
             words, mend = "a character that cannot stand here", ""
+        if text.startswith(("Cannot", "Duplicate")):
+            words, mend = "a key or table that was written before, perhaps in another form", "keep one of them"
         if not words:
             words = f"not TOML: {message[:1].lower()}{message[1:]}"
         self.add(Severity.ERROR, Span(document.name, line, column), words, mend)

@@ -248,6 +248,9 @@ def rewrite_path(text: str, names: tuple[str, ...]) -> str:
     if not text.startswith("/"):
         raise Bad(f"'{text}': a path begins with '/'", f'write "/{text}"')
     _check_characters(text)
+    normal = _normal(text)
+    if normal != text:
+        raise Bad(f"'{text}' is not in the form that is sent", f'write "{normal}"')
     return target_template(text, names, "rewrite")
 
 

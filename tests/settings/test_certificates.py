@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,41 @@ def test_kinds_of_keys(loads: Load, conf: Path, authority: Authority, make: Call
     authority.issue(API, key=make()).write(conf, "c")
     lines = told(loads(host(PAIR)))
     assert (words in only(lines)) if words else not lines
+
+
+def test_sha1_signatures_are_refused(loads: Load, conf: Path, authority: Authority) -> None:
+    leaf = authority.issue(API).write(conf, "c")
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    write_key(conf / "ca.key", authority.key.private_bytes(pem, form, serialization.NoEncryption()))
+    (conf / "san.txt").write_text("subjectAltName = DNS:api.example.com\n")
+    request = ["openssl", "req", "-new", "-key", "c.key", "-subj", "/CN=api.example.com", "-out", "c.csr"]
+    subprocess.run(request, cwd=conf, check=True, capture_output=True)
+    sign = [
+        "openssl",
+        "x509",
+        "-req",
+        "-sha1",
+        "-in",
+        "c.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-extfile",
+        "san.txt",
+        "-days",
+        "1",
+    ]
+    subprocess.run([*sign, "-out", "c.pem"], cwd=conf, check=True, capture_output=True)
+    (conf / "c.key").write_bytes(leaf.key_pem())
+    assert any("is signed with SHA1, which clients do not accept" in line for line in told(loads(host(PAIR))))
+
+
+def test_a_trusted_authority_that_expired_is_a_warning(conf: Path) -> None:
+    text = host('{ chain = "api.pem", key = "api.key" }') + 'client_auth = { trust = "m" }\n[trust.m]\nca = "ca.pem"\n'
+    later = NOW.timestamp() + 1001 * 86_400
+    lines = told(load(conf / "edge.toml", text=text, environ={}, now=later))
+    assert any("warning: the authority CN=Test Root expired on 2029-02-25" in line for line in lines), lines
 
 
 def test_modes_of_key_files(loads: Load, conf: Path, authority: Authority) -> None:

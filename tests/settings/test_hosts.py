@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.settings.load import Loaded, default_path
+from edge.settings.load import Loaded
 from edge.settings.model import Address, ClientAuthMode, Hsts, Settings
 from tests.settings.conftest import CERTIFICATES, HOST, Load, told
 
@@ -121,6 +121,10 @@ def test_bad_hosts(loads: Load, text: str, words: str) -> None:
         (HOST + UP + "[upstream.a]\nendpoints = 'http://a'\n", "warning: [upstream.a] is not used"),
         (HOST + UP + 'tls = { max_version = "1.2" }\n', "warning: TLS 1.3 is off"),
         (HOST + UP + 'tls = { ciphers = ["AES128-GCM-SHA256"] }\n', "warning: AES128-GCM-SHA256 is weak"),
+        (
+            HOST + UP + 'tls = { ciphers = ["ECDHE-RSA-AES128-GCM-SHA256"] }\n',
+            "warning: no suite of TLS 1.2 goes with the ecdsa certificate api.pem | add an ECDHE-ECDSA suite",
+        ),
         (HOST + UP + 'client_auth = { trust = "system" }\n', "warning: every public authority may let clients in here"),
         ('[[listener]]\naddress = ":1"\n', "warning: no host is served on listener ':1'"),
         ('hsts = { max_age = "1d" }\n' + HOST + UP + 'hsts = "none"\n', "note: api.example.com takes hsts away"),
@@ -200,7 +204,3 @@ def test_hsts(loads: Load) -> None:
     assert fine(loads('hsts = { max_age = "off" }\n' + HOST + UP)).hosts[0].hsts == Hsts(max_age=0)
     preload = 'hsts = { preload = true, include_subdomains = true, max_age = "730d" }\n'
     assert fine(loads(HOST + UP + preload)).hosts[0].hsts == Hsts(max_age=730 * 86_400, include_subdomains=True, preload=True)
-
-
-def test_the_file_that_is_used_when_none_is_named(tmp_path: Path) -> None:
-    assert default_path({"EDGE_CONFIG": str(tmp_path / "x.toml")}) == tmp_path / "x.toml"

@@ -126,13 +126,15 @@ def test_keys_of_later_versions_are_known(loads: Load, text: str, places: list[s
         ("[host.client_auth]\n[host.client_auth]\n", "2:1:18 error: 'host.client_auth' is written twice"),
         (
             '[tls]\n[[host]]\nclient_auth = { mode = "off" }\n[host.client_auth]\n',
-            "4:1:18 error: 'host.0.client_auth' is written in two forms",
+            "4:1:18 error: 'host.client_auth' is written in two forms",
         ),
         (
             '[[host]]\nclient_auth = {\n  mode = "off" }\n',
             "an inline table cannot span lines | close it on this line, or write its long form",
         ),
         ('[[host]]\nclient_auth = { mode = "off", }\n', "an inline table cannot end in a comma"),
+        ("[[host]]\nclient_auth.mode = 'off'\n[host.client_auth]\n", "was written before, perhaps in another form"),
+        ("b = \na = 1\na = 2\n", "1:5:1 error: not a value"),
         ("[[host]\n", "1:7:1 error: a table header that does not end | write [[name]]"),
         ("[host\n", "1:6:1 error: a table header that does not end | write [name]"),
         ("a\n", "1:2:1 error: a key without '=' | write key = \"value\""),

@@ -109,6 +109,7 @@ def test_hsts_of_routes(loads: Load) -> None:
         (UP + 'strip_prefix = "/{a}"\npath = "/{a}/"\n', "a prefix holds no templates"),
         (UP + 'path = "/x/"\nstrip_prefix = "/x"\nrewrite = "/y"\n', "strip_prefix and rewrite together"),
         (UP + 'path = "/x/{a}"\nrewrite = "/y/{b}"\n', "rewrite: {b} is not known | there is: {a}"),
+        (UP + 'rewrite = "/a/../b"\n', 'write "/b"'),
         (UP + 'methods = ["get"]\n', 'write "GET"'),
         (UP + "methods = []\n", "a list without a method"),
         (UP + 'headers = { "a b" = "x" }\n', "'a b' is not a header field's name"),
