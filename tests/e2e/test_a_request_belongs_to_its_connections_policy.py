@@ -1,7 +1,9 @@
-"""A request is served only under the policy of the connection that it came on: everything else is 421 (RFC 9110 section 15.5.20)."""
+"""A request is served only under the policy of the connection that it came on, else 421 (RFC 9110 section 15.5.20)."""
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable
 
 import pytest
@@ -155,9 +157,6 @@ def test_a_plain_listener_refuses_hosts_with_client_certificates(
 
 def test_a_ticket_of_an_open_host_does_not_open_a_guarded_one(edge: Gateway, pki: Pki) -> None:
     """Resumption across policies would skip the certificate (CVE-2025-23419)."""
-    import socket
-    import ssl
-
     context = ssl.create_default_context(cafile=str(pki.ca))
     context.check_hostname = False
     with Wire(edge.port, pki.ca, sni="a.wild.test", context=context) as first:

@@ -9,6 +9,7 @@ import signal
 import ssl
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,8 @@ def edge(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream)
 def test_a_line_says_everything_about_a_request(edge: Gateway, echo_upstream: ScriptedUpstream, h1: Callable[..., Wire]) -> None:
     wire = h1(edge)
     before = time.time()
-    answer = wire.ask(
-        "POST /things/1?q=%41 HTTP/1.1\nHost: localhost\nUser-Agent: tests\nReferer: https://elsewhere.test/\nContent-Length: 3\n\nabc"
-    )
+    fields = "Host: localhost\nUser-Agent: tests\nReferer: https://elsewhere.test/\nContent-Length: 3"
+    answer = wire.ask(f"POST /things/1?q=%41 HTTP/1.1\n{fields}\n\nabc")
     assert answer.status == 200
     line = edge.access_line(path="/things/1?q=%41")
     expected = {
@@ -39,7 +39,7 @@ def test_a_line_says_everything_about_a_request(edge: Gateway, echo_upstream: Sc
         "peer_port": wire.raw_port,
         "listener": "main",
         "sni": "localhost",
-        "tls_version": "TLSv1.3",
+        "tls": "TLSv1.3",
         "resumed": False,
         "alpn": "http/1.1",
         "method": "POST",
@@ -57,13 +57,12 @@ def test_a_line_says_everything_about_a_request(edge: Gateway, echo_upstream: Sc
     assert line["suite"].startswith("TLS_")
     assert line["group"]
     assert line["ja4"].startswith("t13")
-    assert line["request_id"] in [value for name, value in answer.json()["fields"] if name == "x-request-id"]
-    for phase in ("t_decide_us", "t_first_byte_us", "t_total_us"):
+    assert line["id"] in [value for name, value in answer.json()["fields"] if name == "x-request-id"]
+    for phase in ("decide_us", "connect_us", "first_byte_us", "total_us"):
         assert 0 <= line[phase] < 5_000_000
-    assert line["t_first_byte_us"] <= line["t_total_us"]
+    assert sum(line[phase] for phase in ("decide_us", "connect_us", "first_byte_us")) <= line["total_us"]
     assert not line.get("blame")
-    stamp = line["time"]
-    assert isinstance(stamp, str) or before - 1 < stamp < time.time() + 1
+    assert before - 1 < datetime.fromisoformat(line["time"]).timestamp() < time.time() + 1
 
 
 def test_http2_and_plain_lines_differ_where_they_should(
@@ -74,7 +73,7 @@ def test_http2_and_plain_lines_differ_where_they_should(
     assert h1(edge, plain=True).get("/plain").status == 200
     line = edge.access_line(path="/plain")
     assert line["listener"] == "plain"
-    assert not line.get("tls_version")
+    assert not line.get("tls")
 
 
 def test_refused_requests_have_lines_too(edge: Gateway, h1: Callable[..., Wire]) -> None:
@@ -88,14 +87,14 @@ def test_refused_requests_have_lines_too(edge: Gateway, h1: Callable[..., Wire])
 
 def test_control_characters_cannot_break_a_line(edge: Gateway, h1: Callable[..., Wire]) -> None:
     h1(edge).get("/log", 'User-Agent: a"b\\c\tend', "Referer: \xff\xfe")
-    assert edge.access_line(path="/log")["user_agent"] == 'a"b\\c\tend'
+    assert edge.access_line(path="/log")["user_agent"] == 'a"b\\c\\tend'
 
 
 def test_a_failed_handshake_has_a_line_with_its_reason(edge: Gateway, h1: Callable[..., Wire]) -> None:
     with pytest.raises(ssl.SSLError):
         h1(edge, sni="stranger.test")
     line = edge.event_line(sni="stranger.test")
-    assert line["kind"] == "unknown-sni"
+    assert line["fault"] == "unknown-sni"
     assert line["peer"] == "127.0.0.1"
     assert line["ja4"].startswith("t13")
     assert line["listener"] == "main"
@@ -130,7 +129,7 @@ def test_every_one_of_many_requests_has_its_line(edge: Gateway, h2: Callable[...
         for sid in [client.request(f"/many/{client._next}") for _ in range(30)]:
             assert client.response(sid).status == 200
     wait_for(lambda: sum(line["path"].startswith("/many/") for line in edge.access()) >= 300, "300 lines")
-    assert len({line["request_id"] for line in edge.access()}) == 300
+    assert len({line["id"] for line in edge.access()}) == 300
 
 
 def test_lines_are_on_disk_after_the_end(edge: Gateway, h1: Callable[..., Wire]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 
 from .conftest import StartGateway
@@ -23,9 +24,9 @@ def unary(request: bytes, context: grpc.ServicerContext) -> bytes:
     return request[::-1]
 
 
-def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+def fail(request: bytes, context: grpc.ServicerContext) -> NoReturn:
     context.set_trailing_metadata((("x-why", "because"),))
-    context.abort(grpc.StatusCode.NOT_FOUND, "not here: ü")
+    raise context.abort(grpc.StatusCode.NOT_FOUND, "not here: ü")
 
 
 def wait(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -151,11 +152,17 @@ def test_a_deadline_ends_the_call_and_cancels_the_work(channel: grpc.Channel) ->
 
 
 def test_cancelling_a_call_cancels_the_work(channel: grpc.Channel) -> None:
-    cancelled.clear()
-    stream = channel.stream_stream("/test.Service/Talk")(iter([b"hello"]), timeout=10)
+    silent = threading.Event()
+
+    def sayings() -> Iterator[bytes]:
+        yield b"hello"
+        silent.wait(10)
+
+    stream = channel.stream_stream("/test.Service/Talk")(sayings(), timeout=10)
     assert next(stream) == b"you said hello"
     stream.cancel()
     assert stream.code() is grpc.StatusCode.CANCELLED
+    silent.set()
     assert channel.unary_unary("/test.Service/Unary")(b"ab", timeout=5) == b"ba"
 
 

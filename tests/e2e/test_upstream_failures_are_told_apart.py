@@ -109,7 +109,7 @@ def upstream(start_shared_upstream: StartUpstream) -> ScriptedUpstream:
         "/stall": stall,
         "/early": early_answer,
     }
-    return start_shared_upstream(by_path(dict(answers)))
+    return start_shared_upstream(by_path(answers))
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_errors_are_problem_json_or_text_as_accepted(edge: Gateway, h1: Callable
     assert as_json.json()["status"] == 502
     as_text = wire.get("/not-http", "Accept: text/plain")
     assert (as_text.get("content-type") or "").startswith("text/plain")
-    assert edge.access_line(request_id=as_json.json()["request_id"])["status"] == 502
+    assert edge.access_line(id=as_json.json()["request_id"])["status"] == 502
 
 
 def test_a_client_that_goes_away_cancels_its_upstream_work(

@@ -11,7 +11,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,7 +206,7 @@ def echo(conn: Conn) -> None:
             conn.send(plain_answer(body, "200 OK", "Content-Type: application/json"))
 
 
-def by_path(answers: dict[str, Answer]) -> Script:
+def by_path(answers: Mapping[str, Answer]) -> Script:
     """A script that reads whole requests and gives each to the answer of its path (without query); others are echoed.
 
     An answer that returns False ends the connection.
