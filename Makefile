@@ -38,7 +38,7 @@ format: $(VENV)/.test ## format the code, mend what can be mended
 fuzz: $(VENV)/.fuzz ## fuzz every parser for FUZZ_SECONDS each (60)
 	@set -e; for target in tests/fuzz/fuzz_*.py; do \
 	  name=$$(basename $$target .py); mkdir -p .fuzz/$$name; echo "$$name, $(FUZZ_SECONDS) s"; \
-	  $(PY) $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/$$name- .fuzz/$$name; \
+	  $(PY) -m tests.fuzz.$$name -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/$$name- .fuzz/$$name; \
 	done
 
 bench: $(VENV)/.bench ## measure against nginx and the other peers that are installed (ARGS="--help")
