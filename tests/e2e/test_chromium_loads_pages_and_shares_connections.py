@@ -67,9 +67,7 @@ def upstream(start_upstream: StartUpstream) -> ScriptedUpstream:
         by_path(
             {
                 "/page": lambda conn, _: conn.send(page("['/one', '/two', '/three']")),
-                "/shared": lambda conn, request: conn.send(
-                    page(f"['/one', 'https://b.wild.test:{request.target.partition('=')[2]}/two']")
-                ),
+                "/shared": shared,
                 "/one": script,
                 "/two": script,
                 "/three": script,
