@@ -72,6 +72,7 @@ class ClientCodec(Framing):
         end: bool,
         protocol: bytes = b"",
         te_trailers: bool = False,
+        request_id: bytes = b"",
     ) -> bytes:
         """A request's head. `length` in bytes, None when not known: chunked unless `end` (no body follows).
 
@@ -99,6 +100,8 @@ class ClientCodec(Framing):
             framing += b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
         elif te_trailers:
             framing += b"connection: te\r\nte: trailers\r\n"  # RFC 9110 section 10.1.4
+        if request_id:
+            framing += b"x-request-id: %b\r\n" % request_id
         result = encode_head(start, fields, framing)
         self._begin_body(length, chunked=chunked, end=end)
         self._in = IN_HEAD
@@ -186,7 +189,7 @@ class ClientCodec(Framing):
         if status < 200:
             if chunked or length:
                 raise bad_request("bad-framing", "body in 1xx")  # RFC 9110 section 8.6, RFC 9112 section 6.1
-            return self._interim_head(status, version, block.websocket, block.fields[:])
+            return self._interim_head(status, version, block.websocket, block.fields)
         if status == 204 and (chunked or length):
             raise bad_request("bad-framing", "body in 204")  # RFC 9110 section 8.6, RFC 9112 section 6.1
         bodiless = self._head_only or status == 204 or status == 304  # RFC 9112 section 6.3
@@ -199,7 +202,7 @@ class ClientCodec(Framing):
             if self._in is IN_UNTIL_CLOSE:
                 keep = False
         self._keep = keep
-        return ResponseHead(status, block.fields[:], version=version, content_length=length, end=end, keep_alive=keep)
+        return ResponseHead(status, block.fields, version=version, content_length=length, end=end, keep_alive=keep)
 
     def _interim_head(self, status: int, version: int, websocket: bool, fields: Fields) -> ResponseHead:
         """A 1xx response: the final one follows, but after 101 comes the other protocol."""

@@ -14,7 +14,7 @@ import enum
 from edge.errors import Fault, Side
 from edge.http.chunked import ChunkedReader, chunk
 from edge.http.fields import FORBIDDEN_TRAILERS, NEVER_IN_FIELDS, bad_request
-from edge.http.message import End, Field, Fields
+from edge.http.message import End, Field, Fields, SharedFields
 
 __all__ = [
     "IN_BROKEN", "IN_CHUNKED", "IN_DONE", "IN_HEAD", "IN_LENGTH", "IN_TUNNEL", "IN_UNTIL_CLOSE",
@@ -63,8 +63,18 @@ def encode_head(start: bytes, fields: Fields, framing: bytes) -> bytes:
     Fields that say what `framing` says are left out, so a message never has two framings. A CR or LF that got into a name or
     a value in spite of everything ends here and not in the peer's parser (RFC 9110 section 5.5): Fault ``bad-field`` (edge), 500.
     """
+    if type(fields) is SharedFields:
+        lines = fields.encoded
+        if not lines:
+            lines = fields.encoded = _encode_lines(fields)
+    else:
+        lines = _encode_lines(fields)
+    return b"%b%b%b\r\n" % (start, lines, framing)
+
+
+def _encode_lines(fields: Fields) -> bytes:
     known = _lines.get
-    return b"%b%b%b\r\n" % (start, b"".join([known(field) or _encode(field) for field in fields]), framing)
+    return b"".join([known(field) or _encode(field) for field in fields])
 
 
 def _encode(field: Field) -> bytes:

@@ -7,7 +7,7 @@ road may repair it in another way.
 Clients repeat themselves: within one connection, and between the clients of one program, most field blocks are equal to the byte,
 and of those that are not most lines are. Two bounded memos, of blocks and of lines, make a look-up of what would be a parse. A
 memo holds only what was accepted, is keyed by the whole bytes, and is emptied when full; so it can change the cost of a head
-and never its meaning. `fields` of a memoised block are shared: codecs hand out copies.
+and never its meaning. `fields` of a memoised block are shared by all heads that have it, and never changed.
 
 Everything here raises ``Fault(Side.CLIENT, …)``; the client role turns the blame.
 """

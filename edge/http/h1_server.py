@@ -157,7 +157,7 @@ class ServerCodec(Framing):
             own_scheme,
             authority,
             target,
-            block.fields[:],
+            block.fields,
             version=version,
             content_length=length,
             end=end,
@@ -181,7 +181,15 @@ class ServerCodec(Framing):
         return encode_head(_status_line(status), fields, b"") if self._version == 11 else b""
 
     def head(
-        self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, request: RequestHead | None
+        self,
+        status: int,
+        fields: Fields,
+        *,
+        length: int | None,
+        end: bool,
+        close: bool,
+        request: RequestHead | None,
+        request_id: bytes = b"",
     ) -> bytes:
         """The final response's head. `request` is None when none could be read.
 
@@ -214,6 +222,8 @@ class ServerCodec(Framing):
             framing += b"connection: close\r\n"
         elif self._version == 10:
             framing += b"connection: keep-alive\r\n"
+        if request_id:
+            framing += b"x-request-id: %b\r\n" % request_id
         result = encode_head(_status_line(status), fields, framing)
         self._begin_body(length, chunked=chunked, end=end)
         if bodiless and not end:

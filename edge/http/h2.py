@@ -372,7 +372,7 @@ class Connection(Control):
         head: RequestHead | None = None
         if kept is not None and kept.end == end:
             head = RequestHead(
-                kept.method, kept.scheme, kept.authority, kept.target, kept.fields.copy(), version=20,
+                kept.method, kept.scheme, kept.authority, kept.target, kept.fields, version=20,
                 content_length=kept.content_length, end=end, protocol=kept.protocol,
                 expect_continue=kept.expect_continue, te_trailers=kept.te_trailers,
             )  # fmt: skip
@@ -415,7 +415,7 @@ class Connection(Control):
             heads.clear()
             self._heads_generation = self._decoder.generation
         heads[block] = RequestHead(
-            head.method, head.scheme, head.authority, head.target, head.fields.copy(), version=20,
+            head.method, head.scheme, head.authority, head.target, head.fields, version=20,
             content_length=head.content_length, end=head.end, protocol=head.protocol,
             expect_continue=head.expect_continue, te_trailers=head.te_trailers,
         )  # fmt: skip

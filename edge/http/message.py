@@ -8,7 +8,7 @@ A body is a run of `bytes` events, closed by one `End`.
 
 from __future__ import annotations
 
-__all__ = ["ConnectionInfo", "End", "Field", "Fields", "RequestHead", "ResponseHead"]
+__all__ = ["ConnectionInfo", "End", "Field", "Fields", "RequestHead", "ResponseHead", "SharedFields"]
 
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,24 @@ Field = tuple[bytes, bytes]
 Fields = list[Field]
 
 
+class SharedFields(list[Field]):
+    """Fields that many messages share, never changed once made; `encoded` is what HTTP/1.1 made of them, b"" until then."""
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, fields: Fields) -> None:
+        super().__init__(fields)
+        self.encoded = b""
+
+
 class RequestHead:
-    """A request's head. `target` is the origin-form path and query as received, or ``b"*"`` (OPTIONS)."""
+    """A request's head. `fields` may be shared with other messages: it is never changed.
+
+    `target` is the origin-form path and query as received, or ``b"*"`` (OPTIONS)."""
 
     __slots__ = (
         "authority", "content_length", "end", "expect_continue", "fields", "keep_alive",
-        "method", "protocol", "scheme", "target", "te_trailers", "version",
+        "method", "protocol", "request_id", "scheme", "target", "te_trailers", "version",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +54,7 @@ class RequestHead:
         expect_continue: bool = False,
         te_trailers: bool = False,
         keep_alive: bool = True,
+        request_id: bytes = b"",
     ) -> None:
         self.method = method
         self.scheme = scheme
@@ -54,6 +67,7 @@ class RequestHead:
         self.protocol = protocol  # b"websocket": an Upgrade (h1) or an extended CONNECT (h2, RFC 8441) is asked for
         self.expect_continue = expect_continue
         self.te_trailers = te_trailers  # the client said `te: trailers`
+        self.request_id = request_id  # outward: written as X-Request-Id beside `fields`
         self.keep_alive = keep_alive  # h1: the connection may carry another request afterwards
 
     def __repr__(self) -> str:
@@ -61,7 +75,7 @@ class RequestHead:
 
 
 class ResponseHead:
-    """A response's head; 1xx ones are events of their own before the final one."""
+    """A response's head; 1xx ones are events of their own before the final one. `fields` may be shared, as a request's."""
 
     __slots__ = ("content_length", "end", "fields", "keep_alive", "protocol", "status", "version")
 

@@ -17,7 +17,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from edge.http.fields import split_authority
-from edge.http.message import ConnectionInfo, Field, Fields, RequestHead
+from edge.http.message import ConnectionInfo, Field, Fields, RequestHead, SharedFields
 from edge.settings.model import Network, Settings
 
 __all__ = ["FROM_CLIENTS_DROPPED", "Forwarding", "Prepared"]
@@ -45,7 +45,10 @@ FROM_CLIENTS_DROPPED = _WRITTEN | _PASSED_ON
 class Prepared:
     """What the requests of one connection have in common. The connection keeps it and hands it in with each request."""
 
-    __slots__ = ("address", "authority", "common", "conn", "element", "proto", "trusted", "version")
+    __slots__ = (
+        "address", "authority", "common", "conn", "element", "own_id", "proto", "seen", "seen_plan", "trusted", "version",
+        "written",
+    )  # fmt: skip
 
     def __init__(self, conn: ConnectionInfo, address: bytes, element: bytes, *, trusted: bool) -> None:
         self.conn = conn
@@ -57,6 +60,11 @@ class Prepared:
         self.authority = b"\x00"
         self.version = 0
         self.common: Fields = []
+        # what was written for the fields seen last, on behalf of whoever puts requests together
+        self.seen: Fields | None = None
+        self.seen_plan: object = None
+        self.written = SharedFields([])
+        self.own_id = False
 
 
 class Forwarding:

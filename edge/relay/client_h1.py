@@ -219,7 +219,17 @@ class H1Client:
         assert exchange is not None
         if close or self._draining or self._served >= self._most():
             self._close = True
-        self._out.append(self._codec.head(status, fields, length=length, end=end, close=self._close, request=exchange.head))
+        self._out.append(
+            self._codec.head(
+                status,
+                fields,
+                length=length,
+                end=end,
+                close=self._close,
+                request=exchange.head,
+                request_id=exchange.answer_id,
+            )
+        )
         self._transport.mark()
 
     def _most(self) -> float:

@@ -44,6 +44,8 @@ class H2ClientStream:
 
     def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool) -> None:
         conn = self._conn
+        if self.exchange.answer_id:
+            fields = [*fields, (b"x-request-id", self.exchange.answer_id)]
         conn.codec.send_head(self._sid, status, fields, length=length, end=end)
         conn.transport.mark()
 

@@ -54,8 +54,8 @@ class Exchange:
     __slots__ = (
         "_client", "_context", "_endpoints_tried", "_front", "_held", "_held_end", "_holding", "_progress",
         "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
-        "_upload_since", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint", "fault",
-        "first_byte_at", "forward", "head", "host", "match", "path", "plan", "request_done", "request_id",
+        "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint",
+        "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan", "request_done", "request_id",
         "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
 
@@ -74,6 +74,7 @@ class Exchange:
         self.connected_at = 0.0
         self.first_byte_at = 0.0
         self.request_id = b""
+        self.answer_id = b""  # written as X-Request-Id beside the response's fields
         self.host = ""
         self.plan: Plan | None = None
         self.path: Path | None = None
@@ -200,7 +201,7 @@ class Exchange:
                 self._client.continue_100()
             self._client.resume()
         if self.state is not State.DONE:
-            self._client.arm(self._due(now))
+            self._client.arm(now + forward.patience)
 
     def _send_held(self) -> None:
         """Body bytes that came before there was a connection; the windows bound them."""
@@ -287,14 +288,11 @@ class Exchange:
         if upstream is None:
             self._held_end = trailers
             return
-        self._progress = now = self._context.clock.now
+        self._progress = self._context.clock.now
         try:
             upstream.send_end(trailers)
         except Fault as fault:
             self.refuse(fault)
-            return
-        if self.state is not State.DONE:
-            self._client.arm(self._due(now))
 
     def request_broken(self, fault: Fault) -> None:
         """The rest of the request cannot be had or is not acceptable, but an answer can be given (400, 408, 413)."""
@@ -340,12 +338,12 @@ class Exchange:
         forward = self.forward
         assert forward is not None
         self.status = head.status
-        fields = self._front.response_fields(head, self)
+        fields, own_id = self._front.response_fields(head, self)
+        self.answer_id = self.request_id if own_id else b""
         if head.status == 101:
             self.state = State.TUNNEL
             self._streaming = True
             self._client.tunnel(fields)
-            self._client.arm(self._due(now))
             return
         if self.head.protocol and self.head.version == 20 and head.status < 300:
             # RFC 8441 section 4: 2xx would tell the client that the tunnel stands
@@ -355,10 +353,7 @@ class Exchange:
             self._streaming = True
         self.state = State.RESPONDING
         self._client.head(head.status, fields, length=head.content_length, end=head.end, close=False)
-        if head.end:
-            self.response_done = True
-        else:
-            self._client.arm(self._due(now))
+        self.response_done = head.end
 
     def response_data(self, data: bytes) -> None:
         size = len(data)
@@ -395,11 +390,12 @@ class Exchange:
 
     def tick(self, now: float) -> float:
         """Act on what is overdue; return when to look again (seconds of the loop's clock), `inf` for never."""
-        due = self._due(now)
-        if due > now:
-            return due
-        self._overdue(now)
-        return inf if self.state is State.DONE else self._due(now)
+        if self._due(now) <= now:
+            self._overdue(now)
+        if self.state is State.DONE:
+            return inf
+        forward = self.forward
+        return self._due(now) if forward is None else min(self._due(now), now + forward.patience)
 
     def _due(self, now: float) -> float:
         forward = self.forward

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Fault, Side
 from edge.http.fields import split_authority
-from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
+from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead, SharedFields
 from edge.policy.authority import Authority
 from edge.policy.forwarded import Forwarding, Prepared
 from edge.policy.headers import RouteHeaders, compile_headers, write_reply_fields, write_request_fields, write_response_fields
 from edge.policy.phases import (
     PASS,
     Drop,
-    Pass,
     Pipeline,
     Stage,
     Verdict,
@@ -30,8 +29,8 @@ from edge.policy.phases import (
 )
 from edge.policy.reply import Reply, redirect_reply, respond_reply
 from edge.relay.websocket import find
-from edge.route.paths import normalise
-from edge.route.table import RouteTable
+from edge.route.paths import Path, normalise
+from edge.route.table import Match, RouteTable
 from edge.route.target import pick_target, redirect_https, redirect_location, upstream_target
 from edge.settings.model import Limits, Listener, Route, Settings, Upstream
 from edge.settings.names import NameIndex
@@ -42,30 +41,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Forward", "Front", "Plan"]
 
+_AFTER_ROUTE = 2  # the phases authority and route are behind a request whose route is remembered
+_MEMO_SIZE = 1024  # routes found
+_MEMO_BYTES = 256  # of a target that is worth remembering
+_ANSWERS = 256  # responses' fields
+_COUNT_HOPS = frozenset({b"OPTIONS", b"TRACE"})  # Max-Forwards makes their fields differ by method
+_ID = b"the id of each request"  # stands, by identity, where X-Request-Id goes
 _EVENT_STREAM = b"text/event-stream"
 _GRPC = b"application/grpc"
-
-
-class Forward:
-    """A verdict: send `request` to an endpoint of `target`."""
-
-    __slots__ = ("between_bytes", "first_byte", "grpc", "limits", "request", "route", "streaming", "target", "timeout")
-
-    def __init__(self, route: Route, target: Upstream, request: RequestHead, *, grpc: bool) -> None:
-        self.route = route
-        self.target = target
-        self.request = request
-        self.limits = route.limits
-        self.timeout = route.timeout
-        self.first_byte = route.first_byte_timeout if route.first_byte_timeout is not None else target.first_byte_timeout
-        self.between_bytes = (
-            route.between_bytes_timeout if route.between_bytes_timeout is not None else target.between_bytes_timeout
-        )
-        self.grpc = grpc
-        self.streaming = grpc
-
-    def is_event_stream(self, head: ResponseHead) -> bool:
-        return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
 
 
 class Plan:
@@ -80,9 +63,59 @@ class Plan:
         self.name = (route.host or "") + route.path
 
 
+class Forward:
+    """A verdict: send `request` to an endpoint of `target`."""
+
+    __slots__ = (
+        "between_bytes",
+        "first_byte",
+        "grpc",
+        "limits",
+        "patience",
+        "request",
+        "route",
+        "streaming",
+        "target",
+        "timeout",
+    )
+
+    def __init__(self, plan: Plan, target: Upstream, request: RequestHead, *, grpc: bool) -> None:
+        self.route = route = plan.route
+        self.target = target
+        self.request = request
+        self.limits = route.limits
+        self.timeout = route.timeout
+        self.first_byte = route.first_byte_timeout if route.first_byte_timeout is not None else target.first_byte_timeout
+        self.between_bytes = (
+            route.between_bytes_timeout if route.between_bytes_timeout is not None else target.between_bytes_timeout
+        )
+        self.grpc = grpc
+        self.streaming = grpc
+        gaps = (
+            route.timeout, route.tunnel_idle_timeout, self.first_byte, self.between_bytes, self.limits.body_timeout,
+            self.limits.write_timeout,
+        )  # fmt: skip
+        # the shortest of all: who looks this often misses none of them, whatever state the exchange is in
+        self.patience = min(gap for gap in gaps if gap is not None)
+
+    def is_event_stream(self, head: ResponseHead) -> bool:
+        return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
+
+
+_Key = tuple[bytes, bytes, bytes, bytes, int, bool]
+_Found = tuple[str, Path, Match, Plan]
+
+
+def _shared(fields: Fields) -> tuple[SharedFields, bool]:
+    """`fields` without the place of the request id, to be shared; and whether it had that place."""
+    rest = [field for field in fields if field[1] is not _ID]
+    return SharedFields(rest), len(rest) < len(fields)
+
+
 class Front:
     __slots__ = (
-        "_context", "_forwarding", "_names", "_pipeline", "_plain", "_plans", "_routes", "listener",
+        "_answers", "_context", "_forwarding", "_found", "_memorable", "_names", "_pipeline", "_plain", "_plans",
+        "_routes", "listener",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
@@ -92,6 +125,9 @@ class Front:
         self._forwarding = Forwarding(settings)
         headers, self._plain = compile_headers(settings)
         self._plans = [Plan(route, compiled) for route, compiled in zip(settings.routes, headers, strict=True)]
+        self._memorable = not any(route.match_headers for route in settings.routes)
+        self._found: dict[_Key, _Found] = {}
+        self._answers: dict[tuple[int, int, int, int], tuple[Fields, SharedFields, bool]] = {}
         self._pipeline: Pipeline[Exchange] = Pipeline(
             [
                 (Stage.AUTHORITY, authority_step(Authority(settings, listener))),
@@ -110,6 +146,7 @@ class Front:
 
     def decide(self, exchange: Exchange, start: int = 0) -> Reply | Drop | Wait | Forward:
         """The verdict on a request. `start`: where a `Wait` left off. Raises Fault for a request that gets an error."""
+        key: _Key | None = None
         if not start:
             head, conn = exchange.head, exchange.conn
             prepared = conn.prepared
@@ -118,8 +155,25 @@ class Front:
             exchange.request_id = self._forwarding.request_id(head, prepared, self._context.new_request_id())
             if self.listener.redirect_port is not None:
                 return self._to_https(exchange, self.listener.redirect_port)
+            # a host belongs to the settings, so its id stands for it as long as this front lives
+            key = (head.target, head.method, head.authority, head.scheme, id(conn.host), conn.sni is None)
+            found = self._found.get(key)
+            if found is not None:
+                exchange.host, exchange.path, exchange.match, exchange.plan = found
+                start = _AFTER_ROUTE
         verdict = self._pipeline.run(exchange, start)
-        return self._forward(exchange) if isinstance(verdict, Pass) else verdict
+        if verdict is not PASS:
+            return verdict
+        if not start and key is not None and self._memorable and len(exchange.head.target) <= _MEMO_BYTES:
+            self._remember(key, exchange)
+        return self._forward(exchange)
+
+    def _remember(self, key: _Key, exchange: Exchange) -> None:
+        path, match, plan = exchange.path, exchange.match, exchange.plan
+        assert path is not None and match is not None and plan is not None
+        if len(self._found) >= _MEMO_SIZE:
+            self._found.clear()
+        self._found[key] = (exchange.host, path, match, plan)
 
     def _find_route(self, exchange: Exchange) -> Verdict:
         head = exchange.head
@@ -151,9 +205,21 @@ class Front:
         prepared = exchange.conn.prepared
         assert plan is not None and path is not None and match is not None and isinstance(prepared, Prepared)
         route = plan.route
-        told = self._forwarding.request_fields(head, prepared, exchange.request_id)
-        fields = write_request_fields(head, plan.headers, told)
-        target = pick_target(route.targets, self._context.random() if len(route.targets) > 1 else 0.0)
+        if (
+            prepared.seen is head.fields
+            and prepared.seen_plan is plan
+            and prepared.authority == head.authority
+            and prepared.version == head.version
+            and head.method not in _COUNT_HOPS
+        ):
+            fields, own_id = prepared.written, prepared.own_id
+        else:
+            told = self._forwarding.request_fields(head, prepared, _ID)
+            fields, own_id = _shared(write_request_fields(head, plan.headers, told))
+            prepared.seen, prepared.seen_plan, prepared.written, prepared.own_id = head.fields, plan, fields, own_id
+        target = route.targets[0].upstream
+        if len(route.targets) > 1:
+            target = pick_target(route.targets, self._context.random())
         request = RequestHead(
             head.method,
             head.scheme,
@@ -164,8 +230,9 @@ class Front:
             end=head.end,
             protocol=head.protocol,
             te_trailers=head.te_trailers,
+            request_id=exchange.request_id if own_id else b"",
         )
-        return Forward(route, target, request, grpc=head.te_trailers and find(fields, b"content-type").startswith(_GRPC))
+        return Forward(plan, target, request, grpc=head.te_trailers and find(fields, b"content-type").startswith(_GRPC))
 
     def _to_https(self, exchange: Exchange, port: int) -> Reply:
         """A listener that only redirects: to names that it knows, and to addresses."""
@@ -179,10 +246,21 @@ class Front:
 
     # --- the response ---
 
-    def response_fields(self, head: ResponseHead, exchange: Exchange) -> Fields:
-        plan = exchange.plan
+    def response_fields(self, head: ResponseHead, exchange: Exchange) -> tuple[Fields, bool]:
+        """The fields for the client, and whether X-Request-Id is to be written beside them."""
+        plan, conn = exchange.plan, exchange.conn
         compiled = plan.headers if plan is not None else self._plain
-        return write_response_fields(head, compiled, exchange.conn, date=self._context.date(), request_id=exchange.request_id)
+        key = (id(head.fields), id(plan), id(conn.host), head.version)
+        known = self._answers.get(key)
+        if known is not None:
+            return known[1], known[2]
+        date = self._context.date()
+        fields, own_id = _shared(write_response_fields(head, compiled, conn, date=date, request_id=_ID))
+        if any(name == b"date" for name, _ in head.fields):
+            if len(self._answers) >= _ANSWERS:
+                self._answers.clear()
+            self._answers[key] = (head.fields, fields, own_id)  # the first keeps the id from being used again
+        return fields, own_id
 
     def informational_fields(self, fields: Fields) -> Fields:
         return fields

@@ -65,6 +65,7 @@ class H1Upstream:
                 end=request.end or bool(protocol),
                 protocol=protocol,
                 te_trailers=request.te_trailers,
+                request_id=request.request_id,
             )
         )
         self._transport.mark()

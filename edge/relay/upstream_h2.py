@@ -84,11 +84,14 @@ class H2Upstream:
 
     def open(self, receiver: Receiver, request: RequestHead) -> H2UpstreamStream:
         protocol = request.protocol
+        fields = without(request.fields, KEY) if protocol else request.fields
+        if request.request_id:
+            fields = [*fields, (b"x-request-id", request.request_id)]
         sid = self.codec.send_request(
             request.method,
             request.target,
             request.authority,
-            without(request.fields, KEY) if protocol else request.fields,
+            fields,
             length=request.content_length,
             end=request.end and not protocol,
             protocol=protocol,
