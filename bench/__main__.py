@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         "--peers", default="", metavar="NAMES", help=f"targets, separated by commas (installed: {', '.join(find())})"
     )
     parser.add_argument("--rounds", type=int, default=6, help="rounds of each scenario (6)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one sample (2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one sample; wrk and h2load round it (2)")
     parser.add_argument("--bulk", type=int, default=512, metavar="MIB", help="size of one bulk transfer, at most 1024 (512)")
     parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle connections for the memory figure (1000)")
     parser.add_argument("--limit", type=float, default=10.0, metavar="MINUTES", help="stop between rounds after this (10)")

@@ -46,12 +46,26 @@ def _number(pattern: str, text: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def _whole(seconds: float) -> int:
+    """wrk and h2load run for whole seconds."""
+    return max(1, round(seconds))
+
+
 def h1(port: int, core: int, seconds: float, *, path: str = "/small", fields: bool = False, connections: int = 50) -> Load:
     """HTTP/1.1 with keep-alive by wrk (h2load where there is no wrk); `fields` adds ten request fields."""
     if missing("wrk"):
         return h2(port, core, seconds, path=path, connections=connections, streams=1, arguments=["--h1"])
     extra = [part for name, value in _HEADERS if fields for part in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", *extra, f"https://127.0.0.1:{port}{path}"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{_whole(seconds)}s",
+        "--timeout",
+        "10s",
+        *extra,
+        f"https://127.0.0.1:{port}{path}",
+    ]
     out, cpu = run_pinned(command, core, seconds + 30)
     errors = _number(r"Non-2xx or 3xx responses: (\d+)", out)
     errors += sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", out.partition("Socket errors")[2])))
@@ -62,7 +76,7 @@ def h2(
     port: int, core: int, seconds: float, *, path: str, connections: int, streams: int, arguments: list[str] | None = None
 ) -> Load:
     """HTTP/2 by h2load: `connections` of `streams` concurrent requests."""
-    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"--duration={max(1, round(seconds))}", *(arguments or [])]
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"--duration={_whole(seconds)}", *(arguments or [])]
     out, cpu = run_pinned([*command, f"https://localhost:{port}{path}"], core, seconds + 30)
     errors = _number(r"(\d+) errored", out) + _number(r"(\d+) timeout", out)
     errors += sum(int(count) for count in re.findall(r"(\d+) [345]xx", out))

@@ -1,0 +1,130 @@
+"""The bench's own arithmetic: what it reads from load generators, how rounds become ratios, and what it says about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench import __main__ as command
+from bench import load, peers, report
+from bench.measure import Result
+from bench.scenarios import SCENARIOS, Sample, Scenario, Site
+
+WRK = """Running 1s test @ https://127.0.0.1:1/small
+  16890 requests in 1.00s, 4.11MB read
+Requests/sec:  16880.29
+"""
+WRK_BAD = WRK + "  Socket errors: connect 1, read 2, write 0, timeout 3\n  Non-2xx or 3xx responses: 7\n"
+H2LOAD = """finished in 1.0s, 30000.00 req/s
+requests: 30500 total, 30500 started, 30000 done, 29990 succeeded, 10 failed, 3 errored, 4 timeout
+status codes: 29990 2xx, 0 3xx, 8 4xx, 2 5xx
+"""
+
+
+def sample(value: float, errors: int = 0) -> Sample:
+    return Sample(value, 1000, 1.0, 0.9, 0.5, errors)
+
+
+def result(*rounds: dict[str, float]) -> Result:
+    made = Result(SCENARIOS["h1-small"])
+    made.rounds = [{name: sample(value * 1e-6) for name, value in each.items()} for each in rounds]
+    return made
+
+
+@pytest.mark.parametrize(("output", "errors"), [(WRK, 0), (WRK_BAD, 13)])
+def test_wrk_is_read(monkeypatch: pytest.MonkeyPatch, output: str, errors: int) -> None:
+    monkeypatch.setattr(load, "missing", lambda *_: [])
+    monkeypatch.setattr(load, "run_pinned", lambda *_: (output, 0.25))
+    assert load.h1(1, 0, 1.0) == load.Load(16890, errors, 1.0, 0.25)
+
+
+def test_h2load_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "run_pinned", lambda *_: (H2LOAD, 0.25))
+    assert load.h2(1, 0, 1.0, path="/small", connections=1, streams=1) == load.Load(29990, 17, 1.0, 0.25)
+
+
+def test_resumption_that_does_not_happen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"count": 500, "resumed": 0, "failed": 0, "seconds": 1.0, "cpu": 0.1}
+    monkeypatch.setattr(load, "run_pinned", lambda *_: (json.dumps(facts), 0.0))
+    assert load.handshakes(1, 0, 1.0, "1.3-full").errors == 0
+    assert load.handshakes(1, 0, 1.0, "1.3-resumed").errors > 400
+
+
+def test_ratios_compare_samples_of_one_round() -> None:
+    found = result({"nginx": 10, "edge": 20}, {"nginx": 20, "edge": 20}, {"nginx": 10, "edge": 15}).summary("edge")
+    assert found is not None
+    assert (found.ratio, found.ratio_low, found.ratio_high) == (1.5, 1.0, 2.0)
+    assert found.value == pytest.approx(20)
+
+
+def test_a_round_without_its_base_gives_a_value_and_no_ratio() -> None:
+    found = result({"edge": 20}, {"nginx": 10, "edge": 30}).summary("edge")
+    assert found is not None
+    assert (found.ratio, found.rounds) == (3.0, 2)
+    assert result({"nginx": 10}).summary("edge") is None
+
+
+def test_the_sentence_says_the_ratio_and_when_nothing_is_proven() -> None:
+    sure = report.sentence(result({"nginx": 10, "edge": 20}, {"nginx": 10, "edge": 22}))
+    assert sure.startswith("edge spends 2.10 × nginx's CPU per small HTTP/1.1 request (")
+    assert "nothing is proven" not in sure
+    assert "nothing is proven" in report.sentence(result({"nginx": 10, "edge": 9}, {"nginx": 10, "edge": 11}))
+    assert "no valid figure" in report.sentence(result({"nginx": 10}))
+    assert report.sentence(result({"edge": 10})) == "edge spends 10.0 µs of CPU per small HTTP/1.1 request."
+
+
+def test_everything_is_written_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "one.json"
+    report.write(path, {"when": "now"}, [result({"nginx": 10, "edge": 20})], ["nginx", "edge"])
+    written = json.loads(path.read_text())
+    assert (written["version"], written["when"], written["base"]) == (1, "now", "nginx")
+    assert written["scenarios"][0]["summary"]["edge"]["ratio"] == 2.0
+    assert written["scenarios"][0]["rounds"][0]["nginx"]["count"] == 1000
+
+
+def test_problems_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    made = result({"nginx": 10, "edge": 20})
+    made.problems.append("h1-small: edge had 3 errors in round 2; the sample is not counted")
+    report.show([made], ["nginx", "edge"], Console(width=200))
+    out = capsys.readouterr().out
+    assert "20.0 (2.00 ×)" in out
+    assert "! h1-small: edge had 3 errors" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--rounds", "0"], ["--scenario", "nothing"], ["--peers", "apache"], ["--bulk", "5000"], ["--seconds", "0"]]
+)
+def test_wrong_usage_is_exit_2_with_a_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("bench: ")
+
+
+def test_every_peer_has_a_configuration(tmp_path: Path) -> None:
+    from bench.certificates import issue
+
+    job = peers.Job(tmp_path, issue(tmp_path), 1, 2, 3)
+    for name, peer in peers.PEERS.items():
+        program, text = peer.configure(f"/opt/{name}", job)
+        assert program[0] == f"/opt/{name}"
+        assert "127.0.0.1" in text
+
+
+def test_a_failing_target_leaves_the_round_to_the_others() -> None:
+    from bench.measure import measure
+
+    def take(target: object, site: Site, seconds: float) -> Sample:
+        if target == "broken":
+            raise RuntimeError("it fell over")
+        return sample(1.0, errors=1 if target == "wrong" else 0)
+
+    class Fake:
+        running = {"fine": "fine", "broken": "broken", "wrong": "wrong"}  # noqa: RUF012
+
+    scenario = Scenario("x", "x", "s", 1, take)
+    site = Site(0, Path(), 1, 1)
+    made = measure(scenario, Fake(), site, rounds=2, seconds=1, end=1e18, progress=lambda _: None)  # type: ignore[arg-type]
+    assert [list(each) for each in made.rounds] == [["fine"], ["fine"]]
+    assert sorted(problem.split()[1] for problem in made.problems) == ["broken", "broken", "wrong", "wrong"]
