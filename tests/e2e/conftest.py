@@ -142,7 +142,7 @@ http {{
     server {{
         listen 127.0.0.1:{port};
         listen 127.0.0.1:{h2c} http2;
-        listen 127.0.0.1:{tls} ssl;
+        listen 127.0.0.1:{tls} ssl http2;
         ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};
         location = /protocol {{ return 200 "$server_protocol $scheme $ssl_server_name"; }}
         location = /not-modified {{ return 304; }}

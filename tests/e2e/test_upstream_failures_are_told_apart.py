@@ -298,7 +298,7 @@ def tls_edge(start_shared: StartGateway, pki: Pki, nginx_upstream: Nginx) -> Gat
 def test_a_verified_tls_upstream_is_served(tls_edge: Gateway, h1: Callable[..., Wire]) -> None:
     wire = h1(tls_edge)
     for _ in range(3):
-        assert wire.get("/protocol").body.endswith(b"https localhost")
+        assert wire.get("/protocol").body == b"HTTP/2.0 https localhost", "ALPN, SNI and Host as they should be"
 
 
 @pytest.mark.parametrize("path", ["/wrong-ca/", "/wrong-name/", "/system/"])

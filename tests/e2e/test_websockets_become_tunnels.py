@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from .clients import Wire
 from .conftest import StartGateway, StartUpstream
-from .gateway import Gateway
+from .gateway import Gateway, wait_for
 from .h2raw import H2Client
 from .pki import Pki
 from .upstreams import Conn
@@ -123,6 +123,63 @@ def test_an_upgrade_that_the_upstream_declines_is_an_ordinary_answer(
     assert caught.value.response.status_code == 403
 
 
+class Ends:
+    """An upstream that agrees to any upgrade, and says what it heard and that it heard the end."""
+
+    def __init__(self, farewell: bytes = b"") -> None:
+        self.farewell = farewell
+        self.heard = b""
+        self.over = threading.Event()
+
+    def __call__(self, conn: Conn) -> None:
+        request = conn.read_request()
+        key = request.values("sec-websocket-key")[0].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accepted = base64.b64encode(hashlib.sha1(key, usedforsecurity=False).digest())
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+        conn.send(b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n" + self.farewell)
+        if self.farewell:
+            return
+        try:
+            while part := conn.some():
+                self.heard += part
+        except ConnectionError:
+            pass
+        self.over.set()
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("end", [Wire.close, Wire.reset], ids=["closed", "reset"])
+def test_a_client_that_leaves_ends_the_upstreams_side(
+    start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, h1: Callable[..., Wire], end: Callable[[Wire], None]
+) -> None:
+    upstream = Ends()
+    wire = h1(start_gateway(pki.host(start_upstream(upstream).url)))
+    wire.send(UPGRADE)
+    assert wire.read_response().status == 101
+    wire.send(b"last words")
+    wait_for(lambda: upstream.heard == b"last words", "the last words")
+    end(wire)
+    assert upstream.over.wait(5)
+
+
+def test_an_upstream_that_leaves_ends_the_clients_side(
+    start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, h1: Callable[..., Wire], h2: Callable[..., H2Client]
+) -> None:
+    gateway = start_gateway(pki.host(start_upstream(Ends(b"farewell")).url))
+    wire = h1(gateway)
+    wire.send(UPGRADE)
+    assert wire.read_response().status == 101
+    assert wire.rest() == b"farewell"
+    client = h2(gateway)
+    stream = client.response(open_h2_websocket(client))
+    assert (bytes(stream.body), stream.reset) == (b"farewell", None)
+
+
 def open_h2_websocket(client: H2Client) -> int:
     client.ping()
     assert client.settings[8] == 1, "SETTINGS_ENABLE_CONNECT_PROTOCOL"
@@ -178,27 +235,10 @@ def test_two_http2_websockets_and_a_request_share_a_connection(edge: Gateway, h2
 def test_a_reset_stream_closes_the_upstreams_side(
     start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, h2: Callable[..., H2Client]
 ) -> None:
-    gone = threading.Event()
-
-    def accept(conn: Conn) -> None:
-        request = conn.read_request()
-        assert request.values("sec-websocket-key"), "an HTTP/1.1 upstream gets a key of the gateway's"
-        key = request.values("sec-websocket-key")[0].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        accepted = base64.b64encode(hashlib.sha1(key, usedforsecurity=False).digest())
-        conn.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: "
-            + accepted + b"\r\n\r\n"
-        )  # fmt: skip
-        try:
-            while conn.some():
-                pass
-        except ConnectionError:
-            pass
-        gone.set()
-
-    gateway = start_gateway(pki.host(start_upstream(accept).url))
+    upstream = Ends()
+    gateway = start_gateway(pki.host(start_upstream(upstream).url))
     client = h2(gateway)
     sid = open_h2_websocket(client)
     assert client.streams[sid].status == 200
     client.wire.send(b"\0\0\4\3\0" + sid.to_bytes(4, "big") + b"\0\0\0\x08")
-    assert gone.wait(5)
+    assert upstream.over.wait(5)
