@@ -27,6 +27,7 @@ __all__ = ["ClientCodec"]
 
 _LINE_BYTES = 8 * 1024
 _HEADER_BYTES = 64 * 1024
+_WHOLE = 16_384  # bytes of a body that is handed on with its head when it is all there
 _HEADER_COUNT = 200
 _INTERIM = 256  # 1xx responses to one request
 
@@ -195,14 +196,20 @@ class ClientCodec(Framing):
         bodiless = self._head_only or status == 204 or status == 304  # RFC 9112 section 6.3
         keep = not block.close if version == 11 else block.keep_alive and not block.close
         end = bodiless or length == 0
+        body = b""
         if end:
             self._in = IN_DONE
+        elif length is not None and length <= _WHOLE and length <= len(self._buf) - self._pos:
+            body = self._buf[self._pos : self._pos + length]
+            self._used(self._pos + length)
+            self._in = IN_DONE
+            end = True
         else:
             self._expect_body(length, chunked, _HEADER_BYTES, _HEADER_COUNT, bounded=False)
             if self._in is IN_UNTIL_CLOSE:
                 keep = False
         self._keep = keep
-        return ResponseHead(status, block.fields, version=version, content_length=length, end=end, keep_alive=keep)
+        return ResponseHead(status, block.fields, version=version, content_length=length, end=end, keep_alive=keep, body=body)
 
     def _interim_head(self, status: int, version: int, websocket: bool, fields: Fields) -> ResponseHead:
         """A 1xx response: the final one follows, but after 101 comes the other protocol."""

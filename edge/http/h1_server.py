@@ -190,8 +190,10 @@ class ServerCodec(Framing):
         close: bool,
         request: RequestHead | None,
         request_id: bytes = b"",
+        body: bytes = b"",
     ) -> bytes:
-        """The final response's head. `request` is None when none could be read.
+        """The final response's head, and its body where that is at hand: `length` is then its length, `end` is True and the
+        response is complete. `request` is None when none could be read.
 
         `length` is the body's in bytes, None when unknown: then chunked for HTTP/1.1 and until the close for 1.0. `end`: no body
         follows (a `length` with it is only right for HEAD and 304). Where no body may be (HEAD, 204, 304), `data` is swallowed.
@@ -207,9 +209,9 @@ class ServerCodec(Framing):
             if length is not None and status != 204:
                 framing = b"content-length: %d\r\n" % length
         elif end:
-            if length:
+            if length is not None and length != len(body):
                 raise self._broken_promise("body-too-short")
-            framing = b"content-length: 0\r\n"
+            framing = b"content-length: %d\r\n" % len(body)
         elif length is not None:
             framing = b"content-length: %d\r\n" % length
         elif self._version == 11:
@@ -225,8 +227,11 @@ class ServerCodec(Framing):
         if request_id:
             framing += b"x-request-id: %b\r\n" % request_id
         result = encode_head(_status_line(status), fields, framing)
+        if end:
+            self._out = OUT_DONE
+            return result + body if body and not bodiless else result
         self._begin_body(length, chunked=chunked, end=end)
-        if bodiless and not end:
+        if bodiless:
             self._out = OUT_NOTHING
         return result
 

@@ -77,7 +77,7 @@ class RequestHead:
 class ResponseHead:
     """A response's head; 1xx ones are events of their own before the final one. `fields` may be shared, as a request's."""
 
-    __slots__ = ("content_length", "end", "fields", "keep_alive", "protocol", "status", "version")
+    __slots__ = ("body", "content_length", "end", "fields", "keep_alive", "protocol", "status", "version")
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class ResponseHead:
         end: bool = False,
         keep_alive: bool = True,
         protocol: bytes = b"",
+        body: bytes = b"",
     ) -> None:
         self.status = status
         self.fields = fields
@@ -98,6 +99,7 @@ class ResponseHead:
         self.end = end  # True: no body follows and no End event comes
         self.keep_alive = keep_alive
         self.protocol = protocol  # the Upgrade token of a 101, else b""
+        self.body = body  # with `end`: the whole body, when it came together with the head
 
     def __repr__(self) -> str:
         return f"<{self.status} length={self.content_length} end={self.end}>"

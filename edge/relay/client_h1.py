@@ -214,7 +214,7 @@ class H1Client:
         self._out.append(self._codec.continue_100())
         self._transport.mark()
 
-    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool) -> None:
+    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         exchange = self._exchange
         assert exchange is not None
         if close or self._draining or self._served >= self._most():
@@ -228,6 +228,7 @@ class H1Client:
                 close=self._close,
                 request=exchange.head,
                 request_id=exchange.answer_id,
+                body=body,
             )
         )
         self._transport.mark()

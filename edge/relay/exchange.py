@@ -147,12 +147,9 @@ class Exchange:
         client = self._client
         fields = self._front.reply_fields(reply, self)
         body = reply.body
-        silent = self.head.method == b"HEAD" or not body
-        client.head(reply.status, fields, length=len(body), end=silent, close=not self.request_done)
-        if not silent:
-            self.body_out += len(body)
-            client.data(body)
-            client.end([])
+        if self.head.method != b"HEAD":
+            self.body_out = len(body)
+        client.head(reply.status, fields, length=len(body), end=True, close=not self.request_done, body=body)
         self.response_done = True
         self.finish()
 
@@ -352,7 +349,8 @@ class Exchange:
         if forward.is_event_stream(head):
             self._streaming = True
         self.state = State.RESPONDING
-        self._client.head(head.status, fields, length=head.content_length, end=head.end, close=False)
+        self.body_out = len(head.body)
+        self._client.head(head.status, fields, length=head.content_length, end=head.end, close=False, body=head.body)
         self.response_done = head.end
 
     def response_data(self, data: bytes) -> None:

@@ -68,7 +68,8 @@ class ClientPort(Protocol):
 
     def continue_100(self) -> None: ...
 
-    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool) -> None: ...
+    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
+        """The final response. `end`: it is complete, with `body`. `close`: the connection ends after it (HTTP/1.1)."""
 
     def data(self, data: bytes) -> None: ...
 

@@ -186,7 +186,9 @@ def _check_relayed(answer: Answer, method: bytes) -> None:
     codec.feed(method + b" / HTTP/1.1\r\nHost: a\r\n\r\n")
     request = codec.next_event()
     assert isinstance(request, RequestHead)
-    wire = codec.head(head.status, head.fields, length=head.content_length, end=head.end, close=False, request=request)
+    wire = codec.head(
+        head.status, head.fields, length=head.content_length, end=head.end, close=False, request=request, body=head.body
+    )
     if not head.end:
         wire += codec.data(answer.body) + codec.end(answer.trailers)
     assert codec.keep_alive

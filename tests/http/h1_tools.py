@@ -155,7 +155,9 @@ def ask(codec: ClientCodec, method: bytes, protocol: bytes, pieces: Iterable[byt
                 return
             assert answer.head is None
             answer.head = event
+            answer.body = event.body
             answer.complete = event.end
+            assert not event.body or event.end
         elif isinstance(event, bytes):
             assert event
             answer.body += event

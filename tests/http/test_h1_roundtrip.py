@@ -77,6 +77,7 @@ def test_responses(status: int, fields: Fields, pieces: list[bytes], declared: b
         while (event := client.next_event()) is not None:
             if isinstance(event, ResponseHead):
                 heads.append(event)
+                got += event.body
             elif isinstance(event, End):
                 ends.append(event)
             else:
