@@ -306,12 +306,18 @@ def _outcome(front: Front, exchange: Exchange, route: Route | None, found: Trace
         found.add("waiting", "an answer from outside decides")
         found.end("wait")
         return
-    _upstreams(verdict, found)
+    plan = exchange.plan
+    assert plan is not None
+    _upstreams(plan.route, verdict, found)
     request = verdict.request
     sent = [f"host: {_text(request.authority)}", *_lines(request.fields)]
+    if request.request_id:
+        sent.append(f"x-request-id: {_text(request.request_id)}")
     found.add("request", f"{_text(request.method)} {_text(request.target)}", more=sent)
-    fields = front.response_fields(ResponseHead(200, []), exchange)
-    removed = [f"without {_text(name)}" for name in sorted(verdict.route.response_headers.remove)]
+    fields, own_id = front.response_fields(ResponseHead(200, []), exchange)
+    if own_id:
+        fields = [*fields, (b"x-request-id", exchange.request_id)]
+    removed = [f"without {_text(name)}" for name in sorted(plan.route.response_headers.remove)]
     found.add("answer", "the upstream's, with", more=[*_lines(fields), *removed])
     found.end("relay")
 
@@ -320,11 +326,10 @@ def _lines(fields: Fields) -> list[str]:
     return [f"{_text(name)}: {_text(value)}" for name, value in fields]
 
 
-def _upstreams(forward: Forward, found: Trace) -> None:
-    route = forward.route
+def _upstreams(route: Route, forward: Forward, found: Trace) -> None:
     body = "no limit" if route.limits.request_body is None else _size(route.limits.request_body)
     total = "no total timeout" if route.timeout is None else f"{route.timeout:g} s in all"
-    first = "no limit" if forward.first_byte is None else f"{forward.first_byte:g} s"
+    first = "no limit" if forward.terms.first_byte is None else f"{forward.terms.first_byte:g} s"
     found.add("limits", f"body {body}; {total}; first byte of the answer: {first}")
     weights = sum(target.weight for target in route.targets)
     for target in route.targets:

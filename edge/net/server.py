@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
@@ -139,14 +140,11 @@ class Server:
 
     # --- as the context of exchanges ---
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState]) -> EndpointState | None:
-        return self._upstreams.pick(upstream, tried)
+    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
+        return self._upstreams.pick(upstream, tried, first=first)
 
     def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
         return self._upstreams.acquire(upstream, endpoint, waiter, fresh=fresh)
-
-    def counted(self, upstream: Upstream) -> None:
-        self._upstreams.budget(upstream).request(self.hub.now)
 
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
         return may_retry(
@@ -163,6 +161,9 @@ class Server:
 
     def new_request_id(self) -> bytes:
         return self.hub.request_id()
+
+    def nonce(self) -> bytes:
+        return os.urandom(16)
 
     def date(self) -> bytes:
         return self.hub.date()

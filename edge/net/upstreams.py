@@ -100,7 +100,10 @@ class Place:
     def acquire(self, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
         """A connection now, or a ticket. `fresh`: not one that was idle, for those may all be stale."""
         if not fresh or self._multiplexed:
-            conn = self._take()
+            conn = self.pool.take(self.state.key, self._hub.now)
+            if conn is not None and conn.multiplexed and not conn.has_room():
+                self.pool.give(self.state.key, conn, self._hub.now)
+                conn = None
             if conn is not None:
                 return conn
         ticket = _Wait(waiter, self._hub, self.upstream.connect_timeout + 1.0)
@@ -109,17 +112,6 @@ class Place:
             self._prune()
         self._dial_for_waiting()
         return ticket
-
-    def _take(self) -> UpstreamConnection | None:
-        key = self.state.key
-        while (conn := self.pool.take(key, self._hub.now)) is not None:
-            if conn.has_room():
-                return conn
-            if conn.multiplexed:
-                self.pool.give(key, conn, self._hub.now)
-                return None
-            self.pool.remove(key, conn)
-        return None
 
     def _prune(self) -> None:
         """Drop tickets that nobody holds any more; refuse the oldest when there are still too many."""
@@ -167,19 +159,16 @@ class Place:
 
     def _serve(self, conn: UpstreamConnection) -> None:
         """Give a connection that counts as taken to whoever waits, else back to the pool."""
-        key = self.state.key
         while self._waiting and conn.has_room():
             waiter = self._waiting.popleft().take()
             if waiter is None:
                 continue
             waiter.connection_ready(conn)
-            if not conn.multiplexed:
-                return
-            more = self._take() if self._waiting else None
+            more = self.pool.take(self.state.key, self._hub.now) if conn.multiplexed and self._waiting else None
             if more is None:
                 return
             conn = more
-        surplus = self.pool.give(key, conn, self._hub.now)
+        surplus = self.pool.give(self.state.key, conn, self._hub.now)
         if surplus is not None:
             surplus.close()
 
@@ -228,9 +217,12 @@ class Upstreams:
             for name, upstream in {**settings.upstreams, **used}.items()
         }
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState]) -> EndpointState | None:
+    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
         hub = self._hub
-        return self._groups[upstream.name].balancer.pick(hub.now, hub.random.random(), tried)
+        group = self._groups[upstream.name]
+        if first:
+            group.budget.request(hub.now)
+        return group.balancer.pick(hub.now, hub.random.random(), tried)
 
     def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
         return self._groups[upstream.name].places[endpoint].acquire(waiter, fresh=fresh)

@@ -90,18 +90,19 @@ S = TypeVar("S")
 class Pipeline(Generic[S]):
     """Phases over one kind of subject, in the order of their stages."""
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_from",)
 
     def __init__(self, steps: Iterable[tuple[Stage, Callable[[S], Verdict]]]) -> None:
-        self._steps = tuple(step for _, step in sorted(steps, key=lambda entry: entry[0]))
+        ordered = tuple(step for _, step in sorted(steps, key=lambda entry: entry[0]))
+        self._from = tuple(ordered[at:] for at in range(len(ordered) + 1))
 
     def run(self, subject: S, start: int = 0) -> Verdict:
         """The first verdict that is not `PASS`, or `PASS`. `start` is the `resume_at` of an earlier `Wait`. Raises `Fault`."""
-        for at, step in enumerate(self._steps[start:] if start else self._steps, start):
+        for step in self._from[start]:
             verdict = step(subject)
             if verdict is not PASS:
                 if isinstance(verdict, Wait):
-                    verdict.resume_at = at
+                    verdict.resume_at = self._from[0].index(step)
                 return verdict
         return PASS
 

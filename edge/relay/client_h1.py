@@ -115,6 +115,8 @@ class H1Client:
                 self._transport.arm_session(self._header_since + limits.header_timeout)
         elif now >= self._idle_since + limits.idle_timeout or self._draining:
             self._transport.close()
+        elif now < self._idle_since + _REST:
+            self._transport.arm_session(self._idle_since + _REST)
         else:
             self._transport.idle()
             self._transport.arm_session(self._idle_since + limits.idle_timeout)
@@ -173,7 +175,7 @@ class H1Client:
         self._exchange = exchange
         exchange.start()
         if self._exchange is exchange and exchange.forward is not None:
-            self._codec.body_limit = exchange.forward.limits.request_body
+            self._codec.body_limit = exchange.forward.terms.limits.request_body
 
     def _after(self) -> None:
         """Decide whether to go on reading, and when to look again."""
@@ -292,7 +294,7 @@ class H1Client:
             self._transport.close()
             return
         codec.start_next()
-        self._transport.arm_session(now + _REST)
+        self._transport.arm_session_earlier(now + _REST)
         if not self._pumping:
             if codec.buffered:
                 self._pump()

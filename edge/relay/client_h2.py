@@ -186,7 +186,7 @@ class H2Client:
         exchange.start()
         if exchange.forward is not None and not exchange.request_done:
             try:
-                self.codec.set_body_limit(sid, exchange.forward.limits.request_body)
+                self.codec.set_body_limit(sid, exchange.forward.terms.limits.request_body)
             except Fault as fault:
                 exchange.request_broken(fault)
         most = self._front.listener.limits.requests_per_connection

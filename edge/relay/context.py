@@ -39,8 +39,8 @@ class Context(Protocol):
     @property
     def clock(self) -> Clock: ...
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState]) -> EndpointState | None:
-        """An endpoint that is well and not in `tried`; None when there is none."""
+    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
+        """An endpoint that is well and not in `tried`; None when there is none. `first`: not a repetition."""
 
     def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
         """An open connection, or a ticket; with a ticket the waiter is called later, never before this returns.
@@ -48,13 +48,13 @@ class Context(Protocol):
         `fresh`: not one that was idle.
         """
 
-    def counted(self, upstream: Upstream) -> None:
-        """A request goes to this upstream for the first time."""
-
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
         """Whether to try again. `sent`: the head went out; `body_gone`: body bytes did."""
 
     def new_request_id(self) -> bytes: ...
+
+    def nonce(self) -> bytes:
+        """16 unpredictable bytes."""
 
     def date(self) -> bytes: ...
 

@@ -29,7 +29,7 @@ from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
 from edge.policy.phases import Drop, Wait
 from edge.policy.reply import Reply, error_reply
 from edge.relay.context import Context, Ticket
-from edge.relay.front import Forward, Front, Plan
+from edge.relay.front import Forward, Front, Plan, is_event_stream
 from edge.relay.ports import ClientPort, UpstreamConnection, UpstreamPort
 from edge.route.paths import Path
 from edge.route.table import Match
@@ -128,8 +128,7 @@ class Exchange:
             self._abort(verdict.fault)
         else:
             self.forward = verdict
-            self._streaming = verdict.streaming
-            self._context.counted(verdict.target)
+            self._streaming = verdict.grpc
             self._try(None)
 
     def refuse(self, fault: Fault) -> None:
@@ -159,9 +158,9 @@ class Exchange:
         """Send the request to an endpoint; `failed` is what the last try came to."""
         forward, context = self.forward, self._context
         assert forward is not None
-        endpoint = context.pick(forward.target, self._endpoints_tried)
+        endpoint = context.pick(forward.terms.target, self._endpoints_tried, first=failed is None)
         if endpoint is None:
-            self.refuse(failed or Fault(Side.UPSTREAM, "no-endpoint", detail=forward.target.name, status=503))
+            self.refuse(failed or Fault(Side.UPSTREAM, "no-endpoint", detail=forward.terms.target.name, status=503))
             return
         self.tries += 1
         self.state = State.CONNECTING
@@ -170,7 +169,7 @@ class Exchange:
         endpoint.active += 1
         self._holding = True
         fresh = failed is not None and failed.retry is Retry.IF_REUSED
-        got = context.acquire(forward.target, endpoint, self, fresh=fresh)
+        got = context.acquire(forward.terms.target, endpoint, self, fresh=fresh)
         if isinstance(got, Ticket):
             self._ticket = got
         else:
@@ -198,7 +197,7 @@ class Exchange:
                 self._client.continue_100()
             self._client.resume()
         if self.state is not State.DONE:
-            self._client.arm(now + forward.patience)
+            self._client.arm(now + forward.terms.patience)
 
     def _send_held(self) -> None:
         """Body bytes that came before there was a connection; the windows bound them."""
@@ -221,7 +220,7 @@ class Exchange:
         forward = self.forward
         assert forward is not None
         if self.state < State.RESPONDING and self._context.may_retry(
-            self, forward.target, fault, sent=self._sent_head, body_gone=self._sent_body
+            self, forward.terms.target, fault, sent=self._sent_head, body_gone=self._sent_body
         ):
             if self.endpoint is not None and not self._sent_head:
                 self._endpoints_tried.add(self.endpoint)  # it cannot be reached; a request refused may go there again
@@ -346,7 +345,7 @@ class Exchange:
             # RFC 8441 section 4: 2xx would tell the client that the tunnel stands
             self.refuse(Fault(Side.UPSTREAM, "upgrade-refused", detail=f"status {head.status}", status=502))
             return
-        if forward.is_event_stream(head):
+        if is_event_stream(head):
             self._streaming = True
         self.state = State.RESPONDING
         self.body_out = len(head.body)
@@ -393,7 +392,7 @@ class Exchange:
         if self.state is State.DONE:
             return inf
         forward = self.forward
-        return self._due(now) if forward is None else min(self._due(now), now + forward.patience)
+        return self._due(now) if forward is None else min(self._due(now), now + forward.terms.patience)
 
     def _due(self, now: float) -> float:
         forward = self.forward
@@ -401,12 +400,12 @@ class Exchange:
             return inf
         state = self.state
         due = inf
-        if forward.timeout is not None and not (self._streaming and state >= State.RESPONDING):
-            due = self.started + forward.timeout
+        if forward.terms.timeout is not None and not (self._streaming and state >= State.RESPONDING):
+            due = self.started + forward.terms.timeout
         if state is State.CONNECTING or state is State.DONE:
             return due  # the dial and the queue for connections have deadlines of their own
         if self._streaming and (state >= State.RESPONDING or forward.grpc):
-            quiet = forward.route.tunnel_idle_timeout
+            quiet = forward.terms.tunnel_idle
             if quiet is not None:
                 due = min(due, max(self._progress, self._upload_since) + quiet)
             if not self.request_done and not self._streaming_upload():
@@ -414,13 +413,13 @@ class Exchange:
             return due
         if state is State.RESPONDING:
             if self._uncredited_down or self._client.blocked():
-                due = min(due, self._progress + forward.limits.write_timeout)
-            elif forward.between_bytes is not None:
-                due = min(due, self._progress + forward.between_bytes)
+                due = min(due, self._progress + forward.terms.limits.write_timeout)
+            elif forward.terms.between_bytes is not None:
+                due = min(due, self._progress + forward.terms.between_bytes)
         if not self.request_done:
             due = min(due, self._upload_due(forward, now))
-        elif state is State.WAITING and forward.first_byte is not None:
-            due = min(due, self._progress + forward.first_byte)
+        elif state is State.WAITING and forward.terms.first_byte is not None:
+            due = min(due, self._progress + forward.terms.first_byte)
         return due
 
     def _streaming_upload(self) -> bool:
@@ -431,7 +430,7 @@ class Exchange:
         if self._uncredited_up or not self.wants_body():
             self._upload_since = now  # the upstream is slow, not the client
             return now + _RATE_CHECK
-        limits = forward.limits
+        limits = forward.terms.limits
         due = self._upload_since + limits.body_timeout
         rate = limits.body_min_rate
         if rate is None:
@@ -445,11 +444,11 @@ class Exchange:
         forward, state = self.forward, self.state
         assert forward is not None
         if (
-            forward.timeout is not None
-            and now >= self.started + forward.timeout
+            forward.terms.timeout is not None
+            and now >= self.started + forward.terms.timeout
             and not (self._streaming and state >= State.RESPONDING)
         ):
-            fault = Fault(Side.UPSTREAM, "timeout", detail=f"not done after {forward.timeout:g} s", status=504)
+            fault = Fault(Side.UPSTREAM, "timeout", detail=f"not done after {forward.terms.timeout:g} s", status=504)
         elif state is State.TUNNEL:
             fault = Fault(Side.EDGE, "tunnel-idle")
         elif not self.request_done and not self._streaming_upload() and self._upload_due(forward, now) <= now:

@@ -8,6 +8,7 @@ need. The request that an upstream sees is written anew here.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from edge.errors import Fault, Side
@@ -28,7 +29,7 @@ from edge.policy.phases import (
     check_size,
 )
 from edge.policy.reply import Reply, redirect_reply, respond_reply
-from edge.relay.websocket import find
+from edge.relay.websocket import KEY, find
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
 from edge.route.target import pick_target, redirect_https, redirect_location, upstream_target
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from edge.relay.context import Context
     from edge.relay.exchange import Exchange
 
-__all__ = ["Forward", "Front", "Plan"]
+__all__ = ["Forward", "Front", "Plan", "Terms", "is_event_stream"]
 
 _AFTER_ROUTE = 2  # the phases authority and route are behind a request whose route is remembered
 _MEMO_SIZE = 1024  # routes found
@@ -51,59 +52,62 @@ _EVENT_STREAM = b"text/event-stream"
 _GRPC = b"application/grpc"
 
 
+class Terms:
+    """On what terms a route's requests go to one upstream: compiled once for each pair. Seconds; None is off."""
+
+    __slots__ = ("between_bytes", "first_byte", "limits", "patience", "target", "timeout", "tunnel_idle")
+
+    def __init__(self, route: Route, target: Upstream) -> None:
+        self.target = target
+        self.limits = route.limits
+        self.timeout = route.timeout
+        self.tunnel_idle = route.tunnel_idle_timeout
+        own = route.first_byte_timeout, route.between_bytes_timeout
+        self.first_byte = own[0] if own[0] is not None else target.first_byte_timeout
+        self.between_bytes = own[1] if own[1] is not None else target.between_bytes_timeout
+        gaps = (
+            self.timeout, self.tunnel_idle, self.first_byte, self.between_bytes, self.limits.body_timeout,
+            self.limits.write_timeout,
+        )  # fmt: skip
+        # the shortest of all: who looks this often misses none of them, whatever state the exchange is in
+        self.patience = min(gap for gap in gaps if gap is not None)
+
+
 class Plan:
     """A route with what was compiled from it."""
 
-    __slots__ = ("headers", "host", "name", "route")
+    __slots__ = ("headers", "host", "name", "only", "route", "terms")
+
+    only: Terms  # where there is one upstream
 
     def __init__(self, route: Route, headers: RouteHeaders) -> None:
         self.route = route
         self.headers = headers
         self.host = route.upstream_host.encode()
         self.name = (route.host or "") + route.path
+        self.terms = {target.upstream.name: Terms(route, target.upstream) for target in route.targets}
+        for terms in self.terms.values():
+            self.only = terms
 
 
 class Forward:
-    """A verdict: send `request` to an endpoint of `target`."""
+    """A verdict: send `request` to an endpoint of `terms.target`."""
 
-    __slots__ = (
-        "between_bytes",
-        "first_byte",
-        "grpc",
-        "limits",
-        "patience",
-        "request",
-        "route",
-        "streaming",
-        "target",
-        "timeout",
-    )
+    __slots__ = ("grpc", "request", "terms")
 
-    def __init__(self, plan: Plan, target: Upstream, request: RequestHead, *, grpc: bool) -> None:
-        self.route = route = plan.route
-        self.target = target
+    def __init__(self, terms: Terms, request: RequestHead, *, grpc: bool) -> None:
+        self.terms = terms
         self.request = request
-        self.limits = route.limits
-        self.timeout = route.timeout
-        self.first_byte = route.first_byte_timeout if route.first_byte_timeout is not None else target.first_byte_timeout
-        self.between_bytes = (
-            route.between_bytes_timeout if route.between_bytes_timeout is not None else target.between_bytes_timeout
-        )
         self.grpc = grpc
-        self.streaming = grpc
-        gaps = (
-            route.timeout, route.tunnel_idle_timeout, self.first_byte, self.between_bytes, self.limits.body_timeout,
-            self.limits.write_timeout,
-        )  # fmt: skip
-        # the shortest of all: who looks this often misses none of them, whatever state the exchange is in
-        self.patience = min(gap for gap in gaps if gap is not None)
-
-    def is_event_stream(self, head: ResponseHead) -> bool:
-        return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
 
 
 _Key = tuple[bytes, bytes, bytes, bytes, int, bool]
 _Found = tuple[str, Path, Match, Plan]
+
+
+def is_event_stream(head: ResponseHead) -> bool:
+    """Server-sent events: quiet times between them are normal."""
+    return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
 
 
 def _shared(fields: Fields) -> tuple[SharedFields, bool]:
@@ -185,8 +189,9 @@ class Front:
     def _check_limits(self, exchange: Exchange) -> Verdict:
         head, plan = exchange.head, exchange.plan
         assert plan is not None
-        check_size(head, plan.route.limits)
-        return check_hops(head)
+        if head.content_length is not None:
+            check_size(head, plan.route.limits)
+        return check_hops(head) if head.method in _COUNT_HOPS else PASS
 
     def _answer(self, exchange: Exchange) -> Verdict:
         head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
@@ -204,7 +209,6 @@ class Front:
         head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
         prepared = exchange.conn.prepared
         assert plan is not None and path is not None and match is not None and isinstance(prepared, Prepared)
-        route = plan.route
         if (
             prepared.seen is head.fields
             and prepared.seen_plan is plan
@@ -217,22 +221,26 @@ class Front:
             told = self._forwarding.request_fields(head, prepared, _ID)
             fields, own_id = _shared(write_request_fields(head, plan.headers, told))
             prepared.seen, prepared.seen_plan, prepared.written, prepared.own_id = head.fields, plan, fields, own_id
-        target = route.targets[0].upstream
-        if len(route.targets) > 1:
-            target = pick_target(route.targets, self._context.random())
+        if len(plan.terms) == 1:
+            terms = plan.only
+        else:
+            terms = plan.terms[pick_target(plan.route.targets, self._context.random()).name]
+        upgrade: Fields = fields
+        if head.protocol and head.version == 20:  # an extended CONNECT has no key; an HTTP/1.1 upstream wants one
+            upgrade = [*fields, (KEY, b64encode(self._context.nonce()))]
         request = RequestHead(
             head.method,
             head.scheme,
             plan.host or head.authority,
             upstream_target(match, path),
-            fields,
+            upgrade,
             content_length=head.content_length,
             end=head.end,
             protocol=head.protocol,
             te_trailers=head.te_trailers,
             request_id=exchange.request_id if own_id else b"",
         )
-        return Forward(plan, target, request, grpc=head.te_trailers and find(fields, b"content-type").startswith(_GRPC))
+        return Forward(terms, request, grpc=head.te_trailers and find(fields, b"content-type").startswith(_GRPC))
 
     def _to_https(self, exchange: Exchange, port: int) -> Reply:
         """A listener that only redirects: to names that it knows, and to addresses."""

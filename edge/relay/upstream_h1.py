@@ -8,9 +8,6 @@ idle connection at any moment (RFC 9112 section 9.5).
 
 from __future__ import annotations
 
-import base64
-import os
-
 from edge.errors import Fault, Retry, Side
 from edge.http.h1_client import ClientCodec
 from edge.http.message import End, Fields, RequestHead, ResponseHead
@@ -49,18 +46,15 @@ class H1Upstream:
     def open(self, receiver: Receiver, request: RequestHead) -> H1Upstream:
         self._receiver = receiver
         self._heard = False
-        fields, protocol = request.fields, request.protocol
+        protocol = request.protocol
         if protocol:
-            self._key = find(fields, KEY)
-            if not self._key:  # asked for by extended CONNECT, which has none
-                self._key = base64.b64encode(os.urandom(16))
-                fields = [*fields, (KEY, self._key)]
+            self._key = find(request.fields, KEY)
         self._out.append(
             self._codec.request(
                 request.method,
                 request.target,
                 request.authority,
-                fields,
+                request.fields,
                 length=None if protocol else request.content_length,
                 end=request.end or bool(protocol),
                 protocol=protocol,

@@ -195,7 +195,9 @@ class Stage:
         self.connections.append(connection)
         return connection
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState]) -> EndpointState | None:
+    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
+        if first:
+            self._budget.request(self.clock.now)
         return self._balancer.pick(self.clock.now, 0.0, tried)
 
     def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Any, *, fresh: bool) -> Any:
@@ -213,9 +215,6 @@ class Stage:
             return ticket
         return self._connect()
 
-    def counted(self, upstream: Upstream) -> None:
-        self._budget.request(self.clock.now)
-
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
         return may_retry(
             fault, exchange.head.method, sent=sent, body_gone=body_gone, reused=True, attempts=exchange.tries,
@@ -224,6 +223,9 @@ class Stage:
 
     def new_request_id(self) -> bytes:
         return b"id"
+
+    def nonce(self) -> bytes:
+        return b"the sample nonce"
 
     def date(self) -> bytes:
         return b"Sat, 21 Nov 2026 12:00:00 GMT"
