@@ -6,6 +6,7 @@ import argparse
 import datetime
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -83,6 +84,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         raise ValueError("the bench needs nginx (it is the upstream of every target) and taskset")
     left_out = [words for scenario in wanted if (words := _usable(scenario))]
     cores, began = Cores(), datetime.datetime.now().astimezone()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends the bench ends what it has started
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 16_384), hard), hard))
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
