@@ -1,4 +1,4 @@
-"""Micro benchmarks of the pure rooms, one operation each: ``pytest bench/micro`` (pytest-benchmark), apart from end to end.
+"""Micro benchmarks of the pure rooms, one operation each: ``pytest bench/micro.py`` (pytest-benchmark), apart from end to end.
 
 They say where a request's time goes and whether a change moved it; what a request costs only the bench itself can say.
 """
