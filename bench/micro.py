@@ -80,16 +80,17 @@ def test_an_http1_exchange_on_the_clients_side(benchmark: Benchmark) -> None:
 
 
 def test_an_http1_exchange_on_the_upstreams_side(benchmark: Benchmark) -> None:
-    def exchange() -> int:
+    """A request out, its answer with a body of 100 bytes in."""
+
+    def exchange() -> bool:
         codec = ClientCodec()
         codec.request(b"GET", b"/small", b"localhost", FIELDS, length=None, end=True)
         codec.feed(RESPONSE)
-        events = 0
         while codec.next_event() is not None:
-            events += 1
-        return events
+            pass
+        return codec.reusable
 
-    assert benchmark(exchange) >= 2
+    assert benchmark(exchange), "the answer was read to its end"
 
 
 def test_an_http2_request_and_its_answer(benchmark: Benchmark) -> None:
