@@ -119,7 +119,7 @@ class ConnectionInfo:
 
     __slots__ = (
         "alpn", "client_cert", "client_subject", "group", "handshake_us", "host", "ja4", "listener", "peer", "peer_port",
-        "prepared", "resumed", "secure", "sni", "suite", "tls_version",
+        "prepared", "record", "resumed", "secure", "sni", "suite", "tls_version",
     )  # fmt: skip
 
     def __init__(self, peer: str, peer_port: int, listener: Listener, *, secure: bool) -> None:
@@ -139,3 +139,4 @@ class ConnectionInfo:
         self.client_subject = ""  # RFC 4514, of `client_cert`
         self.handshake_us = 0
         self.prepared: object = None  # what the policies keep of this connection between its requests
+        self.record: object = None  # and what the log keeps

@@ -32,16 +32,9 @@ class Journal:
         self._log = log
         self.requests = 0
 
-    def _posix(self, moment: float) -> float:
-        return moment + self._hub.posix_offset()
-
-    def exchange(self, exchange: Exchange) -> None:
-        """One request is over, however it ended."""
-        self.requests += 1
-        head, conn, started = exchange.head, exchange.conn, exchange.started
-        record = AccessRecord()
-        record.time = self._posix(started)
-        record.request_id = exchange.request_id
+    def _record(self, conn: ConnectionInfo) -> AccessRecord:
+        """The record of a connection's requests, with what is about the connection."""
+        conn.record = record = AccessRecord()
         record.peer = conn.peer
         record.peer_port = conn.peer_port
         record.listener = conn.listener.name
@@ -54,6 +47,17 @@ class Journal:
             record.alpn = conn.alpn
             record.ja4 = conn.ja4
             record.client_subject = conn.client_subject
+        return record
+
+    def exchange(self, exchange: Exchange) -> None:
+        """One request is over, however it ended."""
+        self.requests += 1
+        head, conn, started = exchange.head, exchange.conn, exchange.started
+        record = conn.record
+        if not isinstance(record, AccessRecord):
+            record = self._record(conn)
+        record.time = started + self._hub.posix_offset()
+        record.request_id = exchange.request_id
         record.method = head.method
         record.host = head.authority
         record.path = head.target
@@ -61,23 +65,20 @@ class Journal:
         record.status = exchange.status
         record.bytes_in = exchange.body_in
         record.bytes_out = exchange.body_out
-        if exchange.endpoint is not None:
-            record.upstream = exchange.endpoint.endpoint.url
-        if exchange.plan is not None:
-            record.route = exchange.plan.name
+        record.upstream = exchange.endpoint.endpoint.url if exchange.endpoint is not None else ""
+        record.route = exchange.plan.name if exchange.plan is not None else ""
         record.tries = exchange.tries
         decided, connected, first = exchange.decided_at, exchange.connected_at, exchange.first_byte_at
         record.t_decide_us = int((decided - started) * 1e6)
-        if connected:
-            record.t_connect_us = int((connected - decided) * 1e6)
-            if first:
-                record.t_first_byte_us = int((first - connected) * 1e6)
+        record.t_connect_us = int((connected - decided) * 1e6) if connected else 0
+        record.t_first_byte_us = int((first - connected) * 1e6) if first else 0
         record.t_total_us = int((self._hub.now - started) * 1e6)
         fault = exchange.fault
-        if fault is not None:
-            record.fault = fault.kind
-            record.blame = fault.side
-            record.detail = fault.detail
+        if fault is None:
+            record.fault = record.blame = record.detail = ""
+        else:
+            record.fault, record.blame, record.detail = fault.kind, fault.side, fault.detail
+        record.user_agent = record.referer = b""
         for name, value in head.fields:
             if name == b"user-agent":
                 record.user_agent = value

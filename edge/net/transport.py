@@ -74,9 +74,9 @@ class Session(Protocol):
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size", "_session_deadline", "_tls",
-        "_write_deadline", "_writing", "bytes_in", "bytes_out", "disposed", "engine", "established", "fd", "hub",
-        "linger", "marked", "pending", "session", "side", "sock", "write_timeout",
+        "_backlog", "_closing", "_eof", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
+        "_session_deadline", "_tls", "_write_deadline", "_writing", "bytes_in", "bytes_out", "disposed", "engine",
+        "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "sock", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, sock: socket.socket, side: Side, *, tls: bool, write_timeout: float) -> None:
@@ -134,39 +134,48 @@ class Transport(Timed):
         try:
             if self._lingered >= 0:
                 self._lingering(count)
-            elif count:
+            elif not count:
+                self._end(clean=not self._tls)
+            else:
                 self.bytes_in += count
                 if count == self._read_size and count < _READ_MOST:
                     self._read_size *= 2
-                self.received(data)
-            else:
-                self._end(clean=not self._tls)
+                if self.established:
+                    self._decrypted(self.engine.receive(data))
+                else:
+                    self.received(data)
+        except Fault as fault:
+            self.fail(fault)
         except Exception as error:
             self._bug(error)
 
     def received(self, data: bytes | memoryview) -> None:
-        """Take bytes from the socket (or from whoever read them before us)."""
+        """Take bytes of the handshake, from the socket or from whoever read them before us."""
         engine = self.engine
         try:
             plain = engine.receive(data)
         except Fault as fault:
             self.fail(fault)
             return
+        self.hub.mark(self)
         if not self.established:
-            self.hub.mark(self)
             if not engine.established:
                 return
             self.established = True
             self.on_established()
             if self.disposed or self._closing:
                 return
+        self._decrypted(plain)
+
+    def _decrypted(self, plain: bytes) -> None:
+        engine = self.engine
         if plain:
             self.session.on_data(plain)
         else:
             self.hub.mark(self)  # the engine may have something to say by itself
         if engine.disturbances > self._noise_most:
             self._count_noise(engine.disturbances)
-        if not self.disposed and engine.closed:
+        if engine.closed and not self.disposed:
             self._end(clean=True)
 
     def _count_noise(self, count: int) -> None:
@@ -247,30 +256,25 @@ class Transport(Timed):
 
     def flush(self) -> None:
         """End of the turn: write what the session and the engine have."""
-        try:
-            self._flush()
-        except Exception as error:
-            self._bug(error)
-
-    def _flush(self) -> None:
         if self.disposed or self._lingered >= 0:
             return
-        engine = self.engine
-        if self.pending < HIGH or self._closing:
-            if self.established:
-                try:
+        try:
+            if self.pending < HIGH or self._closing:
+                engine = self.engine
+                if self.established:
                     for piece in self.session.output():
                         engine.send(piece)
                     if self._closing:
                         engine.shutdown()
-                except Fault as fault:
-                    self.fail(fault)
-                    return
-            data = engine.drain()
-            if data:
-                self._send(data)
-        if self._closing and not self.pending and not self.disposed:
-            self._goodbye()
+                data = engine.drain()
+                if data:
+                    self._send(data)
+            if self._closing and not self.pending and not self.disposed:
+                self._goodbye()
+        except Fault as fault:
+            self.fail(fault)
+        except Exception as error:
+            self._bug(error)
 
     def _send(self, data: bytes) -> None:
         if self._backlog:

