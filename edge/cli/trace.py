@@ -311,8 +311,8 @@ def _outcome(front: Front, exchange: Exchange, route: Route | None, found: Trace
     _upstreams(plan.route, verdict, found)
     request = verdict.request
     sent = [f"host: {_text(request.authority)}", *_lines(request.fields)]
-    if request.request_id:
-        sent.append(f"x-request-id: {_text(request.request_id)}")
+    if verdict.own_id:
+        sent.append(f"x-request-id: {_text(exchange.request_id)}")
     found.add("request", f"{_text(request.method)} {_text(request.target)}", more=sent)
     fields, own_id = front.response_fields(ResponseHead(200, []), exchange)
     if own_id:

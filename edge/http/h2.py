@@ -371,11 +371,7 @@ class Connection(Control):
         fault: Fault | None = None
         head: RequestHead | None = None
         if kept is not None and kept.end == end:
-            head = RequestHead(
-                kept.method, kept.scheme, kept.authority, kept.target, kept.fields, version=20,
-                content_length=kept.content_length, end=end, protocol=kept.protocol,
-                expect_continue=kept.expect_continue, te_trailers=kept.te_trailers,
-            )  # fmt: skip
+            head = kept
         else:
             generation = decoder.generation
             fields = decoder.read(block)
@@ -414,11 +410,7 @@ class Connection(Control):
         if self._heads_generation != self._decoder.generation or len(heads) >= _HEADS_KEPT:
             heads.clear()
             self._heads_generation = self._decoder.generation
-        heads[block] = RequestHead(
-            head.method, head.scheme, head.authority, head.target, head.fields, version=20,
-            content_length=head.content_length, end=head.end, protocol=head.protocol,
-            expect_continue=head.expect_continue, te_trailers=head.te_trailers,
-        )  # fmt: skip
+        heads[block] = head
 
     def _on_response(self, stream: Stream, fields: Fields | None, end: bool) -> None:
         try:

@@ -30,13 +30,13 @@ class SharedFields(list[Field]):
 
 
 class RequestHead:
-    """A request's head. `fields` may be shared with other messages: it is never changed.
+    """A request's head. A codec may give the same object for equal heads, so neither it nor its `fields` is ever changed.
 
     `target` is the origin-form path and query as received, or ``b"*"`` (OPTIONS)."""
 
     __slots__ = (
         "authority", "content_length", "end", "expect_continue", "fields", "keep_alive",
-        "method", "protocol", "request_id", "scheme", "target", "te_trailers", "version",
+        "method", "protocol", "scheme", "target", "te_trailers", "version",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +54,6 @@ class RequestHead:
         expect_continue: bool = False,
         te_trailers: bool = False,
         keep_alive: bool = True,
-        request_id: bytes = b"",
     ) -> None:
         self.method = method
         self.scheme = scheme
@@ -67,7 +66,6 @@ class RequestHead:
         self.protocol = protocol  # b"websocket": an Upgrade (h1) or an extended CONNECT (h2, RFC 8441) is asked for
         self.expect_continue = expect_continue
         self.te_trailers = te_trailers  # the client said `te: trailers`
-        self.request_id = request_id  # outward: written as X-Request-Id beside `fields`
         self.keep_alive = keep_alive  # h1: the connection may carry another request afterwards
 
     def __repr__(self) -> str:

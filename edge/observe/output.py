@@ -48,6 +48,7 @@ class Output:
     """
 
     __slots__ = (
+        "_framed",
         "_lines",
         "_notice",
         "_poll",
@@ -64,6 +65,7 @@ class Output:
 
     def __init__(self, fd: int, kind: Kind, *, shared: bool = False, send: Send | None = None) -> None:
         self.kind = kind
+        self._framed = kind is Kind.SYSLOG
         self.limit = {Kind.FILE: _MAX_LINE, Kind.STREAM: PIPE_BUF, Kind.SYSLOG: _MAX_DATAGRAM}[kind]  # bytes of one line
         self.dropped = 0  # lines, ever
         self.unreported = 0  # of these, how many no line has told of yet
@@ -95,7 +97,7 @@ class Output:
         if self._size + len(line) > MAX_BUFFERED:
             self._lose()
             return
-        if self.kind is Kind.SYSLOG:
+        if self._framed:
             line = syslog_frame(line, severity, time.time())
         self._lines.append(line)
         self._size += len(line)

@@ -46,8 +46,8 @@ class Prepared:
     """What the requests of one connection have in common. The connection keeps it and hands it in with each request."""
 
     __slots__ = (
-        "address", "authority", "common", "conn", "element", "own_id", "proto", "seen", "seen_plan", "trusted", "version",
-        "written",
+        "address", "authority", "common", "conn", "element", "forward", "own_id", "proto", "seen", "seen_head",
+        "seen_plan", "trusted", "version", "written",
     )  # fmt: skip
 
     def __init__(self, conn: ConnectionInfo, address: bytes, element: bytes, *, trusted: bool) -> None:
@@ -65,6 +65,9 @@ class Prepared:
         self.seen_plan: object = None
         self.written = SharedFields([])
         self.own_id = False
+        # and what was decided about the head seen last
+        self.seen_head: RequestHead | None = None
+        self.forward: object = None
 
 
 class Forwarding:

@@ -1,6 +1,6 @@
 """One exchange: a request from a client, the answer from an upstream or from us, and the end of both.
 
-Theory. An exchange stands between a client port and an upstream port (`edge.relay.ports`) and moves through `State`:
+Theory. An exchange stands between a client port and an upstream port (`edge.relay.ports`) and moves through its states:
 
     DECIDING → REPLYING ─────────────────────────────→ DONE
     DECIDING → CONNECTING → WAITING → RESPONDING ────→ DONE
@@ -21,7 +21,6 @@ Invariants
 
 from __future__ import annotations
 
-import enum
 from math import inf
 
 from edge.errors import Fault, H2Code, Retry, Side
@@ -35,19 +34,13 @@ from edge.route.paths import Path
 from edge.route.table import Match
 from edge.upstream.balance import EndpointState
 
-__all__ = ["Exchange", "State"]
+__all__ = ["Exchange"]
 
 _RATE_CHECK = 5.0  # seconds between looks at a slow body
 
 
-class State(enum.IntEnum):
-    DECIDING = 0
-    REPLYING = 1
-    CONNECTING = 2
-    WAITING = 3
-    RESPONDING = 4
-    TUNNEL = 5
-    DONE = 6
+# the states; plain numbers, for they are asked for a dozen times in an exchange
+DECIDING, REPLYING, CONNECTING, WAITING, RESPONDING, TUNNEL, DONE = range(7)
 
 
 class Exchange:
@@ -66,7 +59,7 @@ class Exchange:
         self._client = client
         self.conn = conn
         self.head = head
-        self.state = State.DECIDING
+        self.state = DECIDING
         self.request_done = head.end or bool(head.protocol)  # a tunnel's bytes are no body
         self.response_done = False
         self.started = now
@@ -109,7 +102,7 @@ class Exchange:
 
     def resumed(self) -> None:
         """What a phase waited for is there: decide on. To be called by who promised the answer, in a turn of its own."""
-        if self.state is State.DECIDING:
+        if self.state == DECIDING:
             self._decide(self._resume_at)
 
     def _decide(self, at: int) -> None:
@@ -134,14 +127,14 @@ class Exchange:
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""
         self.fault = fault
-        if self.state >= State.RESPONDING or not fault.status:
+        if self.state >= RESPONDING or not fault.status:
             self._abort(fault)
             return
         self._leave_upstream()
         self._reply(error_reply(fault, self.head, self.request_id))
 
     def _reply(self, reply: Reply) -> None:
-        self.state = State.REPLYING
+        self.state = REPLYING
         self.status = reply.status
         client = self._client
         fields = self._front.reply_fields(reply, self)
@@ -163,7 +156,7 @@ class Exchange:
             self.refuse(failed or Fault(Side.UPSTREAM, "no-endpoint", detail=forward.terms.target.name, status=503))
             return
         self.tries += 1
-        self.state = State.CONNECTING
+        self.state = CONNECTING
         self._sent_head = False
         self.endpoint = endpoint
         endpoint.active += 1
@@ -182,9 +175,9 @@ class Exchange:
         self._ticket = None
         now = self._context.clock.now
         self.connected_at = now
-        self.state = State.WAITING
+        self.state = WAITING
         try:
-            self.upstream = connection.open(self, forward.request)
+            self.upstream = connection.open(self, forward.request, self.request_id if forward.own_id else b"")
         except Fault as fault:
             self.upstream_failed(fault)
             return
@@ -196,7 +189,7 @@ class Exchange:
             if self.head.expect_continue:
                 self._client.continue_100()
             self._client.resume()
-        if self.state is not State.DONE:
+        if self.state != DONE:
             self._client.arm(now + forward.terms.patience)
 
     def _send_held(self) -> None:
@@ -215,11 +208,11 @@ class Exchange:
 
     def upstream_failed(self, fault: Fault) -> None:
         self.upstream = None
-        if self.state is State.DONE:
+        if self.state == DONE:
             return
         forward = self.forward
         assert forward is not None
-        if self.state < State.RESPONDING and self._context.may_retry(
+        if self.state < RESPONDING and self._context.may_retry(
             self, forward.terms.target, fault, sent=self._sent_head, body_gone=self._sent_body
         ):
             if self.endpoint is not None and not self._sent_head:
@@ -255,7 +248,7 @@ class Exchange:
         self._upload_since = self._context.clock.now
         if self.upstream is not None:
             self._pass_on(data)
-        elif self.state < State.WAITING and self.state is not State.REPLYING:
+        elif self.state < WAITING and self.state != REPLYING:
             self._held.append(data)
         else:
             self._client.credit(size)
@@ -264,7 +257,7 @@ class Exchange:
         upstream = self.upstream
         if upstream is None:
             return
-        if self.head.protocol and self.state is not State.TUNNEL:
+        if self.head.protocol and self.state != TUNNEL:
             self.refuse(Fault(Side.CLIENT, "early-tunnel-data", status=400))
             return
         self._sent_body = True
@@ -292,12 +285,12 @@ class Exchange:
 
     def request_broken(self, fault: Fault) -> None:
         """The rest of the request cannot be had or is not acceptable, but an answer can be given (400, 408, 413)."""
-        if self.state is not State.DONE:
+        if self.state != DONE:
             self.refuse(fault)
 
     def client_lost(self, fault: Fault) -> None:
         """The client is gone or has reset its stream: cancel the work."""
-        if self.state is State.DONE:
+        if self.state == DONE:
             return
         self.fault = fault
         if not self.status:
@@ -337,7 +330,7 @@ class Exchange:
         fields, own_id = self._front.response_fields(head, self)
         self.answer_id = self.request_id if own_id else b""
         if head.status == 101:
-            self.state = State.TUNNEL
+            self.state = TUNNEL
             self._streaming = True
             self._client.tunnel(fields)
             return
@@ -347,7 +340,7 @@ class Exchange:
             return
         if is_event_stream(head):
             self._streaming = True
-        self.state = State.RESPONDING
+        self.state = RESPONDING
         self.body_out = len(head.body)
         self._client.head(head.status, fields, length=head.content_length, end=head.end, close=False, body=head.body)
         self.response_done = head.end
@@ -372,7 +365,7 @@ class Exchange:
 
     def response_end(self, trailers: Fields) -> None:
         self.upstream = None
-        if self.state is State.DONE:
+        if self.state == DONE:
             return
         if not self.response_done:
             self.response_done = True
@@ -389,7 +382,7 @@ class Exchange:
         """Act on what is overdue; return when to look again (seconds of the loop's clock), `inf` for never."""
         if self._due(now) <= now:
             self._overdue(now)
-        if self.state is State.DONE:
+        if self.state == DONE:
             return inf
         forward = self.forward
         return self._due(now) if forward is None else min(self._due(now), now + forward.terms.patience)
@@ -400,30 +393,30 @@ class Exchange:
             return inf
         state = self.state
         due = inf
-        if forward.terms.timeout is not None and not (self._streaming and state >= State.RESPONDING):
+        if forward.terms.timeout is not None and not (self._streaming and state >= RESPONDING):
             due = self.started + forward.terms.timeout
-        if state is State.CONNECTING or state is State.DONE:
+        if state in {CONNECTING, DONE}:
             return due  # the dial and the queue for connections have deadlines of their own
-        if self._streaming and (state >= State.RESPONDING or forward.grpc):
+        if self._streaming and (state >= RESPONDING or forward.grpc):
             quiet = forward.terms.tunnel_idle
             if quiet is not None:
                 due = min(due, max(self._progress, self._upload_since) + quiet)
             if not self.request_done and not self._streaming_upload():
                 due = min(due, self._upload_due(forward, now))
             return due
-        if state is State.RESPONDING:
+        if state == RESPONDING:
             if self._uncredited_down or self._client.blocked():
                 due = min(due, self._progress + forward.terms.limits.write_timeout)
             elif forward.terms.between_bytes is not None:
                 due = min(due, self._progress + forward.terms.between_bytes)
         if not self.request_done:
             due = min(due, self._upload_due(forward, now))
-        elif state is State.WAITING and forward.terms.first_byte is not None:
+        elif state == WAITING and forward.terms.first_byte is not None:
             due = min(due, self._progress + forward.terms.first_byte)
         return due
 
     def _streaming_upload(self) -> bool:
-        return self.state is State.TUNNEL or (self.forward is not None and self.forward.grpc)
+        return self.state == TUNNEL or (self.forward is not None and self.forward.grpc)
 
     def _upload_due(self, forward: Forward, now: float) -> float:
         """When the body's gap runs out, or when its rate is to be looked at."""
@@ -446,14 +439,14 @@ class Exchange:
         if (
             forward.terms.timeout is not None
             and now >= self.started + forward.terms.timeout
-            and not (self._streaming and state >= State.RESPONDING)
+            and not (self._streaming and state >= RESPONDING)
         ):
             fault = Fault(Side.UPSTREAM, "timeout", detail=f"not done after {forward.terms.timeout:g} s", status=504)
-        elif state is State.TUNNEL:
+        elif state == TUNNEL:
             fault = Fault(Side.EDGE, "tunnel-idle")
         elif not self.request_done and not self._streaming_upload() and self._upload_due(forward, now) <= now:
             fault = Fault(Side.CLIENT, "body-timeout", detail="the request body came too slowly", status=408)
-        elif state is State.WAITING:
+        elif state == WAITING:
             fault = Fault(Side.UPSTREAM, "first-byte-timeout", detail="no answer in time", status=504)
         elif self._uncredited_down or self._client.blocked():
             fault = Fault(Side.CLIENT, "client-write-timeout", detail="the client takes nothing")
@@ -465,7 +458,7 @@ class Exchange:
 
     def _abort(self, fault: Fault) -> None:
         """Break the response: it cannot be made whole."""
-        if self.state is State.DONE:
+        if self.state == DONE:
             return
         self.fault = fault
         self._leave_upstream()
@@ -476,10 +469,11 @@ class Exchange:
         self.finish()
 
     def finish(self) -> None:
-        if self.state is State.DONE:
+        if self.state == DONE:
             return
-        self.state = State.DONE
-        self._leave_upstream()
+        self.state = DONE
+        if self._ticket is not None or self.upstream is not None:
+            self._leave_upstream()
         self._leave_endpoint()
         self._context.log(self)
         self._client.finished()

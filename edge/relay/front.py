@@ -91,13 +91,14 @@ class Plan:
 
 
 class Forward:
-    """A verdict: send `request` to an endpoint of `terms.target`."""
+    """A verdict: send `request` to an endpoint of `terms.target`. Shared by equal requests, so never changed."""
 
-    __slots__ = ("grpc", "request", "terms")
+    __slots__ = ("grpc", "own_id", "request", "terms")
 
-    def __init__(self, terms: Terms, request: RequestHead, *, grpc: bool) -> None:
+    def __init__(self, terms: Terms, request: RequestHead, *, own_id: bool, grpc: bool) -> None:
         self.terms = terms
         self.request = request
+        self.own_id = own_id  # X-Request-Id is written beside the request's fields
         self.grpc = grpc
 
 
@@ -209,6 +210,8 @@ class Front:
         head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
         prepared = exchange.conn.prepared
         assert plan is not None and path is not None and match is not None and isinstance(prepared, Prepared)
+        if prepared.seen_head is head and prepared.seen_plan is plan and isinstance(prepared.forward, Forward):
+            return prepared.forward
         if (
             prepared.seen is head.fields
             and prepared.seen_plan is plan
@@ -221,10 +224,8 @@ class Front:
             told = self._forwarding.request_fields(head, prepared, _ID)
             fields, own_id = _shared(write_request_fields(head, plan.headers, told))
             prepared.seen, prepared.seen_plan, prepared.written, prepared.own_id = head.fields, plan, fields, own_id
-        if len(plan.terms) == 1:
-            terms = plan.only
-        else:
-            terms = plan.terms[pick_target(plan.route.targets, self._context.random()).name]
+        single = len(plan.terms) == 1
+        terms = plan.only if single else plan.terms[pick_target(plan.route.targets, self._context.random()).name]
         upgrade: Fields = fields
         if head.protocol and head.version == 20:  # an extended CONNECT has no key; an HTTP/1.1 upstream wants one
             upgrade = [*fields, (KEY, b64encode(self._context.nonce()))]
@@ -238,9 +239,14 @@ class Front:
             end=head.end,
             protocol=head.protocol,
             te_trailers=head.te_trailers,
-            request_id=exchange.request_id if own_id else b"",
         )
-        return Forward(terms, request, grpc=head.te_trailers and find(fields, b"content-type").startswith(_GRPC))
+        grpc = head.te_trailers and find(fields, b"content-type").startswith(_GRPC)
+        forward = Forward(terms, request, own_id=own_id, grpc=grpc)
+        if single and not head.protocol:
+            prepared.seen_head, prepared.forward = head, forward
+        else:
+            prepared.seen_head = None
+        return forward
 
     def _to_https(self, exchange: Exchange, port: int) -> Reply:
         """A listener that only redirects: to names that it knows, and to addresses."""

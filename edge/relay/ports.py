@@ -138,8 +138,10 @@ class UpstreamConnection(Protocol):
 
     multiplexed: bool
 
-    def open(self, receiver: Receiver, request: RequestHead) -> UpstreamPort:
-        """Send a request's head. `request.authority`, `target` and `fields` are what the upstream sees."""
+    def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> UpstreamPort:
+        """Send a request's head. `request.authority`, `target` and `fields` are what the upstream sees, and `request_id` as
+        X-Request-Id beside them.
+        """
 
     def has_room(self) -> bool: ...
 

@@ -43,7 +43,7 @@ class H1Upstream:
     def has_room(self) -> bool:
         return self._receiver is None and not self._closed
 
-    def open(self, receiver: Receiver, request: RequestHead) -> H1Upstream:
+    def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> H1Upstream:
         self._receiver = receiver
         self._heard = False
         protocol = request.protocol
@@ -59,7 +59,7 @@ class H1Upstream:
                 end=request.end or bool(protocol),
                 protocol=protocol,
                 te_trailers=request.te_trailers,
-                request_id=request.request_id,
+                request_id=request_id,
             )
         )
         self._transport.mark()

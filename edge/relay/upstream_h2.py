@@ -82,11 +82,11 @@ class H2Upstream:
     def has_room(self) -> bool:
         return not self._closed and not self._going and self.codec.can_open
 
-    def open(self, receiver: Receiver, request: RequestHead) -> H2UpstreamStream:
+    def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> H2UpstreamStream:
         protocol = request.protocol
         fields = without(request.fields, KEY) if protocol else request.fields
-        if request.request_id:
-            fields = [*fields, (b"x-request-id", request.request_id)]
+        if request_id:
+            fields = [*fields, (b"x-request-id", request_id)]
         sid = self.codec.send_request(
             request.method,
             request.target,

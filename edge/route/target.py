@@ -20,6 +20,7 @@ from edge.settings.model import Redirect, RoutePaths, Target, Upstream
 __all__ = ["pick_target", "redirect_https", "redirect_location", "upstream_target"]
 
 _MEMO_SIZE = 1024
+_RAW = RoutePaths.RAW
 _NOT_VISIBLE = re.compile(rb"[^\x21-\x7e]")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -34,7 +35,7 @@ def upstream_target(match: Match, path: Path) -> bytes:
     below a path (both end in ``/``) it replaces that path and keeps what is below it.
     """
     route = match.route
-    if route.paths is RoutePaths.RAW:
+    if route.paths is _RAW:
         target = path.raw
     elif path.normal == b"*":
         return b"*"
