@@ -3,10 +3,11 @@
 A gateway sets a deadline on every read and write and lets almost none of them pass. So a deadline is an attribute of
 the object that it concerns, and the wheel looks at an object only when the earliest time for which it was ever filed has come;
 if its deadline has moved on since, it is filed again. Moving a deadline later therefore costs one store, and an object
-is filed at most once for each tick that it is ever due in.
+is filed again only when it becomes due earlier.
 
-Invariants: `filed` is the tick of the entry that counts (others are stale and skipped); an object whose deadline is
-infinite is not kept. Resolution is `TICK` seconds; a deadline never fires early.
+Invariants: an object stands in one bucket at most, that of the tick `filed`; resolution is `TICK` seconds; a deadline never
+fires early. Whoever ends before its deadline says so with `disarm`: the wheel must not be what keeps a closed connection
+in memory, for then each new one is made of memory that no cache has seen for as long as a handshake may take.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ class Timed:
             if tick < self.filed:
                 self.wheel.file(self, tick)
 
+    def disarm(self) -> None:
+        """No deadline any more, and no trace of this object in the wheel."""
+        self.deadline = inf
+        if self.filed != _NEVER:
+            self.wheel.forget(self)
+
     def arm_earlier(self, deadline: float) -> None:
         """Set the deadline only if it comes before the present one."""
         if deadline < self.deadline:
@@ -56,7 +63,7 @@ class Wheel:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buckets: dict[int, list[Timed]] = {}
+        self._buckets: dict[int, dict[Timed, None]] = {}
         self._last = int(monotonic() / TICK)
         self._handle: asyncio.TimerHandle | None = None
 
@@ -71,12 +78,21 @@ class Wheel:
     def file(self, timed: Timed, tick: int) -> None:
         if tick <= self._last:
             tick = self._last + 1
+        if timed.filed != _NEVER:
+            self.forget(timed)
         timed.filed = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
-            self._buckets[tick] = [timed]
+            self._buckets[tick] = {timed: None}
         else:
-            bucket.append(timed)
+            bucket[timed] = None
+
+    def forget(self, timed: Timed) -> None:
+        """Take `timed`, which is filed, out again."""
+        bucket = self._buckets.get(timed.filed)
+        if bucket is not None:
+            bucket.pop(timed, None)
+        timed.filed = _NEVER
 
     def _turn(self) -> None:
         now = monotonic()
@@ -88,12 +104,13 @@ class Wheel:
         current = int(now / TICK)
         for tick in range(self._last + 1, current + 1):
             self._last = tick
-            for timed in self._buckets.pop(tick, ()):
-                if timed.filed != tick:
-                    continue
+            bucket = self._buckets.get(tick)
+            while bucket:
+                timed = bucket.popitem()[0]
                 timed.filed = _NEVER
                 if timed.deadline <= now:
                     timed.deadline = inf
                     timed.on_deadline(now)
                 elif timed.deadline != inf:
                     self.file(timed, int(timed.deadline / TICK) + 1)
+            self._buckets.pop(tick, None)

@@ -72,6 +72,33 @@ class Session(Protocol):
     def output(self) -> list[bytes]: ...
 
 
+class _Gone:
+    """The session of a transport that is disposed of. It breaks the circle of the two, so that both are freed at once."""
+
+    __slots__ = ()
+
+    def on_data(self, data: bytes) -> None:
+        pass
+
+    def on_eof(self, clean: bool) -> None:
+        pass
+
+    def on_lost(self, fault: Fault) -> None:
+        pass
+
+    def on_writable(self) -> None:
+        pass
+
+    def on_deadline(self, now: float) -> None:
+        pass
+
+    def output(self) -> list[bytes]:
+        return []
+
+
+_GONE = _Gone()
+
+
 class Transport(Timed):
     __slots__ = (
         "_backlog", "_closing", "_eof", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
@@ -420,11 +447,12 @@ class Transport(Timed):
         if self._writing:
             loop.remove_writer(self.fd)
             self._writing = False
-        self.deadline = inf
+        self.disarm()
         self._backlog.clear()
         self.pending = 0
         self.engine.close()
         self.sock.close()
+        self.session = _GONE
         self.on_disposed()
 
     def on_disposed(self) -> None:
