@@ -21,7 +21,7 @@ from edge.http.h1_framing import (
     encode_head,
 )
 from edge.http.h1_head import check_partial, parse_status_line, response_block
-from edge.http.message import End, Fields, ResponseHead
+from edge.http.message import End, Fields, RequestHead, ResponseHead
 
 __all__ = ["ClientCodec"]
 
@@ -73,7 +73,6 @@ class ClientCodec(Framing):
         end: bool,
         protocol: bytes = b"",
         te_trailers: bool = False,
-        request_id: bytes = b"",
     ) -> bytes:
         """A request's head. `length` in bytes, None when not known: chunked unless `end` (no body follows).
 
@@ -101,8 +100,6 @@ class ClientCodec(Framing):
             framing += b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
         elif te_trailers:
             framing += b"connection: te\r\nte: trailers\r\n"  # RFC 9110 section 10.1.4
-        if request_id:
-            framing += b"x-request-id: %b\r\n" % request_id
         result = encode_head(start, fields, framing)
         self._begin_body(length, chunked=chunked, end=end)
         self._in = IN_HEAD
@@ -111,6 +108,38 @@ class ClientCodec(Framing):
         self._interim = 0
         self._seen = False
         return result
+
+    def send(self, head: RequestHead, request_id: bytes) -> bytes:
+        """`request` for a whole head, with X-Request-Id beside its fields unless that is b"".
+
+        What a head without body becomes is remembered in the head itself, which many requests share.
+        """
+        protocol = head.protocol
+        wire = head.wire
+        if not wire:
+            wire = self.request(
+                head.method,
+                head.target,
+                head.authority,
+                head.fields,
+                length=None if protocol else head.content_length,
+                end=head.end or bool(protocol),
+                protocol=protocol,
+                te_trailers=head.te_trailers,
+            )[:-2]
+            if head.end and not protocol:
+                head.wire = wire
+        elif self.reusable:
+            self._in = IN_HEAD
+            self._head_only = head.method == b"HEAD"
+            self._protocol = b""
+            self._interim = 0
+            self._seen = False
+        elif self.buffered:
+            raise Fault(Side.UPSTREAM, "upstream-unsolicited", retry=Retry.YES, status=502)
+        else:
+            raise self._out_of_order("request")
+        return b"%bx-request-id: %b\r\n\r\n" % (wire, request_id) if request_id else wire + b"\r\n"
 
     # inward
 

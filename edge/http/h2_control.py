@@ -79,6 +79,7 @@ class Control(Sender):
         self._decoder = FieldDecoder(limits.header_bytes, limits.header_count)
         self._library = self._make_library(encoder)
         self._settled = False  # the peer's first SETTINGS came
+        self.acknowledged = False  # and its word that it has ours
         self._events: list[Event] = []
         self._last_peer = 0  # highest stream id that the peer opened
         self._last_ours = -1  # highest stream id that we opened
@@ -135,6 +136,12 @@ class Control(Sender):
             self._out.append(goaway(MAX_ID, H2Code.NO_ERROR))
             self._out.append(ping(_DRAIN_PING))
 
+    def settings_overdue(self) -> Fault:
+        """The peer has had long enough to acknowledge our SETTINGS: GOAWAY (RFC 9113 section 6.5.3)."""
+        fault = self._error("h2-settings-timeout", H2Code.SETTINGS_TIMEOUT)
+        self._die(fault)
+        return fault
+
     # Frames of the connection
 
     def _on_rst_stream(self, sid: int, flags: int, data: bytes, start: int, stop: int) -> None:
@@ -184,6 +191,8 @@ class Control(Sender):
             raise self._error("h2-frame-size", H2Code.FRAME_SIZE_ERROR)
         self._spend(1 + length // 96)
         self._settled = True
+        if flags & ACK:
+            self.acknowledged = True
         known = b"".join(
             data[at : at + 6] for at in range(start, stop, 6) if int.from_bytes(data[at : at + 2], "big") in _KNOWN_SETTINGS
         )  # unknown ones are ignored, section 6.5.2; the library would keep them for ever

@@ -36,7 +36,7 @@ class RequestHead:
 
     __slots__ = (
         "authority", "content_length", "end", "expect_continue", "fields", "keep_alive",
-        "method", "protocol", "scheme", "target", "te_trailers", "version",
+        "method", "protocol", "scheme", "target", "te_trailers", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class RequestHead:
         self.protocol = protocol  # b"websocket": an Upgrade (h1) or an extended CONNECT (h2, RFC 8441) is asked for
         self.expect_continue = expect_continue
         self.te_trailers = te_trailers  # the client said `te: trailers`
+        self.wire = b""  # what HTTP/1.1 made of it for an upstream, kept by the codec; without the empty line
         self.keep_alive = keep_alive  # h1: the connection may carry another request afterwards
 
     def __repr__(self) -> str:

@@ -80,6 +80,7 @@ class ClientTransport(Transport):
         self._log_failure(fault)
         self._reader = None
         self._closing = True
+        self._wrote_at = self.hub.now
         if reader.plain_http:
             self._send(_PLAIN_REPLY)
         elif fault.alert is not Alert.NONE:

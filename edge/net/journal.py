@@ -78,12 +78,14 @@ class Journal:
             record.fault = record.blame = record.detail = ""
         else:
             record.fault, record.blame, record.detail = fault.kind, fault.side, fault.detail
-        record.user_agent = record.referer = b""
-        for name, value in head.fields:
-            if name == b"user-agent":
-                record.user_agent = value
-            elif name == b"referer":
-                record.referer = value
+        if record.fields is not head.fields:
+            record.fields = head.fields
+            record.user_agent = record.referer = b""
+            for name, value in head.fields:
+                if name == b"user-agent":
+                    record.user_agent = value
+                elif name == b"referer":
+                    record.referer = value
         self._log.access(record)
 
     def handshake_failed(self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float) -> None:

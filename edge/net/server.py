@@ -20,11 +20,9 @@ from edge.net.journal import Journal
 from edge.net.listener import ListenerState
 from edge.net.resolver import Resolver
 from edge.net.upstreams import Upstreams
-from edge.relay.context import Ticket, Waiter
+from edge.relay.context import Source
 from edge.relay.front import Front
-from edge.relay.ports import UpstreamConnection
 from edge.settings.model import Settings, Upstream
-from edge.upstream.balance import EndpointState
 from edge.upstream.retry import may_retry
 
 if TYPE_CHECKING:
@@ -140,11 +138,8 @@ class Server:
 
     # --- as the context of exchanges ---
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
-        return self._upstreams.pick(upstream, tried, first=first)
-
-    def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
-        return self._upstreams.acquire(upstream, endpoint, waiter, fresh=fresh)
+    def source(self, upstream: Upstream) -> Source:
+        return self._upstreams.group(upstream)
 
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
         return may_retry(

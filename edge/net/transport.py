@@ -9,7 +9,8 @@ Invariants
 * After `_dispose` no callback comes any more: not from the loop, not from the wheel, not from the session.
 * `close` says goodbye: remaining output, close_notify, FIN, and then for a client at most `LINGER` seconds of reading
   and forgetting, because closing with unread bytes resets the connection and takes the answer with it (RFC 9112
-  section 9.6).
+  section 9.6). Where the last answer is older than that and nothing is unread, there is nothing to wait for.
+* `half_close` ends what we send, `on_eof` what the peer sends; a session that wants both ended says `close`.
 * `abort` never sends FIN after a partial body on plain TCP: the peer sees a reset; under TLS it sees no close_notify.
 """
 
@@ -36,6 +37,7 @@ _VIEW = memoryview(_BUFFER)
 _NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
 _READ_LEAST = 32 * 1024
 _READ_MOST = 128 * 1024
+_WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, close_notify is queued, FIN is sent
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -101,8 +103,8 @@ _GONE = _Gone()
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
-        "_session_deadline", "_tls", "_write_deadline", "_writing", "bytes_in", "bytes_out", "disposed", "engine",
+        "_backlog", "_closing", "_eof", "_half", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
+        "_session_deadline", "_tls", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out", "disposed", "engine",
         "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "sock", "write_timeout",
     )  # fmt: skip
 
@@ -126,6 +128,8 @@ class Transport(Timed):
         self._backlog: deque[bytes | memoryview] = deque()
         self._closing = False
         self._eof = False
+        self._half = _WHOLE
+        self._wrote_at = hub.now
         self._lingered = -1  # bytes forgotten while lingering; -1: not lingering
         self._paused = False
         self._writing = False
@@ -259,6 +263,7 @@ class Transport(Timed):
         if self.disposed:
             return
         if alert:
+            self._wrote_at = self.hub.now
             self._send(alert)
         self._goodbye()
 
@@ -291,11 +296,18 @@ class Transport(Timed):
                 if self.established:
                     for piece in self.session.output():
                         engine.send(piece)
+                        self._wrote_at = self.hub.now
                     if self._closing:
+                        engine.shutdown()
+                    elif self._half == _ENDING:
+                        self._half = _ENDED
                         engine.shutdown()
                 data = engine.drain()
                 if data:
                     self._send(data)
+            if self._half == _ENDED and not (self.pending or self._closing or self.disposed):
+                self._half = _HALF
+                self._end_output()
             if self._closing and not self.pending and not self.disposed:
                 self._goodbye()
         except Fault as fault:
@@ -354,7 +366,7 @@ class Transport(Timed):
             self._writing = False
             self._write_deadline = inf
             hub.loop.remove_writer(self.fd)
-        if self._closing:
+        if self._closing or self._half == _ENDED:
             hub.mark(self)
         elif self.pending <= LOW:
             hub.mark(self)
@@ -409,6 +421,17 @@ class Transport(Timed):
             self._closing = True
             self.hub.mark(self)
 
+    def half_close(self) -> None:
+        if self._half == _WHOLE:
+            self._half = _ENDING
+            self.hub.mark(self)
+
+    def _end_output(self) -> None:
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._gone("reset", error)
+
     def abort(self) -> None:
         if self.disposed:
             return
@@ -420,7 +443,7 @@ class Transport(Timed):
         """All is written: FIN, and for a client a little patience."""
         if self.pending:
             return
-        if not self.linger or self._eof:
+        if not self.linger or self._eof or (self.hub.now - self._wrote_at > LINGER and not self._unread()):
             self._dispose()
             return
         try:
@@ -431,6 +454,13 @@ class Transport(Timed):
         self._lingered = 0
         self.resume()
         self.arm(self.hub.now + LINGER)
+
+    def _unread(self) -> bool:
+        """Whether the client has sent what we have not read."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def _lingering(self, count: int) -> None:
         self._lingered += count

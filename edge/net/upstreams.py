@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edge.net.listener import Journal
     from edge.net.resolver import Resolver
 
-__all__ = ["Place", "Upstreams"]
+__all__ = ["Group", "Place", "Upstreams"]
 
 _MOST_WAITING = 16_384  # tickets of one endpoint
 _SHARED_ROOM = 100  # requests at a time on an h2 connection until its peer says otherwise
@@ -191,17 +191,30 @@ class Place:
         self._dial_for_waiting()
 
 
-class _Group:
-    """One upstream."""
+class Group:
+    """One upstream: the source of its connections."""
 
-    __slots__ = ("balancer", "budget", "places", "pool", "upstream")
+    __slots__ = ("_hub", "_only", "balancer", "budget", "places", "pool", "upstream")
 
     def __init__(self, hub: Hub, resolver: Resolver, journal: Journal, upstream: Upstream, limits: Limits) -> None:
+        self._hub = hub
         self.upstream = upstream
         self.balancer = Balancer(upstream)
         self.budget = RetryBudget(upstream.retry.budget)
         self.pool: Pool[UpstreamConnection] = Pool(keepalive=upstream.keepalive, keepalive_timeout=upstream.keepalive_timeout)
         self.places = {state: Place(hub, resolver, journal, upstream, state, limits, self.pool) for state in self.balancer.states}
+        self._only = self.balancer.states[0] if len(self.balancer.states) == 1 else None
+
+    def pick(self, tried: frozenset[EndpointState], *, first: bool) -> EndpointState | None:
+        hub = self._hub
+        if first:
+            self.budget.request(hub.now)
+            if self._only is not None:
+                return self._only
+        return self.balancer.pick(hub.now, hub.random.random(), tried)
+
+    def acquire(self, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
+        return self.places[endpoint].acquire(waiter, fresh=fresh)
 
 
 class Upstreams:
@@ -213,19 +226,12 @@ class Upstreams:
         self._hub = hub
         used = {target.upstream.name: target.upstream for route in settings.routes for target in route.targets}
         self._groups = {
-            name: _Group(hub, resolver, journal, upstream, settings.limits)
+            name: Group(hub, resolver, journal, upstream, settings.limits)
             for name, upstream in {**settings.upstreams, **used}.items()
         }
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
-        hub = self._hub
-        group = self._groups[upstream.name]
-        if first:
-            group.budget.request(hub.now)
-        return group.balancer.pick(hub.now, hub.random.random(), tried)
-
-    def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
-        return self._groups[upstream.name].places[endpoint].acquire(waiter, fresh=fresh)
+    def group(self, upstream: Upstream) -> Group:
+        return self._groups[upstream.name]
 
     def budget(self, upstream: Upstream) -> RetryBudget:
         return self._groups[upstream.name].budget

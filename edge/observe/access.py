@@ -31,7 +31,7 @@ class AccessRecord:
     """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "frame", "group", "host",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "fields", "frame", "group", "host",
         "ja4", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id", "resumed",
         "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us", "time",
         "tls_version", "tries", "upstream", "user_agent",
@@ -70,6 +70,7 @@ class AccessRecord:
         self.detail = ""
         self.user_agent: bytes | str = b""
         self.referer: bytes | str = b""
+        self.fields: object = None  # whose user agent and referer stand here, for whoever fills the record again
         self.frame: tuple[bytes, bytes] | None = None  # JSON of what is about the connection, kept by the log
 
 

@@ -190,6 +190,7 @@ def _put_together(record: AccessRecord) -> bytes:
     if frame is None:
         frame = record.frame = _frame(record)
     known = _json.get
+    ident = record.request_id
     rest = b""
     if record.referer:
         rest = b',"referer":' + _quoted(record.referer)
@@ -203,7 +204,7 @@ def _put_together(record: AccessRecord) -> bytes:
         b'"user_agent":%b%b%b}\n'
     ) % (
         orjson.dumps(fromtimestamp(record.time, UTC), option=orjson.OPT_UTC_Z),
-        _quote(record.request_id),
+        b'"%b"' % ident if type(ident) is bytes and ident.isalnum() else _quote(ident),
         frame[0],
         known(record.method) or _quoted(record.method),
         known(record.host) or _quoted(record.host),

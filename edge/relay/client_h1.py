@@ -2,8 +2,9 @@
 
 Invariants: the codec is not asked for the next request before the present exchange is finished, so pipelined requests wait as
 bytes, and reading stops when `limits.pipelined` of them wait. After a malformed request the answer is sent and the connection
-closed, because where the next request starts is unknown (RFC 9112 section 2.2). A client that has sent its whole request and then
-only its FIN still gets an answer that comes within `HALF_CLOSED` seconds; beyond that it counts as gone.
+closed, because where the next request starts is unknown (RFC 9112 section 2.2). A client that has sent whole requests and then
+only its FIN still gets each answer that begins within `HALF_CLOSED` seconds; beyond that it counts as gone. In a tunnel each
+direction ends by itself.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 class H1Client:
     __slots__ = (
-        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_header_since",
+        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_half_closed", "_header_since",
         "_idle_since", "_out", "_pumping", "_served", "_transport", "_tunnel",
     )  # fmt: skip
 
@@ -43,6 +44,7 @@ class H1Client:
         self._tunnel = False
         self._pumping = False
         self._close = False  # no request is taken any more
+        self._half_closed = False  # the client sends no more, but may still read
         self._draining = False
         self._served = 0
         self._header_since = 0.0  # when the first byte of the request being read came; 0.0: none yet
@@ -81,12 +83,16 @@ class H1Client:
 
     def on_eof(self, clean: bool) -> None:
         exchange = self._exchange
+        self._half_closed = True
         if exchange is None:
-            self._transport.close()
+            if not self._codec.buffered or self._transport.pending <= LOW:  # else whole requests may wait for room
+                self._transport.close()
         elif self._tunnel:
-            exchange.client_lost(Fault(Side.CLIENT, "client-closed"))
+            if clean:
+                exchange.request_end([])
+            else:
+                exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="no close_notify"))
         elif exchange.request_done:
-            self._close = True
             self._transport.arm_session_earlier(self._context.clock.now + HALF_CLOSED)
         else:
             exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="in the middle of the request"))
@@ -100,7 +106,7 @@ class H1Client:
     def on_deadline(self, now: float) -> None:
         exchange = self._exchange
         if exchange is not None:
-            if self._close and exchange.request_done and not exchange.response_done and not exchange.status:
+            if self._half_closed and not self._tunnel and exchange.request_done and not exchange.status:
                 exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="waiting for the answer"))
                 return
             due = exchange.tick(now)
@@ -131,6 +137,8 @@ class H1Client:
             for _ in range(_TURN):
                 exchange = self._exchange
                 if exchange is not None:
+                    if exchange.request_done:
+                        break
                     self._pump_body(exchange)
                     if self._exchange is exchange:
                         break
@@ -174,6 +182,8 @@ class H1Client:
         exchange = Exchange(self._context, self._front, self._conn, self, head)
         self._exchange = exchange
         exchange.start()
+        if self._half_closed:
+            self._transport.arm_session_earlier(self._context.clock.now + HALF_CLOSED)
         if self._exchange is exchange and exchange.forward is not None:
             self._codec.body_limit = exchange.forward.terms.limits.request_body
 
@@ -185,6 +195,14 @@ class H1Client:
         if self._tunnel or self._close:
             return
         if exchange is None:
+            if self._half_closed:
+                if transport.pending <= LOW:  # nothing more can come of what is left
+                    transport.close()
+                return
+            if transport.pending > LOW:  # whole requests may wait until the client takes its answers
+                if codec.buffered > self._front.listener.limits.pipelined:
+                    transport.pause()
+                return
             if codec.buffered and not self._header_since:
                 self._header_since = now = self._context.clock.now
                 transport.arm_session_earlier(now + self._front.listener.limits.header_timeout)
@@ -244,7 +262,9 @@ class H1Client:
         self._transport.mark()
 
     def end(self, trailers: Fields) -> None:
-        if not self._tunnel:
+        if self._tunnel:
+            self._transport.half_close()
+        else:
             last = self._codec.end(trailers)
             if last:
                 self._out.append(last)
@@ -263,6 +283,8 @@ class H1Client:
         early = self._codec.take_buffered()
         if early:
             exchange.request_data(early)
+        if self._half_closed and self._exchange is exchange:
+            exchange.request_end([])
 
     def abort(self, fault: Fault) -> None:
         self._close = True
@@ -281,6 +303,9 @@ class H1Client:
         elif not self._pumping:
             self._pump()
 
+    def unsent(self) -> int:
+        return self._transport.pending
+
     def arm(self, deadline: float) -> None:
         self._transport.arm_session_earlier(deadline)
 
@@ -298,6 +323,8 @@ class H1Client:
         if not self._pumping:
             if codec.buffered:
                 self._pump()
+            elif self._half_closed:
+                self._transport.close()
             else:
                 self._transport.resume()
 

@@ -2,8 +2,8 @@
 
 Invariants: an exchange is told exactly once that its client is gone. What a stream may queue here is bounded by its
 exchange, which stops its upstream when `blocked`; request bytes are credited to the client only as the upstream takes
-them, so the windows that we announced bound what we hold. A connection whose peer takes nothing for `write_timeout`
-while streams have something to say is ended.
+them, so the windows that we announced bound what we hold. A stream whose exchange is over, but whose client takes nothing
+of what is left of the answer, is reset after `write_timeout`, whatever the other streams do.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ class H2ClientStream:
     def resume(self) -> None:
         pass  # body bytes are passed on as they come; what is not credited stops the client
 
+    def unsent(self) -> int:
+        return self._conn.codec.queued(self._sid) or self._conn.transport.pending
+
     def arm(self, deadline: float) -> None:
         self._conn.transport.arm_session_earlier(deadline)
 
@@ -95,7 +98,7 @@ class H2ClientStream:
 
 class H2Client:
     __slots__ = (
-        "_closing", "_conn", "_context", "_draining", "_front", "_idle_since", "_moved_at", "_served", "codec",
+        "_closing", "_conn", "_context", "_draining", "_front", "_idle_since", "_leftovers", "_served", "_settle_by", "codec",
         "streams", "transport",
     )  # fmt: skip
 
@@ -112,18 +115,18 @@ class H2Client:
         self._draining = False
         self._served = 0
         self._idle_since = now
-        self._moved_at = now  # when output last moved
+        # streams whose exchange is over but whose client has not taken everything: when to give up, bytes left when last looked
+        self._leftovers: dict[int, tuple[float, int]] = {}
+        limits = front.listener.limits
+        self._settle_by = now + limits.handshake_timeout
         transport.mark()
-        transport.arm_session(now + front.listener.limits.idle_timeout)
+        transport.arm_session(min(self._settle_by, now + limits.idle_timeout))
 
     # --- as a session of its transport ---
 
     def output(self) -> list[bytes]:
         data = self.codec.drain()
-        if not data:
-            return []
-        self._moved_at = self._context.clock.now
-        return [data]
+        return [data] if data else []
 
     def on_data(self, data: bytes) -> None:
         try:
@@ -150,7 +153,10 @@ class H2Client:
             stream = self.streams.get(sid)
             if stream is not None and not stream.blocked():
                 stream.exchange.client_writable()
-        if codec.has_more and not self._closing:
+        if self._draining and codec.finished and not self.streams and not self._closing:
+            self._closing = True
+            self.transport.close()
+        elif codec.has_more and not self._closing:
             self.transport.pause()
             self._context.later(self._more)
         elif self.transport.pending < HIGH:
@@ -217,13 +223,15 @@ class H2Client:
         if not stream.exchange.response_done or (stream.exchange.head.protocol and not self.codec.queued(sid)):
             self.codec.reset(sid, H2Code.CANCEL)
             self.transport.mark()
+        elif left := self.codec.queued(sid):
+            self._leave_over(sid, left)
         if not self.streams:
             self._idle_since = now = self._context.clock.now
             if self._draining and not self.codec.open_streams:
                 self._closing = True
                 self.transport.close()
             else:
-                self.transport.arm_session(now + _REST)
+                self.transport.arm_session_earlier(now + _REST)
 
     def _fail(self, fault: Fault) -> None:
         """The connection broke the rules: GOAWAY is on its way out; the streams are gone."""
@@ -260,22 +268,49 @@ class H2Client:
             due = min(due, stream.exchange.tick(now))
         if self._closing:
             return
+        if not self.codec.acknowledged:
+            if now >= self._settle_by:
+                self._fail(self.codec.settings_overdue())
+                return
+            due = min(due, self._settle_by)
         limits = self._front.listener.limits
+        if self._leftovers:
+            due = min(due, self._look_at_leftovers(now, limits.write_timeout))
+        self.transport.arm_session_earlier(due)
         if self.codec.open_streams:
-            if not self.streams:  # all is answered, but the client's windows are shut
-                if now >= self._moved_at + limits.write_timeout:
-                    self.on_lost(Fault(Side.CLIENT, "client-write-timeout"))
-                    self.transport.abort()
-                    return
-                due = min(due, self._moved_at + limits.write_timeout)
-            self.transport.arm_session_earlier(due)
-        elif now >= self._idle_since + limits.idle_timeout or self._draining:
+            return
+        if now >= self._idle_since + limits.idle_timeout or self._draining:
             self.drain()
             self._closing = True
             self.transport.close()
         else:
             self.transport.idle()
             self.transport.arm_session_earlier(self._idle_since + limits.idle_timeout)
+
+    def _leave_over(self, sid: int, left: int) -> None:
+        leftovers, limits = self._leftovers, self._front.listener.limits
+        if len(leftovers) > 2 * limits.streams:  # most of them have been taken long since
+            queued = self.codec.queued
+            for other in [other for other in leftovers if not queued(other)]:
+                del leftovers[other]
+        due = self._context.clock.now + limits.write_timeout
+        leftovers[sid] = due, left
+        self.transport.arm_session_earlier(due)
+
+    def _look_at_leftovers(self, now: float, patience: float) -> float:
+        """Reset the streams whose client took nothing for too long; when to look again."""
+        codec = self.codec
+        for sid, (due, left) in list(self._leftovers.items()):
+            queued = codec.queued(sid)
+            if not queued:
+                del self._leftovers[sid]
+            elif queued < left:
+                self._leftovers[sid] = now + patience, queued
+            elif now >= due:
+                del self._leftovers[sid]
+                codec.reset(sid, H2Code.CANCEL)
+                self.transport.mark()
+        return min((due for due, _ in self._leftovers.values()), default=inf)
 
     def drain(self) -> None:
         """Say GOAWAY; open streams finish."""

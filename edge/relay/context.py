@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge.settings.model import Upstream
     from edge.upstream.balance import EndpointState
 
-__all__ = ["Context", "Ticket", "Waiter"]
+__all__ = ["Context", "Source", "Ticket", "Waiter"]
 
 
 class Waiter(Protocol):
@@ -35,18 +35,25 @@ class Ticket:
         raise NotImplementedError
 
 
-class Context(Protocol):
-    @property
-    def clock(self) -> Clock: ...
+class Source(Protocol):
+    """The connections to one upstream."""
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
+    def pick(self, tried: frozenset[EndpointState], *, first: bool) -> EndpointState | None:
         """An endpoint that is well and not in `tried`; None when there is none. `first`: not a repetition."""
 
-    def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
+    def acquire(self, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
         """An open connection, or a ticket; with a ticket the waiter is called later, never before this returns.
 
         `fresh`: not one that was idle.
         """
+
+
+class Context(Protocol):
+    @property
+    def clock(self) -> Clock: ...
+
+    def source(self, upstream: Upstream) -> Source:
+        """Where connections to an upstream come from; asked for once, when routes are compiled."""
 
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
         """Whether to try again. `sent`: the head went out; `body_gone`: body bytes did."""

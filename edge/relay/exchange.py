@@ -41,13 +41,14 @@ _RATE_CHECK = 5.0  # seconds between looks at a slow body
 
 # the states; plain numbers, for they are asked for a dozen times in an exchange
 DECIDING, REPLYING, CONNECTING, WAITING, RESPONDING, TUNNEL, DONE = range(7)
+_NONE_TRIED: frozenset[EndpointState] = frozenset()
 
 
 class Exchange:
     __slots__ = (
-        "_client", "_context", "_endpoints_tried", "_front", "_held", "_held_end", "_holding", "_progress",
+        "_client", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding", "_progress",
         "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
-        "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint",
+        "_unsent", "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint",
         "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan", "request_done", "request_id",
         "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
@@ -81,9 +82,9 @@ class Exchange:
         self.forward: Forward | None = None
         self.endpoint: EndpointState | None = None
         self.upstream: UpstreamPort | None = None
-        self._endpoints_tried: set[EndpointState] = set()
+        self._endpoints_tried: frozenset[EndpointState] = _NONE_TRIED
         self._ticket: Ticket | None = None
-        self._held: list[bytes] = []  # of the request's body, while there is no upstream yet
+        self._held: list[bytes] | None = None  # of the request's body, while there is no upstream yet
         self._held_end: Fields | None = None
         self._holding = False  # counted among the endpoint's active exchanges
         self._sent_head = False  # this try's connection got the request's head
@@ -93,6 +94,8 @@ class Exchange:
         self._upload_since = now  # when a byte of the request last moved
         self._uncredited_up = 0
         self._uncredited_down = 0
+        self._unsent = -1  # what the client had not taken when it was last looked at
+        self._half = False  # one direction of the tunnel has ended
 
     # --- deciding ---
 
@@ -149,9 +152,10 @@ class Exchange:
 
     def _try(self, failed: Fault | None) -> None:
         """Send the request to an endpoint; `failed` is what the last try came to."""
-        forward, context = self.forward, self._context
+        forward = self.forward
         assert forward is not None
-        endpoint = context.pick(forward.terms.target, self._endpoints_tried, first=failed is None)
+        source = forward.terms.source
+        endpoint = source.pick(self._endpoints_tried, first=failed is None)
         if endpoint is None:
             self.refuse(failed or Fault(Side.UPSTREAM, "no-endpoint", detail=forward.terms.target.name, status=503))
             return
@@ -162,7 +166,7 @@ class Exchange:
         endpoint.active += 1
         self._holding = True
         fresh = failed is not None and failed.retry is Retry.IF_REUSED
-        got = context.acquire(forward.terms.target, endpoint, self, fresh=fresh)
+        got = source.acquire(endpoint, self, fresh=fresh)
         if isinstance(got, Ticket):
             self._ticket = got
         else:
@@ -183,7 +187,7 @@ class Exchange:
             return
         self._sent_head = True
         self._progress = self._upload_since = now
-        if self._held or self._held_end is not None:
+        if self._held is not None or self._held_end is not None:
             self._send_held()
         elif not self.request_done:
             if self.head.expect_continue:
@@ -194,8 +198,8 @@ class Exchange:
 
     def _send_held(self) -> None:
         """Body bytes that came before there was a connection; the windows bound them."""
-        held, self._held = self._held, []
-        for data in held:
+        held, self._held = self._held, None
+        for data in held or ():
             self._pass_on(data)
         if self._held_end is not None:
             trailers, self._held_end = self._held_end, None
@@ -216,7 +220,7 @@ class Exchange:
             self, forward.terms.target, fault, sent=self._sent_head, body_gone=self._sent_body
         ):
             if self.endpoint is not None and not self._sent_head:
-                self._endpoints_tried.add(self.endpoint)  # it cannot be reached; a request refused may go there again
+                self._endpoints_tried |= {self.endpoint}  # it cannot be reached; a request refused may go there again
             self._leave_endpoint()
             self._try(fault)
             return
@@ -249,6 +253,8 @@ class Exchange:
         if self.upstream is not None:
             self._pass_on(data)
         elif self.state < WAITING and self.state != REPLYING:
+            if self._held is None:
+                self._held = []
             self._held.append(data)
         else:
             self._client.credit(size)
@@ -278,10 +284,23 @@ class Exchange:
             self._held_end = trailers
             return
         self._progress = self._context.clock.now
+        if self.head.protocol and self.state != TUNNEL:
+            self.client_lost(Fault(Side.CLIENT, "client-closed", detail="before the tunnel stood"))
+            return
         try:
             upstream.send_end(trailers)
         except Fault as fault:
             self.refuse(fault)
+            return
+        if self.state == TUNNEL:
+            self._half_ended()
+
+    def _half_ended(self) -> None:
+        """One direction of a tunnel is over; the other one goes on until its own end, or until it is quiet for too long."""
+        if self._half:
+            self.upstream = None
+            self.finish()
+        self._half = True
 
     def request_broken(self, fault: Fault) -> None:
         """The rest of the request cannot be had or is not acceptable, but an answer can be given (400, 408, 413)."""
@@ -338,7 +357,7 @@ class Exchange:
             # RFC 8441 section 4: 2xx would tell the client that the tunnel stands
             self.refuse(Fault(Side.UPSTREAM, "upgrade-refused", detail=f"status {head.status}", status=502))
             return
-        if is_event_stream(head):
+        if not head.end and is_event_stream(head):
             self._streaming = True
         self.state = RESPONDING
         self.body_out = len(head.body)
@@ -364,6 +383,11 @@ class Exchange:
                 upstream.credit(size)
 
     def response_end(self, trailers: Fields) -> None:
+        if self.state == TUNNEL:
+            self.response_done = True
+            self._client.end([])
+            self._half_ended()
+            return
         self.upstream = None
         if self.state == DONE:
             return
@@ -380,12 +404,20 @@ class Exchange:
 
     def tick(self, now: float) -> float:
         """Act on what is overdue; return when to look again (seconds of the loop's clock), `inf` for never."""
+        if self._stalled():
+            unsent = self._client.unsent()
+            if unsent != self._unsent:
+                self._unsent, self._progress = unsent, now
         if self._due(now) <= now:
             self._overdue(now)
         if self.state == DONE:
             return inf
         forward = self.forward
         return self._due(now) if forward is None else min(self._due(now), now + forward.terms.patience)
+
+    def _stalled(self) -> bool:
+        """Whether the response waits for its client."""
+        return self.state in {RESPONDING, TUNNEL} and (self._uncredited_down > 0 or self._client.blocked())
 
     def _due(self, now: float) -> float:
         forward = self.forward
@@ -397,6 +429,9 @@ class Exchange:
             due = self.started + forward.terms.timeout
         if state in {CONNECTING, DONE}:
             return due  # the dial and the queue for connections have deadlines of their own
+        stalled = self._stalled()
+        if stalled:
+            due = min(due, self._progress + forward.terms.limits.write_timeout)
         if self._streaming and (state >= RESPONDING or forward.grpc):
             quiet = forward.terms.tunnel_idle
             if quiet is not None:
@@ -404,11 +439,8 @@ class Exchange:
             if not self.request_done and not self._streaming_upload():
                 due = min(due, self._upload_due(forward, now))
             return due
-        if state == RESPONDING:
-            if self._uncredited_down or self._client.blocked():
-                due = min(due, self._progress + forward.terms.limits.write_timeout)
-            elif forward.terms.between_bytes is not None:
-                due = min(due, self._progress + forward.terms.between_bytes)
+        if state == RESPONDING and not stalled and forward.terms.between_bytes is not None:
+            due = min(due, self._progress + forward.terms.between_bytes)
         if not self.request_done:
             due = min(due, self._upload_due(forward, now))
         elif state == WAITING and forward.terms.first_byte is not None:
@@ -442,14 +474,14 @@ class Exchange:
             and not (self._streaming and state >= RESPONDING)
         ):
             fault = Fault(Side.UPSTREAM, "timeout", detail=f"not done after {forward.terms.timeout:g} s", status=504)
+        elif self._stalled() and now >= self._progress + forward.terms.limits.write_timeout:
+            fault = Fault(Side.CLIENT, "client-write-timeout", detail="the client takes nothing")
         elif state == TUNNEL:
             fault = Fault(Side.EDGE, "tunnel-idle")
         elif not self.request_done and not self._streaming_upload() and self._upload_due(forward, now) <= now:
             fault = Fault(Side.CLIENT, "body-timeout", detail="the request body came too slowly", status=408)
         elif state == WAITING:
             fault = Fault(Side.UPSTREAM, "first-byte-timeout", detail="no answer in time", status=504)
-        elif self._uncredited_down or self._client.blocked():
-            fault = Fault(Side.CLIENT, "client-write-timeout", detail="the client takes nothing")
         else:
             fault = Fault(Side.UPSTREAM, "between-bytes-timeout", detail="the answer stopped", status=504)
         self.refuse(fault)

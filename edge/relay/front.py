@@ -37,7 +37,7 @@ from edge.settings.model import Limits, Listener, Route, Settings, Upstream
 from edge.settings.names import NameIndex
 
 if TYPE_CHECKING:
-    from edge.relay.context import Context
+    from edge.relay.context import Context, Source
     from edge.relay.exchange import Exchange
 
 __all__ = ["Forward", "Front", "Plan", "Terms", "is_event_stream"]
@@ -55,10 +55,11 @@ _GRPC = b"application/grpc"
 class Terms:
     """On what terms a route's requests go to one upstream: compiled once for each pair. Seconds; None is off."""
 
-    __slots__ = ("between_bytes", "first_byte", "limits", "patience", "target", "timeout", "tunnel_idle")
+    __slots__ = ("between_bytes", "first_byte", "limits", "patience", "source", "target", "timeout", "tunnel_idle")
 
-    def __init__(self, route: Route, target: Upstream) -> None:
+    def __init__(self, route: Route, target: Upstream, source: Source) -> None:
         self.target = target
+        self.source = source  # of connections
         self.limits = route.limits
         self.timeout = route.timeout
         self.tunnel_idle = route.tunnel_idle_timeout
@@ -80,12 +81,14 @@ class Plan:
 
     only: Terms  # where there is one upstream
 
-    def __init__(self, route: Route, headers: RouteHeaders) -> None:
+    def __init__(self, route: Route, headers: RouteHeaders, context: Context) -> None:
         self.route = route
         self.headers = headers
         self.host = route.upstream_host.encode()
         self.name = (route.host or "") + route.path
-        self.terms = {target.upstream.name: Terms(route, target.upstream) for target in route.targets}
+        self.terms = {
+            target.upstream.name: Terms(route, target.upstream, context.source(target.upstream)) for target in route.targets
+        }
         for terms in self.terms.values():
             self.only = terms
 
@@ -129,7 +132,7 @@ class Front:
         self._routes = RouteTable(settings, listener)
         self._forwarding = Forwarding(settings)
         headers, self._plain = compile_headers(settings)
-        self._plans = [Plan(route, compiled) for route, compiled in zip(settings.routes, headers, strict=True)]
+        self._plans = [Plan(route, compiled, context) for route, compiled in zip(settings.routes, headers, strict=True)]
         self._memorable = not any(route.match_headers for route in settings.routes)
         self._found: dict[_Key, _Found] = {}
         self._answers: dict[tuple[int, int, int, int], tuple[Fields, SharedFields, bool]] = {}

@@ -48,6 +48,9 @@ class Transport(Protocol):
     def close(self) -> None:
         """Write what there is, say goodbye, and close."""
 
+    def half_close(self) -> None:
+        """Write what there is and say that no more comes; reading goes on."""
+
     def abort(self) -> None:
         """Close at once; what was not written is lost, so that nothing looks complete."""
 
@@ -77,7 +80,10 @@ class ClientPort(Protocol):
         """The response is complete."""
 
     def tunnel(self, fields: Fields) -> None:
-        """Agree to the tunnel that the request asked for; `data` and `end` are raw bytes and end of file from now on."""
+        """Agree to the tunnel that the request asked for; `data` and `end` are raw bytes and end of file from now on.
+
+        The client's own end of file is `Exchange.request_end`. Each ends one direction.
+        """
 
     def abort(self, fault: Fault) -> None:
         """Break the response so that it cannot look complete."""
@@ -92,12 +98,18 @@ class ClientPort(Protocol):
     def finished(self) -> None:
         """The exchange is over on all sides; the port may go on with the next one."""
 
+    def unsent(self) -> int:
+        """Bytes of the response that wait for the client: the same number twice means that it took nothing in between."""
+
     def arm(self, deadline: float) -> None:
         """Look at the exchange's deadline at this time at the latest."""
 
 
 class Receiver(Protocol):
-    """Who gets what an upstream says: an exchange, or a health probe. After `response_end` or `upstream_failed`: nothing more."""
+    """Who gets what an upstream says: an exchange, or a health probe. After `response_end` or `upstream_failed`: nothing more.
+
+    In a tunnel `response_end` ends one direction only: the port stays, and may still fail, until `send_end` or `cancel`.
+    """
 
     def response_informational(self, status: int, fields: Fields) -> None: ...
 

@@ -19,7 +19,7 @@ __all__ = ["H1Upstream"]
 
 class H1Upstream:
     __slots__ = (
-        "_closed", "_codec", "_heard", "_keeper", "_key", "_out", "_paused", "_receiver", "_transport", "_tunnel",
+        "_closed", "_codec", "_half", "_heard", "_keeper", "_key", "_out", "_paused", "_receiver", "_transport", "_tunnel",
         "reused",
     )  # fmt: skip
 
@@ -35,6 +35,7 @@ class H1Upstream:
         self._heard = False  # a byte of this exchange's response has come
         self._paused = False
         self._tunnel = False
+        self._half = False  # one direction of the tunnel has ended
         self._closed = False
         self.reused = False
 
@@ -46,22 +47,9 @@ class H1Upstream:
     def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> H1Upstream:
         self._receiver = receiver
         self._heard = False
-        protocol = request.protocol
-        if protocol:
+        if request.protocol:
             self._key = find(request.fields, KEY)
-        self._out.append(
-            self._codec.request(
-                request.method,
-                request.target,
-                request.authority,
-                request.fields,
-                length=None if protocol else request.content_length,
-                end=request.end or bool(protocol),
-                protocol=protocol,
-                te_trailers=request.te_trailers,
-                request_id=request_id,
-            )
-        )
+        self._out.append(self._codec.send(request, request_id))
         self._transport.mark()
         return self
 
@@ -85,12 +73,21 @@ class H1Upstream:
 
     def send_end(self, trailers: Fields) -> None:
         if self._tunnel:
-            self.close()
+            self._end_half()
             return
         last = self._codec.end(trailers)
         if last:
             self._out.append(last)
             self._transport.mark()
+
+    def _end_half(self) -> None:
+        """A tunnel ends when both its directions have."""
+        if self._half:
+            self._receiver = None
+            self.close()
+        else:
+            self._half = True
+            self._transport.half_close()
 
     def cancel(self) -> None:
         self._receiver = None
@@ -189,13 +186,15 @@ class H1Upstream:
         if receiver is None:
             self.close()
             return
-        if self._tunnel:
-            self._receiver = None
-            self.close()
-            receiver.response_end([])
-            return
         if not clean:  # TLS without close_notify: somebody may have cut it (RFC 8446 section 6.1)
             self._fail(Fault(Side.UPSTREAM, "upstream-closed", detail="no close_notify", status=502))
+            return
+        if self._tunnel:
+            if self._half:
+                self._receiver = None
+                self.close()
+            self._half = True
+            receiver.response_end([])
             return
         try:
             end = self._codec.eof()

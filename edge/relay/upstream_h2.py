@@ -20,7 +20,7 @@ __all__ = ["H2Upstream", "H2UpstreamStream"]
 class H2UpstreamStream:
     """The upstream's side of one exchange."""
 
-    __slots__ = ("_conn", "_sid", "protocol", "receiver", "reused", "sent_all")
+    __slots__ = ("_conn", "_sid", "heard_all", "protocol", "receiver", "reused", "sent_all")
 
     def __init__(self, conn: H2Upstream, sid: int, receiver: Receiver, *, reused: bool, protocol: bytes, sent_all: bool) -> None:
         self._conn = conn
@@ -29,6 +29,7 @@ class H2UpstreamStream:
         self.reused = reused
         self.protocol = protocol
         self.sent_all = sent_all
+        self.heard_all = False  # of a tunnel: only the other direction is left
 
     def send_data(self, data: bytes) -> None:
         self._conn.codec.send_data(self._sid, data)
@@ -38,6 +39,9 @@ class H2UpstreamStream:
         self.sent_all = True
         self._conn.codec.send_end(self._sid, trailers)
         self._conn.transport.mark()
+        if self.heard_all:
+            self.receiver = None
+            self._conn.forget(self._sid, reset=False)
 
     def cancel(self) -> None:
         self.receiver = None
@@ -97,7 +101,9 @@ class H2Upstream:
             protocol=protocol,
             te_trailers=request.te_trailers,
         )
-        stream = H2UpstreamStream(self, sid, receiver, reused=self._used, protocol=protocol, sent_all=request.end)
+        stream = H2UpstreamStream(
+            self, sid, receiver, reused=self._used, protocol=protocol, sent_all=request.end and not protocol
+        )
         self._used = True
         self.streams[sid] = stream
         self.transport.mark()
@@ -180,6 +186,8 @@ class H2Upstream:
                 if stream is not None and stream.protocol and event.status < 300:
                     # the tunnel stands (RFC 8441 section 4): what HTTP/1.1 calls 101
                     event = ResponseHead(101, event.fields, version=20, protocol=stream.protocol)
+                elif stream is not None:
+                    stream.protocol = b""
                 receiver.response_head(event)
                 if event.end:
                     self._ended(sid, [])
@@ -189,6 +197,10 @@ class H2Upstream:
     def _ended(self, sid: int, trailers: Fields) -> None:
         stream = self.streams.get(sid)
         if stream is None or (receiver := stream.receiver) is None:
+            return
+        if stream.protocol and not stream.sent_all:
+            stream.heard_all = True
+            receiver.response_end(trailers)
             return
         stream.receiver = None
         self.forget(sid, reset=not stream.sent_all)

@@ -41,6 +41,7 @@ class Line:
         self.paused = False
         self.closed = False
         self.aborted = False
+        self.half_closed = False
         self.marked = False
         self.deadline = inf
         self.session: Any = None
@@ -57,6 +58,10 @@ class Line:
 
     def close(self) -> None:
         self.closed = True
+        self.marked = True
+
+    def half_close(self) -> None:
+        self.half_closed = True
         self.marked = True
 
     def abort(self) -> None:
@@ -195,12 +200,15 @@ class Stage:
         self.connections.append(connection)
         return connection
 
-    def pick(self, upstream: Upstream, tried: set[EndpointState], *, first: bool) -> EndpointState | None:
+    def source(self, upstream: Upstream) -> Stage:
+        return self
+
+    def pick(self, tried: frozenset[EndpointState], *, first: bool) -> EndpointState | None:
         if first:
             self._budget.request(self.clock.now)
         return self._balancer.pick(self.clock.now, 0.0, tried)
 
-    def acquire(self, upstream: Upstream, endpoint: EndpointState, waiter: Any, *, fresh: bool) -> Any:
+    def acquire(self, endpoint: EndpointState, waiter: Any, *, fresh: bool) -> Any:
         if self.pool and not fresh:
             connection = self.pool[-1] if self._upstream_http2 else self.pool.pop()
             if connection.has_room():
