@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from pathlib import Path
@@ -12,12 +11,10 @@ from edge.cli.locate import configuration
 from edge.cli.terminal import Exit, Stop, colourful, note
 from edge.settings.load import Loaded, load
 from edge.settings.model import Settings
-from edge.settings.problems import Problem, Severity
+from edge.settings.problems import Problem, Reason, Severity
 from edge.settings.report import render, summary
 
 __all__ = ["load_settings", "read", "refusal", "report", "settings_for"]
-
-_DENIED = f"cannot be read: {os.strerror(errno.EACCES).lower()}"
 
 
 def read(path: Path, text: str | None = None) -> Loaded:
@@ -48,7 +45,7 @@ def load_settings(path: Path, text: str | None = None, *, warnings: bool = False
 
 def refusal(loaded: Loaded) -> Exit:
     """How to end when there are errors: NOT_PERMITTED when all that is wrong is files that this user may not read."""
-    denied = all(problem.message.endswith(_DENIED) for problem in loaded.errors)
+    denied = all(problem.reason is Reason.NOT_PERMITTED for problem in loaded.errors)
     return Exit.NOT_PERMITTED if denied and loaded.errors else Exit.NOT_FINE
 
 

@@ -23,6 +23,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from msgspec import UnsetType
 
 from edge.settings import keys
+from edge.settings.files import Unreadable, read_file
 from edge.settings.model import Certificate, Place
 from edge.settings.problems import Path
 from edge.settings.source import Source
@@ -80,16 +81,10 @@ def _is_address(name: str) -> bool:
 def read_bytes(source: Source, at: Path, name: str) -> bytes | None:
     """A file's bytes, or None after the problem was told. `name` is relative to the file that names it."""
     path = source.directory(at) / name
-    shown = source.shown(at, name)
     try:
-        with path.open("rb") as handle:
-            data = handle.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
-        source.error(at, f"{shown} cannot be read: {reason.lower()}")
-        return None
-    if len(data) > _MOST_BYTES:
-        source.error(at, f"{shown} is longer than 4 MiB")
+        data = read_file(path, _MOST_BYTES)
+    except Unreadable as unreadable:
+        source.error(at, f"{source.shown(at, name)} {unreadable}", reason=unreadable.reason)
         return None
     source.remember(os.path.abspath(path), data)
     return data

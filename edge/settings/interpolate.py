@@ -10,6 +10,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge.settings.files import Unreadable, read_file
+from edge.settings.problems import Reason
+
 __all__ = ["Missing", "interpolate"]
 
 _FORM = re.compile(r"\$?\$\{([^{}]*)\}")
@@ -19,11 +22,12 @@ _MOST_BYTES = 1024 * 1024
 
 
 class Missing(Exception):
-    """A form that cannot be replaced. Holds the message and the mend."""
+    """A form that cannot be replaced. Holds the message, the mend and what kind of thing is wrong."""
 
-    def __init__(self, message: str, mend: str = "") -> None:
+    def __init__(self, message: str, mend: str = "", reason: Reason = Reason.MISTAKE) -> None:
         super().__init__(message)
         self.mend = mend
+        self.reason = reason
 
 
 def _is_text(value: str) -> bool:
@@ -37,16 +41,11 @@ def _is_text(value: str) -> bool:
 
 def _file(path: Path, what: str) -> str:
     try:
-        with path.open("rb") as handle:
-            data = handle.read(_MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise Missing(f"{what} is longer than 1 MiB")
-        return data.decode("utf-8").removesuffix("\n")
+        return read_file(path, _MOST_BYTES).decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError:
         raise Missing(f"{what} is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
-        raise Missing(f"{what} cannot be read: {reason.lower()}") from None
+    except Unreadable as unreadable:
+        raise Missing(f"{what} {unreadable}", reason=unreadable.reason) from None
 
 
 def _replace(form: str, directory: Path, environ: Mapping[str, str]) -> str:

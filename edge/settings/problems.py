@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Path", "Problem", "Severity", "Span", "nearest", "quoted"]
+__all__ = ["Path", "Problem", "Reason", "Severity", "Span", "nearest", "quoted"]
 
 Path = tuple[str | int, ...]  # keys and indices from the top of the file
 
@@ -23,6 +23,13 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
+
+
+class Reason(StrEnum):
+    """What kind of thing is wrong, as far as a program has to know: something written wrongly, or a file that this user may not read."""
+
+    MISTAKE = "mistake"
+    NOT_PERMITTED = "not-permitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Problem:
     length: int
     message: str
     mend: str = ""
+    reason: Reason = Reason.MISTAKE
 
     @property
     def order(self) -> tuple[str, int, int, str]:

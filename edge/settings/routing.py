@@ -25,7 +25,7 @@ from edge.settings.upstreams import Upstreams
 
 __all__ = ["Found", "Routes"]
 
-_REDIRECT_NAMES = ("host", "path", "query", "path_and_query")
+_REDIRECT_NAMES = ("scheme", "host", "path", "query", "path_and_query")
 _ACTIONS = ("upstream", "redirect", "respond")
 _EMPTY = frozenset({204, 304})
 
@@ -121,7 +121,7 @@ class Routes:
         if name is None or (owner is None and name.startswith("*.")):
             self._anywhere = True
         pattern, names = self._path(path, raw)
-        targets, redirect, respond = self._action(path, raw, table)
+        targets, redirect, respond = self._action(path, raw, table, names)
         check_limit_places(source, ((*path, "limits"), table.get("limits", {})), where="route")
         for key in ("request_headers", "response_headers"):
             if table.get(key) == "none":
@@ -235,7 +235,7 @@ class Routes:
             return raw.path, ()
 
     def _action(
-        self, path: Path, raw: keys.Route, table: dict[str, Any]
+        self, path: Path, raw: keys.Route, table: dict[str, Any], names: tuple[str, ...]
     ) -> tuple[tuple[model.Target, ...], model.Redirect | None, model.Respond | None]:
         source = self._source
         given = [key for key in _ACTIONS if key in table]
@@ -248,7 +248,7 @@ class Routes:
                     path, "a route that leads nowhere", 'write upstream = "…", redirect = { … } or respond = { … }', at_key=True
                 )
         targets = self._upstreams.targets(table["upstream"], (*path, "upstream")) if "upstream" in table else ()
-        redirect = None if isinstance(raw.redirect, UnsetType) else self._redirect((*path, "redirect"), raw.redirect)
+        redirect = None if isinstance(raw.redirect, UnsetType) else self._redirect((*path, "redirect"), raw.redirect, names)
         respond = None if isinstance(raw.respond, UnsetType) else self._respond((*path, "respond"), raw.respond)
         if "upstream" not in table and len(given) == 1:
             for key in (
@@ -264,14 +264,14 @@ class Routes:
                     source.warning((*path, key), f"'{key}' means nothing in a route without upstream", "take it out", at_key=True)
         return targets, redirect, respond
 
-    def _redirect(self, at: Path, raw: str | keys.Redirect) -> model.Redirect:
+    def _redirect(self, at: Path, raw: str | keys.Redirect, names: tuple[str, ...]) -> model.Redirect:
         to, status, where = (raw, 308, at) if isinstance(raw, str) else (raw.to, raw.status, (*at, "to"))
         try:
-            if not to.startswith(("http://", "https://", "/")):
+            if not to.startswith(("http://", "https://", "{scheme}://", "/")):
                 raise Bad(f"'{to}' is not the place of a redirect", f'write "https://{to}"')
             if any(character <= " " or character > "~" for character in to):
                 raise Bad(f"'{to}' holds a character that cannot stand in a URL", "write it as %XX")
-            target_template(to, _REDIRECT_NAMES, "redirect")
+            target_template(to, (*_REDIRECT_NAMES, *names), "redirect")
         except Bad as bad:
             self._source.error(where, str(bad), bad.mend)
         return model.Redirect(to=to, status=status)

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from edge.settings.files import Unreadable, read_file
 from edge.settings.interpolate import Missing, interpolate
 from edge.settings.later import LATER
 from edge.settings.places import Places
-from edge.settings.problems import Path, Problem, Severity, Span
+from edge.settings.problems import Path, Problem, Reason, Severity, Span
 
 __all__ = ["UNKNOWN", "Document", "Source"]
 
@@ -84,14 +85,22 @@ class Source:
 
     # problems
 
-    def add(self, severity: Severity, span: Span, message: str, mend: str = "") -> None:
-        line, column, length = span.line, span.column, span.length
+    def add(self, severity: Severity, span: Span, message: str, mend: str = "", reason: Reason = Reason.MISTAKE) -> None:
         self.problems.append(
-            Problem(severity=severity, file=span.file, line=line, column=column, length=length, message=message, mend=mend)
+            Problem(
+                severity=severity,
+                file=span.file,
+                line=span.line,
+                column=span.column,
+                length=span.length,
+                message=message,
+                mend=mend,
+                reason=reason,
+            )
         )
 
-    def error(self, path: Path, message: str, mend: str = "", *, at_key: bool = False) -> None:
-        self.add(Severity.ERROR, self.key(path) if at_key else self.value(path), message, mend)
+    def error(self, path: Path, message: str, mend: str = "", *, at_key: bool = False, reason: Reason = Reason.MISTAKE) -> None:
+        self.add(Severity.ERROR, self.key(path) if at_key else self.value(path), message, mend, reason)
 
     def warning(self, path: Path, message: str, mend: str = "", *, at_key: bool = False) -> None:
         self.add(Severity.WARNING, self.key(path) if at_key else self.value(path), message, mend)
@@ -180,14 +189,9 @@ class Source:
         place = asked_by if asked_by is not None else Span(name)
         if text is None:
             try:
-                with path.open("rb") as handle:
-                    data = handle.read(_MOST_BYTES + 1)
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
-                self.add(Severity.ERROR, place, f"{name} cannot be read: {reason.lower()}")
-                return None
-            if len(data) > _MOST_BYTES:
-                self.add(Severity.ERROR, place, f"{name} is longer than 16 MiB")
+                data = read_file(path, _MOST_BYTES)
+            except Unreadable as unreadable:
+                self.add(Severity.ERROR, place, f"{name} {unreadable}", reason=unreadable.reason)
                 return None
             try:
                 text = data.decode("utf-8")
@@ -275,7 +279,7 @@ class Source:
             try:
                 replaced, parts = interpolate(value, document.directory, self.environ)
             except Missing as missing:
-                self.add(Severity.ERROR, document.places.value(path), str(missing), missing.mend)
+                self.add(Severity.ERROR, document.places.value(path), str(missing), missing.mend, missing.reason)
                 self.unknown = True
                 return UNKNOWN
             if parts:

@@ -27,11 +27,16 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _DECODED = _UNRESERVED | frozenset("!$&'()*+,;=:@")
 _PATH_CHARACTERS = _DECODED | frozenset("/%{}")
 _TWICE = re.compile(r"%25([0-9A-Fa-f]{2})", re.ASCII)
+_DOT_PARAMETERS = re.compile(r"/\.\.?;")
 _HIDDEN = _DECODED | frozenset("/\\\0%?#")
 _PORTS = {Scheme.HTTP: 80, Scheme.HTTPS: 443, Scheme.H2C: 80}
+# What frames a message or speaks of one connection only (RFC 9110 section 7.6.1).
 _FRAMING = frozenset(
-    {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
-)
+    {
+        "connection", "content-length", "expect", "http2-settings", "keep-alive", "proxy", "proxy-authenticate",
+        "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
 
 
 class Bad(ValueError):
@@ -226,6 +231,8 @@ def route_path(text: str) -> tuple[str, tuple[str, ...]]:
             raise Bad(f"'{text}': {found[0]} is never accepted in a path")
     if any(chr(int(found[1], 16)) in _HIDDEN for found in _TWICE.finditer(text)):
         raise Bad(f"'{text}': a path that is escaped twice is never accepted")
+    if _DOT_PARAMETERS.search(text) is not None:
+        raise Bad(f"'{text}': a dot segment with parameters is never accepted in a path")
     normal = _normal(text)
     if normal != text:
         raise Bad(f"'{text}' is not in the form that is matched", f'write "{normal}"')
@@ -271,7 +278,7 @@ def field_name(text: str, *, setting: bool) -> bytes:
         raise Bad(f"'{text}' is not a header field's name")
     name = text.lower()
     if name in _FRAMING:
-        raise Bad(f"'{text}' belongs to the connection: edge writes it itself")
+        raise Bad(f"'{text}' frames the message or belongs to one connection: edge decides it itself")
     if name == "host":
         raise Bad("'Host' is not set by header rules", "write upstream_host in the route")
     if setting and name == "strict-transport-security":

@@ -35,6 +35,8 @@ def test_actions(loads: Load) -> None:
         to="https://b.example{path_and_query}"
     )
     assert route(loads, 'redirect = { to = "/x", status = 302 }\n').redirect == Redirect(to="/x", status=302)
+    template = 'path = "/u/{id}"\nredirect = "{scheme}://b.example/{id}?{query}"\n'
+    assert route(loads, template).redirect == Redirect(to="{scheme}://b.example/{id}?{query}")
     assert route(loads, 'respond = { body = "ok\\n" }\n').respond == Respond(body=b"ok\n")
 
 
@@ -114,7 +116,10 @@ def test_hsts_of_routes(loads: Load) -> None:
         (UP + "methods = []\n", "a list without a method"),
         (UP + 'headers = { "a b" = "x" }\n', "'a b' is not a header field's name"),
         (UP + 'headers = { Host = "x" }\n', "write host in the route"),
-        (UP + 'request_headers = { set = { Connection = "x" } }\n', "'Connection' belongs to the connection"),
+        (UP + 'request_headers = { set = { Connection = "x" } }\n', "'Connection' frames the message"),
+        (UP + 'response_headers = { add = { Content-Length = "1" } }\n', "'Content-Length' frames the message"),
+        (UP + 'response_headers = { remove = "Transfer-Encoding" }\n', "'Transfer-Encoding' frames the message"),
+        (UP + 'request_headers = { set = { Proxy = "x" } }\n', "'Proxy' frames the message or belongs to one connection"),
         (UP + 'request_headers = { set = { Host = "x" } }\n', "write upstream_host in the route"),
         (UP + 'response_headers = { set = { Strict-Transport-Security = "x" } }\n', "write hsts"),
         (UP + 'response_headers = { add = { A = "x\\n" } }\n', "control character"),
@@ -122,7 +127,7 @@ def test_hsts_of_routes(loads: Load) -> None:
         (UP + 'upstream_host = "a b"\n', "not a host name"),
         (UP + 'upstream_host = "a:0"\n', "a port is a number"),
         ('redirect = "example.com"\n', 'write "https://example.com"'),
-        ('redirect = "/{no}"\n', "redirect: {no} is not known | there is: {host}, {path}, {query}, {path_and_query}"),
+        ('redirect = "/{no}"\n', "redirect: {no} is not known | there is: {scheme}, {host}, {path}, {query}, {path_and_query}"),
         ('redirect = "/a b"\n', "cannot stand in a URL"),
         ('redirect = { to = "/", status = 200 }\n', "200 is not possible here | write 301 or 302 or 303 or 307 or 308"),
         ('respond = { status = 204, body = "x" }\n', "an answer with status 204 has no body"),
