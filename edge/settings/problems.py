@@ -26,7 +26,7 @@ class Severity(StrEnum):
 
 
 class Reason(StrEnum):
-    """What kind of thing is wrong, as far as a program has to know: something written wrongly, or a file that this user may not read."""
+    """What a program has to know of a problem: something is written wrongly, or this user may not read a file."""
 
     MISTAKE = "mistake"
     NOT_PERMITTED = "not-permitted"
