@@ -143,7 +143,7 @@ class Connection(Control):
         if te_trailers:
             block.append((b"te", b"trailers"))
         block += fields
-        self._write_head(stream, block, end)
+        self._write_head(stream, self._encoder.write(block), end)
         return sid
 
     def feed(self, data: bytes, now: float) -> list[Event]:

@@ -21,7 +21,7 @@ from hpack.hpack import decode_integer, encode_integer
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 from hpack.table import HeaderTable
 
-from edge.http.message import Field
+from edge.http.message import Field, SharedFields
 
 __all__ = ["FieldDecoder", "FieldEncoder", "HPACKError", "OversizedError", "decode_huffman"]
 
@@ -200,6 +200,14 @@ def _encode(field: Field) -> bytes:
     return encoded
 
 
+def _pack(fields: list[Field]) -> bytes:
+    known = _encoded
+    return b"".join([known.get(field) or _encode(field) for field in fields])
+
+
+_REQUEST_ID = b"\x10\x0cx-request-id"  # a literal that is never indexed, RFC 7541 section 6.2.3
+
+
 class FieldEncoder(Encoder):
     """Writes header blocks without a dynamic table of its own."""
 
@@ -224,9 +232,23 @@ class FieldEncoder(Encoder):
 
     def write(self, fields: list[Field]) -> bytes:
         """The block of `fields`, in their order."""
-        known = _encoded
-        parts = [known.get(field) or _encode(field) for field in fields]
-        return self.size_update() + b"".join(parts) if self._changed else b"".join(parts)
+        block = _pack(fields)
+        return self.size_update() + block if self._changed else block
+
+    def write_head(self, first: list[Field], fields: list[Field], request_id: bytes) -> bytes:
+        """The block of `first`, `fields` and, unless it is b"", X-Request-Id. Shared fields are packed once."""
+        if type(fields) is SharedFields:
+            packed = fields.packed
+            if not packed:
+                packed = fields.packed = _pack(fields)
+        else:
+            packed = _pack(fields)
+        block = _pack(first) + packed
+        if request_id:
+            size = len(request_id)
+            length = bytes((size,)) if size < 127 else bytes(encode_integer(size, 7))
+            block = b"%b%b%b%b" % (block, _REQUEST_ID, length, request_id)
+        return self.size_update() + block if self._changed else block
 
     def size_update(self) -> bytes:
         """What the next block begins with: the least size since the last block, then the present one (RFC 7541 section 4.2)."""

@@ -122,8 +122,9 @@ class Sender:
             return
         self._out.append(headers(sid, self._encoder.write([_STATUS[status], *fields]), 0, self._peer_frame))
 
-    def send_head(self, sid: int, status: int, fields: Fields, *, length: int | None, end: bool) -> None:
+    def send_head(self, sid: int, status: int, fields: Fields, *, length: int | None, end: bool, request_id: bytes = b"") -> None:
         """The response's final head (server role). `length` is written as Content-Length and then holds for the body.
+        `request_id` is written as X-Request-Id unless it is b"".
 
         Where the answer has no content (HEAD, 204, 304) the stream ends with the head, whatever `end` says, and what is
         sent for it afterwards is dropped (RFC 9110 sections 6.4.1, 9.3.2).
@@ -135,9 +136,9 @@ class Sender:
         if status >= 300:
             stream.protocol = b""  # no tunnel comes of it
         bodiless = stream.bodiless or status in {204, 304}
-        block: list[Field] = [_STATUS[status], *fields]
+        first: list[Field] = [_STATUS[status]]
         if length is not None and status != 204:
-            block.append((b"content-length", b"%d" % length))
+            first.append((b"content-length", b"%d" % length))
             if not bodiless:
                 stream.promised = length
         if bodiless:
@@ -145,13 +146,13 @@ class Sender:
         elif end and length:
             self.reset(sid, H2Code.INTERNAL_ERROR)
             return
-        self._write_head(stream, block, end)
+        self._write_head(stream, self._encoder.write_head(first, fields, request_id), end)
 
-    def _write_head(self, stream: Stream, block: list[Field], end: bool) -> None:
+    def _write_head(self, stream: Stream, block: bytes, end: bool) -> None:
         out = self._out
         stream.mark = len(out)
         stream.mark_turn = self._turn
-        out.append(headers(stream.sid, self._encoder.write(block), 0, self._peer_frame))
+        out.append(headers(stream.sid, block, 0, self._peer_frame))
         if end:
             self._finish(stream, [])
 

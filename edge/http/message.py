@@ -20,13 +20,16 @@ Fields = list[Field]
 
 
 class SharedFields(list[Field]):
-    """Fields that many messages share, never changed once made; `encoded` is what HTTP/1.1 made of them, b"" until then."""
+    """Fields that many messages share, never changed once made. What HTTP/1.1 and HTTP/2 write for them is kept in `encoded` and
+    `packed`, b"" until then.
+    """
 
-    __slots__ = ("encoded",)
+    __slots__ = ("encoded", "packed")
 
     def __init__(self, fields: Fields) -> None:
         super().__init__(fields)
         self.encoded = b""
+        self.packed = b""
 
 
 class RequestHead:

@@ -44,15 +44,13 @@ class H2ClientStream:
 
     def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         conn = self._conn
-        if self.exchange.answer_id:
-            fields = [*fields, (b"x-request-id", self.exchange.answer_id)]
         codec = conn.codec
         if body:
-            codec.send_head(self._sid, status, fields, length=length, end=False)
+            codec.send_head(self._sid, status, fields, length=length, end=False, request_id=self.exchange.answer_id)
             codec.send_data(self._sid, body)
             codec.send_end(self._sid, [])
         else:
-            codec.send_head(self._sid, status, fields, length=length, end=end)
+            codec.send_head(self._sid, status, fields, length=length, end=end, request_id=self.exchange.answer_id)
         conn.transport.mark()
 
     def data(self, data: bytes) -> None:
