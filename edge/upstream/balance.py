@@ -8,8 +8,9 @@ When nothing is available at all, everything is (panic): a check that is wrong a
 service down, and one that is right loses nothing. Endpoints in `exclude` (already tried for this request) do not come back.
 
 Algorithms, all by weight; an endpoint of weight 0 gets nothing: `round_robin` is nginx's smooth one (no bursts to the
-heavy one), `least_conn` takes the least busy in proportion (ties by turns), `random` is the better of two random ones
-(Mitzenmacher, The Power of Two Choices, 2001).
+heavy one), `least_conn` takes the least busy in proportion, and among equals by round robin (most upstreams are idle most
+of the time, and weights hold then too), `random` is the better of two random ones (Mitzenmacher, The Power of Two Choices,
+2001).
 """
 
 from __future__ import annotations
@@ -67,14 +68,13 @@ class EndpointState:
 class Balancer:
     """Chooses among the endpoints of one upstream."""
 
-    __slots__ = ("_choose", "_turn", "states")
+    __slots__ = ("_choose", "states")
 
     def __init__(self, upstream: Upstream) -> None:
         self.states = tuple(
             EndpointState(endpoint, key_for(endpoint, upstream)) for endpoint in upstream.endpoints if endpoint.weight
         )
-        self._turn = 0
-        self._choose = {"round_robin": _round_robin, "least_conn": self._least_conn, "random": _random}[upstream.balance]
+        self._choose = {"round_robin": _round_robin, "least_conn": _least_conn, "random": _random}[upstream.balance]
 
     def pick(self, now: float, r: float, exclude: Collection[EndpointState] = ()) -> EndpointState | None:
         """An endpoint for a request, or None when there is none that was not tried. `r` is a random number, 0 ≤ r < 1."""
@@ -90,14 +90,6 @@ class Balancer:
             return usable[0] if usable else None
         return self._choose(usable, r)
 
-    def _least_conn(self, states: Sequence[EndpointState], r: float) -> EndpointState:
-        self._turn = turn = (self._turn + 1) % len(states)
-        best = states[turn]
-        for state in (*states[turn + 1 :], *states[:turn]):
-            if state.active * best.weight < best.active * state.weight:
-                best = state
-        return best
-
 
 def _round_robin(states: Sequence[EndpointState], r: float) -> EndpointState:
     best = states[0]
@@ -109,6 +101,19 @@ def _round_robin(states: Sequence[EndpointState], r: float) -> EndpointState:
             best = state
     best.current -= total
     return best
+
+
+def _least_conn(states: Sequence[EndpointState], r: float) -> EndpointState:
+    best = states[0]
+    equals = [best]
+    for state in states[1:]:
+        mine, least = state.active * best.weight, best.active * state.weight
+        if mine < least:
+            best = state
+            equals = [state]
+        elif mine == least:
+            equals.append(state)
+    return _round_robin(equals, r) if len(equals) > 1 else best
 
 
 def _random(states: Sequence[EndpointState], r: float) -> EndpointState:

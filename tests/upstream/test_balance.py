@@ -50,6 +50,10 @@ def test_least_connections_takes_turns_among_equals() -> None:
     assert "e1" not in picks(made, 30).split()
 
 
+def test_least_connections_keeps_to_the_weights_when_nothing_runs() -> None:
+    assert Counter(picks(balancer("least_conn", 9, 1), 100).split()) == {"e0": 90, "e1": 10}
+
+
 def test_random_is_the_better_of_two() -> None:
     made = balancer("random", 1, 1, 1)
     counts = Counter(name(made.pick(0.0, r)) for r in STEPS)
