@@ -28,7 +28,7 @@ from edge.relay.front import Forward, Front
 from edge.relay.ports import ClientPort
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
-from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings
+from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings, Upstream
 from edge.settings.names import NameIndex, canonical
 
 __all__ = ["Question", "Step", "Trace", "trace"]
@@ -50,6 +50,9 @@ class _Now:
 
     def __init__(self) -> None:
         self.clock = _Clock()
+
+    def source(self, upstream: Upstream) -> None:
+        """Nothing is sent."""
 
     def new_request_id(self) -> bytes:
         return b"(new)"
