@@ -67,6 +67,9 @@ class Line:
     def abort(self) -> None:
         self.aborted = True
 
+    def alive(self) -> bool:
+        return not (self.closed or self.aborted)
+
     def arm_session(self, deadline: float) -> None:
         self.deadline = deadline
 

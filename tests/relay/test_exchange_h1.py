@@ -39,7 +39,7 @@ def test_connections_to_client_and_upstream_are_kept() -> None:
         stage.client(GET)
         assert stage.upstream(OK).endswith(b"hi")
     assert len(stage.lines) == 1
-    assert not stage.line.closed
+    assert stage.line.alive()
 
 
 def test_pipelined_requests_wait_for_their_turn() -> None:
@@ -253,7 +253,97 @@ def test_a_websocket_becomes_a_tunnel() -> None:
     assert stage.upstream(b"\x81\x01a") == b"\x81\x01a"
     stage.lines[0].session.on_eof(True)
     stage.settle()
+    assert stage.line.half_closed and stage.line.alive()
+    stage.client(b"\x88\x00")
+    assert stage.sent() == b"\x88\x00", "the other direction goes on"
+    stage.session.on_eof(True)
+    stage.settle()
+    assert stage.line.closed and stage.lines[0].closed
+
+
+def tunnel() -> Stage:
+    stage = Stage()
+    stage.client(
+        b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    stage.upstream(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    stage.sent()
+    return stage
+
+
+def test_a_client_that_closes_its_half_of_a_tunnel_still_hears_the_rest() -> None:
+    stage = tunnel()
+    stage.client(b"last words")
+    stage.session.on_eof(True)
+    stage.settle()
+    assert stage.sent() == b"last words"
+    assert stage.lines[0].half_closed and stage.lines[0].alive()
+    assert stage.upstream(b"answer") == b"answer"
+    stage.lines[0].session.on_eof(True)
+    stage.settle()
+    assert stage.line.closed and stage.lines[0].closed
+    assert [(each.status, each.body_in, each.body_out, each.fault) for each in stage.log_lines] == [(101, 10, 6, None)]
+
+
+def test_a_tunnel_that_is_cut_without_close_notify_is_broken_off() -> None:
+    stage = tunnel()
+    stage.session.on_eof(False)
+    stage.settle()
+    assert stage.lines[0].aborted
+    assert stage.log_lines[0].fault is not None
+
+
+def test_half_a_tunnel_does_not_outlive_its_quiet() -> None:
+    stage = tunnel()
+    stage.session.on_eof(True)
+    stage.settle()
+    stage.pass_time(3700)
+    assert stage.line.closed and stage.lines[0].aborted
+
+
+def test_pipelined_requests_before_a_fin_are_all_answered() -> None:
+    stage = Stage()
+    stage.client(b"GET /1 HTTP/1.1\r\nHost: a.test\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    stage.session.on_eof(True)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+    assert body_of(stage.upstream(answer + b"1")) == b"1"
+    assert stage.line.alive()
+    assert stage.sent().count(b"GET /") == 2
+    assert body_of(stage.upstream(answer + b"2")) == b"2"
     assert stage.line.closed
+
+
+def test_requests_that_wait_for_room_are_bounded() -> None:
+    stage = Stage()
+    stage.line.pending = 1 << 20
+    for _ in range(200):
+        stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\nx: " + b"x" * 1000 + b"\r\n\r\n")
+        if stage.line.paused:
+            break
+    assert stage.line.paused
+    assert stage.log_lines == [] and stage.lines == []
+    stage.line.pending = 0
+    stage.session.on_writable()
+    stage.settle()
+    assert len(stage.lines) == 1
+
+
+def test_a_client_that_reads_slowly_is_not_one_that_takes_nothing() -> None:
+    stage = Stage()
+    stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    stage.line.pending = 200_000
+    stage.upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+    for _ in range(10):
+        stage.line.pending -= 1000
+        stage.pass_time(20)
+    assert stage.line.alive()
+    stage.pass_time(65)
+    assert stage.line.aborted
+    assert stage.log_lines[0].fault is not None and stage.log_lines[0].fault.kind == "client-write-timeout"
 
 
 def test_a_wrong_websocket_accept_is_no_tunnel() -> None:
@@ -354,7 +444,7 @@ def test_draining_closes_after_the_answer() -> None:
     stage = Stage()
     stage.client(GET)
     stage.session.drain()
-    assert not stage.line.closed
+    assert stage.line.alive()
     assert b"connection: close\r\n" in stage.upstream(OK)
     assert stage.line.closed
 

@@ -95,7 +95,7 @@ def test_a_cut_response_resets_its_stream() -> None:
     stage.settle()
     peer.take(stage.line.take())
     assert peer.of(h2.events.StreamReset) and not peer.of(h2.events.StreamEnded)
-    assert not stage.line.closed
+    assert stage.line.alive()
 
 
 def test_upload_windows_are_given_back_only_as_the_upstream_takes_the_bytes() -> None:
@@ -125,7 +125,7 @@ def test_a_body_beyond_the_limit_is_answered_413() -> None:
     exchange(stage, peer)
     [head] = peer.of(h2.events.ResponseReceived)
     assert dict(head.headers)[b":status"] == b"413"
-    assert not stage.line.closed
+    assert stage.line.alive()
 
 
 def test_a_malformed_request_does_not_harm_the_others() -> None:
@@ -331,3 +331,92 @@ def test_a_body_that_comes_before_the_upstream_is_there_waits_for_it() -> None:
     assert stage.sent().endswith(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
     peer.take(stage.upstream(OK))
     assert peer.body(1) == b"hi"
+
+
+def test_a_client_that_never_acknowledges_our_settings_is_left() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.clear_outbound_data_buffer()  # the acknowledgement is lost
+    stage.client(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"))
+    assert stage.line.alive()
+    peer.take(stage.pass_time(11))
+    assert stage.line.closed
+    assert [fault.kind for fault in stage.refused] == ["h2-settings-timeout"]
+    assert [event.error_code for event in peer.of(h2.events.ConnectionTerminated)] == [4]
+
+
+def test_what_a_client_does_not_take_is_dropped_whatever_its_other_streams_do() -> None:
+    stage = Stage(http2=True)
+    peer = Peer(client=True, settings={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    peer.take(stage.line.take())
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    peer.take(stage.upstream(OK))  # the client takes none of it; the exchange is over
+    assert len(stage.log_lines) == 1 and stage.session.codec.open_streams == 1
+    for sid in range(3, 23, 2):
+        peer.h2.send_headers(sid, HEAD, end_stream=True)
+        exchange(stage, peer)
+        peer.h2.increment_flow_control_window(10, sid)
+        exchange(stage, peer)
+        peer.take(stage.upstream(OK))
+        exchange(stage, peer)
+        assert peer.body(sid) == b"hi"
+        peer.take(stage.pass_time(4))
+        exchange(stage, peer)
+    assert [event.stream_id for event in peer.of(h2.events.StreamReset)] == [1]
+    assert stage.session.codec.open_streams == 0 and not stage.line.closed
+
+
+def test_draining_ends_as_soon_as_the_client_has_heard_of_it() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    exchange(stage, peer)
+    stage.session.drain()
+    stage.settle()
+    said = stage.line.take()
+    assert stage.line.alive()
+    stage.client(said[-17:-13] + b"\1" + said[-12:])  # the PING, acknowledged
+    assert stage.line.closed
+
+
+def h2_tunnel() -> tuple[Stage, Peer]:
+    """An HTTP/1.1 client in a tunnel over an HTTP/2 upstream."""
+    stage = Stage(upstream_http2=True)
+    peer = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    peer.take(stage.sent())
+    push(stage, peer)
+    peer.h2.send_headers(1, [(":status", "204")], end_stream=True)
+    push(stage, peer)
+    stage.client(
+        b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    peer.take(stage.sent())
+    peer.h2.send_headers(3, [(":status", "200")])
+    assert push(stage, peer).startswith(b"HTTP/1.1 101 ")
+    return stage, peer
+
+
+def test_either_half_of_a_tunnel_over_http2_ends_by_itself() -> None:
+    stage, peer = h2_tunnel()
+    stage.session.on_eof(True)
+    stage.settle()
+    peer.take(stage.sent())
+    assert [event.stream_id for event in peer.of(h2.events.StreamEnded)] == [1, 3]
+    peer.h2.send_data(3, b"rest")
+    assert push(stage, peer) == b"rest"
+    peer.h2.end_stream(3)
+    push(stage, peer)
+    assert stage.line.closed and stage.connections[0].codec.open_streams == 0
+
+    stage, peer = h2_tunnel()
+    peer.h2.end_stream(3)
+    push(stage, peer)
+    assert stage.line.half_closed and stage.line.alive()
+    stage.client(b"more")
+    peer.take(stage.sent())
+    assert peer.body(3) == b"more"
+    stage.session.on_eof(True)
+    stage.settle()
+    assert stage.line.closed and stage.connections[0].codec.open_streams == 0 and not stage.connections[0].streams
