@@ -39,18 +39,18 @@ def _gateways(folders: Callable[[], Path]) -> Iterator[StartGateway]:
 
     def start(toml: str, *, plain: bool = False, command: list[str] | None = None) -> Gateway:
         folder, port, plain_port = folders(), free_port(), free_port() if plain else 0
-        preamble = []
+        rest = []
         if "[server]" not in toml:
-            preamble.append(f'[server]\nworkers = 1\nstate_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n')
+            rest.append(f'[server]\nworkers = 1\nstate_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n')
         if "[log]" not in toml:
-            preamble.append(
+            rest.append(
                 f'[log]\naccess = {{ to = "{folder}/access.log", format = "json" }}\n'
                 f'events = {{ to = "{folder}/events.log", format = "json" }}\n'
             )
-        preamble.append(f'[[listener]]\nname = "main"\naddress = "127.0.0.1:{port}"\n')
+        rest.append(f'[[listener]]\nname = "main"\naddress = "127.0.0.1:{port}"\n')
         if plain:
-            preamble.append(f'[[listener]]\nname = "plain"\naddress = "127.0.0.1:{plain_port}"\ntls = "off"\n')
-        text = "\n".join(preamble) + toml.replace("$FOLDER", str(folder))
+            rest.append(f'[[listener]]\nname = "plain"\naddress = "127.0.0.1:{plain_port}"\ntls = "off"\n')
+        text = "\n".join([toml, *rest]).replace("$FOLDER", str(folder))
         running.append(Gateway(folder, text, port=port, plain_port=plain_port, command=command))
         return running[-1]
 
@@ -63,7 +63,7 @@ def _gateways(folders: Callable[[], Path]) -> Iterator[StartGateway]:
 def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
     """Start a gateway from the TOML of hosts, routes and upstreams; it ends with the test.
 
-    `[server]`, `[log]` and `[[listener]]` named "main" (and "plain", with `plain`) are put before it. ``$FOLDER`` in
+    `[server]`, `[log]` and `[[listener]]` named "main" (and "plain", with `plain`) are put after it. ``$FOLDER`` in
     the text is the gateway's own folder.
     """
     numbers = iter(range(100))
@@ -143,7 +143,7 @@ http {{
         listen 127.0.0.1:{port};
         listen 127.0.0.1:{h2c} http2;
         listen 127.0.0.1:{tls} ssl http2;
-        ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};
+        ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};
         location = /protocol {{ return 200 "$server_protocol $scheme $ssl_server_name"; }}
         location = /not-modified {{ return 304; }}
         location = /no-content {{ return 204; }}
