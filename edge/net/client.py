@@ -100,6 +100,7 @@ class ClientTransport(Transport):
         conn.resumed = info.resumed
         conn.alpn = info.alpn
         conn.client_cert = info.peer_cert
+        conn.client_subject = info.peer_subject
         conn.handshake_us = int((monotonic() - self.since) * 1e6)
         if self._hello is not None and self.owner.wants_ja4:
             conn.ja4 = self._hello.ja4()

@@ -40,7 +40,7 @@ SSL_AD_REASON_OFFSET = 1000
 _FUNCTIONS = (
     "ASN1_GENERALIZEDTIME_free", "ASN1_STRING_get0_data", "ASN1_TIME_to_generalizedtime",
     "BIO_free", "BIO_get_mem_data", "BIO_new", "BIO_new_mem_buf", "BIO_read", "BIO_s_mem", "BIO_write", "ERR_GET_REASON",
-    "ERR_clear_error", "ERR_get_error", "ERR_reason_error_string", "PEM_read_bio_X509", "SSL_CIPHER_get_name",
+    "ERR_clear_error", "ERR_get_error", "OPENSSL_free", "ERR_reason_error_string", "PEM_read_bio_X509", "SSL_CIPHER_get_name",
     "SSL_CTX_add_client_CA", "SSL_CTX_set1_curves_list", "SSL_CTX_set_alpn_protos", "SSL_CTX_set_alpn_select_cb",
     "SSL_CTX_set_cert_store", "SSL_CTX_set_verify", "SSL_SESSION_free", "SSL_do_handshake", "SSL_free",
     "SSL_get0_alpn_selected", "SSL_get0_group_name", "SSL_get0_param", "SSL_get1_session", "SSL_get_current_cipher",
@@ -49,7 +49,8 @@ _FUNCTIONS = (
     "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name", "SSL_shutdown",
     "SSL_version", "SSL_write", "X509_STORE_add_cert", "X509_STORE_free", "X509_STORE_new", "X509_STORE_set_flags",
     "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "X509_VERIFY_PARAM_set_hostflags",
-    "X509_free", "X509_getm_notAfter", "X509_get_default_cert_file", "X509_verify_cert_error_string", "i2d_X509_bio",
+    "X509_free", "X509_get_subject_name", "X509_getm_notAfter", "X509_get_default_cert_file", "X509_verify_cert_error_string",
+    "i2d_X509_NAME", "i2d_X509_bio",
 )  # fmt: skip
 _CONSTANTS = (
     "SSL_CB_EXIT", "SSL_ERROR_WANT_READ", "SSL_ERROR_ZERO_RETURN", "SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER",

@@ -47,6 +47,7 @@ from edge.tls.binding import (
     string,
 )
 from edge.tls.faults import handshake_fault
+from edge.tls.subject import subject
 from edge.wire.hello import host_name
 
 __all__ = ["Engine", "ServerEngine", "TlsInfo"]
@@ -99,16 +100,16 @@ def _utc_now() -> str:
 class TlsInfo:
     """What was negotiated. Names are OpenSSL's, which are IANA's; `group` is ``""`` when there was no key exchange."""
 
-    __slots__ = ("alpn", "group", "peer_cert", "resumed", "server_name", "suite", "version")
+    __slots__ = ("alpn", "group", "peer_cert", "peer_subject", "resumed", "server_name", "suite", "version")
 
-    def __init__(self, ssl: Any, server_name: str | None, alpn: bytes, peer_cert: bytes | None) -> None:
+    def __init__(self, ssl: Any, server_name: str | None, alpn: bytes, peer_cert: tuple[bytes, str] | None) -> None:
         self.version = _version_names[lib.SSL_version(ssl)]
         self.suite = _suite_name(lib.SSL_get_current_cipher(ssl))
         self.resumed = _session_reused(ssl) == 1
         self.group = "" if self.resumed and self.version == "TLSv1.2" else string(lib.SSL_get0_group_name(ssl))
         self.alpn = alpn
         self.server_name = server_name
-        self.peer_cert = peer_cert  # DER of the leaf
+        self.peer_cert, self.peer_subject = peer_cert or (None, "")  # DER of the leaf; its subject (RFC 4514)
 
 
 _version_names = {lib.TLS1_2_VERSION: "TLSv1.2", lib.TLS1_3_VERSION: "TLSv1.3"}
@@ -310,7 +311,8 @@ class Engine:
         size = _size_out[0]
         return buffer(_name_out[0], size)[:] if size else b""
 
-    def _peer_cert(self) -> bytes | None:
+    def _peer_cert(self) -> tuple[bytes, str] | None:
+        """DER and subject of the peer's leaf."""
         certificate = lib.SSL_get_peer_certificate(self._ssl)
         if not certificate:
             return None
@@ -318,8 +320,13 @@ class Engine:
         lib.i2d_X509_bio(bio, certificate)
         der = buffer(BUFFER, _bio_read(bio, BUFFER, BUFFER_SIZE))[:]
         lib.BIO_free(bio)
+        name = lib.X509_get_subject_name(certificate)
+        out = ffi.new("unsigned char **")
+        size = lib.i2d_X509_NAME(name, out)
+        text = subject(buffer(out[0], size)[:]) if size > 0 else ""
+        lib.OPENSSL_free(out[0])
         lib.X509_free(certificate)
-        return der  # type: ignore[no-any-return]
+        return der, text
 
 
 class ServerEngine(Engine):
@@ -350,7 +357,7 @@ class ServerEngine(Engine):
             self._check_leaf()
         _set_info_callback(ssl, _after_handshake)
 
-    def _peer_cert(self) -> bytes | None:
+    def _peer_cert(self) -> tuple[bytes, str] | None:
         return super()._peer_cert() if self._verifies else None
 
     def _check_leaf(self) -> None:
