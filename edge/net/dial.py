@@ -77,8 +77,8 @@ class Dial(Timed):
         self._hub.turn()
         self._next()
 
-    def _next(self, detail: str = "the name does not resolve", *, late: bool = False) -> None:
-        """Try the next address."""
+    def _next(self, detail: str = "", *, late: bool = False) -> None:
+        """Try the next address. `detail` is why the last one failed: empty when there was none."""
         if self._over:
             return
         while self._addresses:
@@ -103,7 +103,7 @@ class Dial(Timed):
         if late:
             self._hub.loop.call_soon(self._fail_turn, detail)
         else:
-            self._fail("connect-failed", detail)
+            self._no_address_left(detail)
 
     def _drop(self) -> None:
         sock, self._sock = self._sock, None
@@ -158,7 +158,13 @@ class Dial(Timed):
 
     def _fail_turn(self, detail: str) -> None:
         self._hub.turn()
-        self._fail("connect-failed", detail)
+        self._no_address_left(detail)
+
+    def _no_address_left(self, detail: str) -> None:
+        if detail:
+            self._fail("connect-failed", detail)
+        else:
+            self._fail("upstream-name-unresolved", "the name has no address")
 
     def _fail(self, kind: str, detail: str, status: int = 502) -> None:
         self.failed(Fault(Side.UPSTREAM, kind, detail=f"{self._endpoint.url}: {detail}", retry=Retry.YES, status=status))

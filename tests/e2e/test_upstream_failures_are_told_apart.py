@@ -190,7 +190,10 @@ def test_an_upstream_that_refuses_connections_is_502(start_gateway: StartGateway
 
 def test_a_name_that_does_not_resolve_is_502(start_gateway: StartGateway, pki: Pki, h1: Callable[..., Wire]) -> None:
     edge = start_gateway(pki.host("http://nowhere.invalid:80"))
-    assert h1(edge).get("/").status in (502, 503)
+    assert h1(edge).get("/").status == 502
+    line = edge.access_line(path="/", status=502)
+    assert (line["fault"], line["blame"]) == ("upstream-name-unresolved", "upstream")
+    assert edge.event_line(event="upstream-name-unresolved")["level"] == "warning"
 
 
 def test_an_early_answer_reaches_a_client_that_is_still_sending(
