@@ -1,9 +1,11 @@
-"""What all connections of one worker share: the loop, the clock of this turn, the wheel and the list of unwritten output.
+"""What all connections of one worker share: the loop, the clock of this turn, the wheel and the list of unwritten
+output.
 
-The rule of a turn: whoever the loop wakes (`readable`, `writable`, a timer, an answer from DNS) reads the clock once
-into `now` and does its work by plain calls. What is to be written is only marked. When everything that was ready has
-been served, `flush` runs once and each marked connection writes once, however many streams and upstreams contributed.
-Nothing else writes to sockets.
+The rule of a turn: sockets that are readable are only read. When all that were ready have been, `flush` reads the
+clock once into `now`, processes what came by plain calls, which only mark what is to be written, and then each marked
+connection writes once, however many streams and upstreams contributed. Nothing else writes to sockets. Reading,
+working and writing apart keeps each in the processor's caches: it is worth a seventh of the cost of a small request.
+Others whom the loop wakes (`writable`, a timer, an answer from DNS) begin with `turn` and end by marking.
 """
 
 from __future__ import annotations
@@ -22,14 +24,39 @@ from edge.net.timers import Wheel
 __all__ = ["Flushable", "Hub"]
 
 
+_MOST_READ = 1 << 20  # bytes that may wait in the inbox before they are worked off at once
+
+
 class Flushable(Protocol):
     marked: bool
 
-    def flush(self) -> None: ...
+    def collect(self) -> bytes:
+        """What is to be written; b"" for nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Reader(Protocol):
+    upstream: bool  # what upstreams say goes first: it frees connections for the requests
+
+    def process(self, data: bytes) -> None: ...
 
 
 class Hub:
-    __slots__ = ("_date", "_date_second", "_dirty", "_offset", "_scheduled", "loop", "now", "on_bug", "random", "wheel")
+    __slots__ = (
+        "_date",
+        "_date_second",
+        "_dirty",
+        "_inbox",
+        "_inbox_size",
+        "_offset",
+        "_scheduled",
+        "loop",
+        "now",
+        "on_bug",
+        "random",
+        "wheel",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -38,6 +65,8 @@ class Hub:
         self.random = random.Random()  # choices and request ids; nothing secret comes from it
         self.wheel = Wheel(loop)
         self._dirty: list[Flushable] = []
+        self._inbox: list[tuple[Reader, bytes]] = []
+        self._inbox_size = 0
         self._scheduled = False
         self._date = b""
         self._date_second = 0
@@ -48,8 +77,29 @@ class Hub:
         self.now = monotonic()
         return self.now
 
+    def take_in(self, reader: Reader, data: bytes) -> None:
+        """Have `process(data)` called on `reader` in this turn, before anything is written."""
+        self._inbox.append((reader, data))
+        self._inbox_size += len(data)
+        if self._inbox_size > _MOST_READ:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self.flush)
+
+    def _work(self) -> None:
+        self.now = monotonic()
+        inbox, self._inbox = self._inbox, []
+        self._inbox_size = 0
+        for reader, data in inbox:
+            if reader.upstream:
+                reader.process(data)
+        for reader, data in inbox:
+            if not reader.upstream:
+                reader.process(data)
+
     def mark(self, flushable: Flushable) -> None:
-        """Have `flush` called on it when this turn ends."""
+        """Have it collect and write when this turn ends."""
         if not flushable.marked:
             flushable.marked = True
             self._dirty.append(flushable)
@@ -58,13 +108,24 @@ class Hub:
                 self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what is marked. Flushing may mark others (a response that ends lets a pipelined request start)."""
-        dirty = self._dirty
-        while dirty:
-            flushable = dirty.pop()
-            flushable.marked = False
-            flushable.flush()
-        self._scheduled = False
+        """Process what was read and write what is marked. Flushing may mark others (an answer that ends lets a
+        pipelined request start).
+        """
+        try:
+            if self._inbox:
+                self._work()
+            while dirty := self._dirty:
+                self._dirty = []
+                outgoing: list[tuple[Flushable, bytes]] = []
+                for flushable in dirty:
+                    flushable.marked = False
+                    data = flushable.collect()
+                    if data:
+                        outgoing.append((flushable, data))
+                for flushable, data in outgoing:
+                    flushable.write(data)
+        finally:
+            self._scheduled = False
 
     def bug(self, error: Exception) -> None:
         """An exception that is nobody's fault but ours: it costs one connection and is told with its place."""

@@ -120,9 +120,11 @@ class Server:
         self._upstreams.close()
         self._resolver.stop()
         self.hub.wheel.stop()
+        self.journal.flush()
         self._log.flush()
 
     def _flush_log(self) -> None:
+        self.journal.flush()
         self._log.flush()
         if not self._stopped:
             self._loop.call_later(_LOG_INTERVAL, self._flush_log)

@@ -1,9 +1,9 @@
 """One connected socket: bytes in through the engine to a session, bytes out of the session through the engine.
 
 Theory. The loop calls `readable` and `writable`; everything else is called by the session or at the end of a turn
-(`flush`, see `edge.net.hub`). A session is asked for its output once a turn. What the socket does not take is kept as
-the backlog; while there is one, `pending` says how many bytes, no more output is asked for beyond `HIGH`, and
-`session.on_writable` is called when it has gone below `LOW`.
+(`collect` and `write`, see `edge.net.hub`). A session is asked for its output once a turn. What the socket does not
+take is kept as the backlog; while there is one, `pending` says how many bytes, no more output is asked for beyond
+`HIGH`, and `session.on_writable` is called when it has gone below `LOW`.
 
 Invariants
 * After `_dispose` no callback comes any more: not from the loop, not from the wheel, not from the session.
@@ -32,8 +32,6 @@ __all__ = ["LINGER", "Engine", "Session", "Transport"]
 
 LINGER = 2.0
 _LINGER_BYTES = 1 << 20
-_BUFFER = bytearray(256 * 1024)
-_VIEW = memoryview(_BUFFER)
 _NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
 _READ_LEAST = 32 * 1024
 _READ_MOST = 128 * 1024
@@ -105,7 +103,7 @@ class Transport(Timed):
     __slots__ = (
         "_backlog", "_closing", "_eof", "_half", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
         "_session_deadline", "_tls", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out", "disposed", "engine",
-        "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "sock", "write_timeout",
+        "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "sock", "upstream", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, sock: socket.socket, side: Side, *, tls: bool, write_timeout: float) -> None:
@@ -114,6 +112,7 @@ class Transport(Timed):
         self.sock = sock
         self.fd = sock.fileno()
         self.side = side  # whose connection this is, for blame
+        self.upstream = side is Side.UPSTREAM
         self.write_timeout = write_timeout
         self.linger = side is Side.CLIENT
         self.engine: Engine
@@ -148,20 +147,22 @@ class Transport(Timed):
     # --- in ---
 
     def readable(self) -> None:
-        hub = self.hub
-        hub.now = monotonic()
+        """Take what the socket has; `process` gets it in this turn, after the other sockets were read."""
         try:
-            if self._tls:
-                count = self.sock.recv_into(_BUFFER)
-                data: bytes | memoryview = _VIEW[:count]
-            else:
-                data = self.sock.recv(self._read_size)
-                count = len(data)
+            data = self.sock.recv(self._read_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
+            self.hub.turn()
             self._gone("reset", error)
             return
+        self.hub.take_in(self, data)
+
+    def process(self, data: bytes) -> None:
+        """Act on what was read; b"" is the end of file."""
+        if self.disposed:
+            return
+        count = len(data)
         try:
             if self._lingered >= 0:
                 self._lingering(count)
@@ -286,10 +287,11 @@ class Transport(Timed):
         if not self.marked:
             hub.mark(self)
 
-    def flush(self) -> None:
-        """End of the turn: write what the session and the engine have."""
+    def collect(self) -> bytes:
+        """End of the turn: what the session and the engine have to say, for `write`; b"" when that is nothing."""
         if self.disposed or self._lingered >= 0:
-            return
+            return b""
+        data = b""
         try:
             if self.pending < HIGH or self._closing:
                 engine = self.engine
@@ -303,17 +305,34 @@ class Transport(Timed):
                         self._half = _ENDED
                         engine.shutdown()
                 data = engine.drain()
-                if data:
-                    self._send(data)
-            if self._half == _ENDED and not (self.pending or self._closing or self.disposed):
-                self._half = _HALF
-                self._end_output()
-            if self._closing and not self.pending and not self.disposed:
-                self._goodbye()
+            if not data:
+                self._said_all()
         except Fault as fault:
             self.fail(fault)
         except Exception as error:
             self._bug(error)
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Send what `collect` gave."""
+        if self.disposed:
+            return
+        self._send(data)
+        if self._closing or self._half == _ENDED:
+            try:
+                self._said_all()
+            except Exception as error:
+                self._bug(error)
+
+    def _said_all(self) -> None:
+        """There is no more to write: end our half, or the connection, if that was asked for and the socket has taken it all."""
+        if self.pending or self.disposed:
+            return
+        if self._closing:
+            self._goodbye()
+        elif self._half == _ENDED:
+            self._half = _HALF
+            self._end_output()
 
     def _send(self, data: bytes) -> None:
         if self._backlog:

@@ -48,9 +48,9 @@ class Exchange:
     __slots__ = (
         "_client", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding", "_progress",
         "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
-        "_unsent", "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at", "endpoint",
-        "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan", "request_done", "request_id",
-        "response_done", "started", "state", "status", "tries", "upstream",
+        "_unsent", "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at",
+        "ended_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan",
+        "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
 
     def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
@@ -67,6 +67,7 @@ class Exchange:
         self.decided_at = now
         self.connected_at = 0.0
         self.first_byte_at = 0.0
+        self.ended_at = 0.0
         self.request_id = b""
         self.answer_id = b""  # written as X-Request-Id beside the response's fields
         self.host = ""
