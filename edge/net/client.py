@@ -8,7 +8,6 @@ every failure is one line in the log.
 
 from __future__ import annotations
 
-import socket
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -37,9 +36,9 @@ _PLAIN_REPLY = (
 class ClientTransport(Transport):
     __slots__ = ("_context", "_hello", "_reader", "_stage", "conn", "owner", "since")
 
-    def __init__(self, owner: ListenerState, sock: socket.socket, peer: str, peer_port: int) -> None:
+    def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
-        super().__init__(owner.hub, sock, Side.CLIENT, tls=listener.tls, write_timeout=listener.limits.write_timeout)
+        super().__init__(owner.hub, fd, Side.CLIENT, tls=listener.tls, write_timeout=listener.limits.write_timeout)
         self.owner = owner
         self.since = owner.hub.now
         self.conn = ConnectionInfo(peer, peer_port, listener, secure=listener.tls)

@@ -132,12 +132,12 @@ class Dial(Timed):
         scheme = self._endpoint.scheme
         if scheme is Scheme.HTTPS:
             assert self._context is not None
-            transport = _TlsTransport(self._hub, sock, self)
+            transport = _TlsTransport(self._hub, sock.detach(), self)
             self._transport = transport
             transport.start(self._context.engine(), _Handshake(self))
             transport.received(b"")
             return
-        transport_plain = Transport(self._hub, sock, Side.UPSTREAM, tls=False, write_timeout=_WRITE_TIMEOUT)
+        transport_plain = Transport(self._hub, sock.detach(), Side.UPSTREAM, tls=False, write_timeout=_WRITE_TIMEOUT)
         self._transport = transport_plain
         self.succeed(transport_plain, http2=scheme is Scheme.H2C)
 
@@ -206,8 +206,8 @@ class _TlsTransport(Transport):
 
     __slots__ = ("_dial",)
 
-    def __init__(self, hub: Hub, sock: socket.socket, dial: Dial) -> None:
-        super().__init__(hub, sock, Side.UPSTREAM, tls=True, write_timeout=_WRITE_TIMEOUT)
+    def __init__(self, hub: Hub, fd: int, dial: Dial) -> None:
+        super().__init__(hub, fd, Side.UPSTREAM, tls=True, write_timeout=_WRITE_TIMEOUT)
         self._dial = dial
 
     def on_established(self) -> None:

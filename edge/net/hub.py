@@ -19,6 +19,7 @@ from email.utils import formatdate
 from time import monotonic
 from typing import Protocol
 
+from edge.net.poller import Poller
 from edge.net.timers import Wheel
 
 __all__ = ["Flushable", "Hub"]
@@ -54,6 +55,7 @@ class Hub:
         "loop",
         "now",
         "on_bug",
+        "poller",
         "random",
         "wheel",
     )
@@ -64,6 +66,7 @@ class Hub:
         self.on_bug: Callable[[str, str], None]
         self.random = random.Random()  # choices and request ids; nothing secret comes from it
         self.wheel = Wheel(loop)
+        self.poller = Poller()
         self._dirty: list[Flushable] = []
         self._inbox: list[tuple[Reader, bytes]] = []
         self._inbox_size = 0
@@ -76,6 +79,24 @@ class Hub:
         """Start of a turn: the loop's clock, in seconds."""
         self.now = monotonic()
         return self.now
+
+    def start(self) -> None:
+        """Serve sockets and deadlines from now on."""
+        self.wheel.start()
+        self.loop.add_reader(self.poller.fileno(), self._serve)
+
+    def stop(self) -> None:
+        self.wheel.stop()
+        self.loop.remove_reader(self.poller.fileno())
+
+    def _serve(self) -> None:
+        """A turn of all sockets that are ready, and its end."""
+        self.now = monotonic()
+        self._scheduled = True
+        try:
+            self.poller.serve()
+        finally:
+            self.flush()
 
     def take_in(self, reader: Reader, data: bytes) -> None:
         """Have `process(data)` called on `reader` in this turn, before anything is written."""

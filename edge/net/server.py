@@ -82,7 +82,7 @@ class Server:
 
     def start(self) -> None:
         """Accept connections."""
-        self.hub.wheel.start()
+        self.hub.start()
         for listener in self.listeners:
             listener.start()
         self._loop.call_later(_LOG_INTERVAL, self._flush_log)
@@ -119,7 +119,7 @@ class Server:
                 transport.abort()
         self._upstreams.close()
         self._resolver.stop()
-        self.hub.wheel.stop()
+        self.hub.stop()
         self.journal.flush()
         self._log.flush()
 

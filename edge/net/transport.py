@@ -16,15 +16,16 @@ Invariants
 
 from __future__ import annotations
 
-import socket
-import struct
+import os
 from collections import deque
 from math import inf
 from time import monotonic
-from typing import Protocol
 
 from edge.errors import Fault, Side
+from edge.net import descriptors
+from edge.net.contracts import GONE, Engine, Session
 from edge.net.hub import Hub
+from edge.net.poller import READ, WRITE
 from edge.net.timers import Timed
 from edge.relay.ports import HIGH, LOW
 
@@ -36,81 +37,21 @@ _NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
 _READ_LEAST = 32 * 1024
 _READ_MOST = 128 * 1024
 _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, close_notify is queued, FIN is sent
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-
-class Engine(Protocol):
-    @property
-    def established(self) -> bool: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def disturbances(self) -> int: ...
-    def receive(self, data: bytes | memoryview) -> bytes: ...
-    def send(self, data: bytes) -> None: ...
-    def drain(self) -> bytes: ...
-    def idle(self) -> None: ...
-    def shutdown(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Session(Protocol):
-    """What runs over a transport: a client's HTTP connection, an upstream's, a tunnel."""
-
-    def on_data(self, data: bytes) -> None: ...
-
-    def on_eof(self, clean: bool) -> None:
-        """The peer sends no more. `clean`: it said so (FIN; with TLS, close_notify)."""
-
-    def on_lost(self, fault: Fault) -> None:
-        """The connection is gone; nothing may be written any more."""
-
-    def on_writable(self) -> None: ...
-
-    def on_deadline(self, now: float) -> None: ...
-
-    def output(self) -> list[bytes]: ...
-
-
-class _Gone:
-    """The session of a transport that is disposed of. It breaks the circle of the two, so that both are freed at once."""
-
-    __slots__ = ()
-
-    def on_data(self, data: bytes) -> None:
-        pass
-
-    def on_eof(self, clean: bool) -> None:
-        pass
-
-    def on_lost(self, fault: Fault) -> None:
-        pass
-
-    def on_writable(self) -> None:
-        pass
-
-    def on_deadline(self, now: float) -> None:
-        pass
-
-    def output(self) -> list[bytes]:
-        return []
-
-
-_GONE = _Gone()
 
 
 class Transport(Timed):
     __slots__ = (
         "_backlog", "_closing", "_eof", "_half", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
         "_session_deadline", "_tls", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out", "disposed", "engine",
-        "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "sock", "upstream", "write_timeout",
+        "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "upstream", "watched",
+        "write_timeout",
     )  # fmt: skip
 
-    def __init__(self, hub: Hub, sock: socket.socket, side: Side, *, tls: bool, write_timeout: float) -> None:
+    def __init__(self, hub: Hub, fd: int, side: Side, *, tls: bool, write_timeout: float) -> None:
         super().__init__(hub.wheel)
         self.hub = hub
-        self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd  # a connected socket, not blocking; it is closed by `_dispose` and by nobody else
+        self.watched = 0  # what the poller is to tell of it
         self.side = side  # whose connection this is, for blame
         self.upstream = side is Side.UPSTREAM
         self.write_timeout = write_timeout
@@ -124,7 +65,7 @@ class Transport(Timed):
         self.bytes_in = 0
         self.bytes_out = 0
         self._tls = tls
-        self._backlog: deque[bytes | memoryview] = deque()
+        self._backlog: deque[bytes | memoryview] | None = None
         self._closing = False
         self._eof = False
         self._half = _WHOLE
@@ -142,14 +83,23 @@ class Transport(Timed):
         """Begin to read."""
         self.engine = engine
         self.session = session
-        self.hub.loop.add_reader(self.fd, self.readable)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have the poller tell what this transport waits for at present."""
+        if self.disposed:
+            return
+        events = (0 if self._paused or self._eof else READ) | (WRITE if self._writing else 0)
+        if events != self.watched:
+            self.watched = events
+            self.hub.poller.watch(self.fd, self, events)
 
     # --- in ---
 
     def readable(self) -> None:
         """Take what the socket has; `process` gets it in this turn, after the other sockets were read."""
         try:
-            data = self.sock.recv(self._read_size)
+            data = os.read(self.fd, self._read_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -227,9 +177,10 @@ class Transport(Timed):
         if self._eof or self.disposed:
             return
         self._eof = True
-        self.hub.loop.remove_reader(self.fd)
         if not self._closing:
             self.session.on_eof(clean)
+        if self.pending or not self._closing:  # else all ends with this turn, and nothing is to be heard of it until then
+            self._watch()
 
     def _gone(self, kind: str, error: OSError) -> None:
         self._lose(Fault(self.side, f"{self.side}-{kind}", detail=error.strerror or type(error).__name__))
@@ -271,14 +222,12 @@ class Transport(Timed):
     def pause(self) -> None:
         if not self._paused:
             self._paused = True
-            if not self._eof and not self.disposed:
-                self.hub.loop.remove_reader(self.fd)
+            self._watch()
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if not self._eof and not self.disposed:
-                self.hub.loop.add_reader(self.fd, self.readable)
+            self._watch()
 
     # --- out ---
 
@@ -340,7 +289,7 @@ class Transport(Timed):
             self.pending += len(data)
             return
         try:
-            sent = self.sock.send(data)
+            sent = os.write(self.fd, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -348,16 +297,15 @@ class Transport(Timed):
             return
         self.bytes_out += sent
         if sent < len(data):
-            self._backlog.append(memoryview(data)[sent:])
+            self._backlog = deque((memoryview(data)[sent:],))
             self.pending = len(data) - sent
             self._wait_writable()
 
     def _wait_writable(self) -> None:
         self._write_deadline = self.hub.now + self.write_timeout
         self.arm_earlier(self._write_deadline)
-        if not self._writing:
-            self._writing = True
-            self.hub.loop.add_writer(self.fd, self.writable)
+        self._writing = True
+        self._watch()
 
     def writable(self) -> None:
         hub = self.hub
@@ -367,7 +315,7 @@ class Transport(Timed):
         try:
             while backlog:
                 piece = backlog[0]
-                sent = self.sock.send(piece)
+                sent = os.write(self.fd, piece)
                 self.pending -= sent
                 self.bytes_out += sent
                 if sent < len(piece):
@@ -382,9 +330,10 @@ class Transport(Timed):
         if self.pending < was:
             self._write_deadline = hub.now + self.write_timeout
         if not backlog:
+            self._backlog = None
             self._writing = False
             self._write_deadline = inf
-            hub.loop.remove_writer(self.fd)
+            self._watch()
         if self._closing or self._half == _ENDED:
             hub.mark(self)
         elif self.pending <= LOW:
@@ -447,14 +396,14 @@ class Transport(Timed):
 
     def _end_output(self) -> None:
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            descriptors.end_output(self.fd)
         except OSError as error:
             self._gone("reset", error)
 
     def abort(self) -> None:
         if self.disposed:
             return
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        descriptors.reset_on_close(self.fd)
         self._closing = True
         self._dispose()
 
@@ -462,24 +411,17 @@ class Transport(Timed):
         """All is written: FIN, and for a client a little patience."""
         if self.pending:
             return
-        if not self.linger or self._eof or (self.hub.now - self._wrote_at > LINGER and not self._unread()):
+        if not self.linger or self._eof or (self.hub.now - self._wrote_at > LINGER and not descriptors.unread(self.fd)):
             self._dispose()
             return
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            descriptors.end_output(self.fd)
         except OSError:
             self._dispose()
             return
         self._lingered = 0
         self.resume()
         self.arm(self.hub.now + LINGER)
-
-    def _unread(self) -> bool:
-        """Whether the client has sent what we have not read."""
-        try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
 
     def _lingering(self, count: int) -> None:
         self._lingered += count
@@ -490,18 +432,13 @@ class Transport(Timed):
         if self.disposed:
             return
         self.disposed = True
-        loop = self.hub.loop
-        if not self._eof and not self._paused:
-            loop.remove_reader(self.fd)
-        if self._writing:
-            loop.remove_writer(self.fd)
-            self._writing = False
+        self.hub.poller.forget(self.fd)
         self.disarm()
-        self._backlog.clear()
+        self._backlog = None
         self.pending = 0
         self.engine.close()
-        self.sock.close()
-        self.session = _GONE
+        os.close(self.fd)
+        self.session = GONE
         self.on_disposed()
 
     def on_disposed(self) -> None:

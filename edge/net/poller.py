@@ -1,0 +1,73 @@
+"""Readiness of connected sockets, from one epoll of our own beneath the loop.
+
+Theory. The loop's own way to watch a descriptor costs six system calls and two objects for each connection (it tests the
+descriptor, and forgets it more than once), more than a resumed handshake spends in Python. An epoll descriptor can itself be
+watched: the loop watches this one, once and for ever, and a turn of all connections is one callback. Closing a
+descriptor takes it out of the epoll, so that a connection that ends says nothing to anybody.
+
+Invariants
+* Events are level-triggered: what is not served now is told again. At most `_BATCH` are served in a turn, so that the
+  loop's other descriptors and timers are never starved.
+* A descriptor that was closed and given out again in one batch may bring its new owner an event of its old one. Owners
+  therefore take a readiness that is none (EAGAIN) for nothing.
+* A hang-up or an error goes to whoever watches for reading, else to whoever watches for writing; who watches for neither is
+  not registered, and hears of it when watching begins again.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Protocol
+
+__all__ = ["READ", "WRITE", "Poller", "Watcher"]
+
+READ: int = select.EPOLLIN
+WRITE: int = select.EPOLLOUT
+_BATCH = 256
+
+
+class Watcher(Protocol):
+    def readable(self) -> None: ...
+    def writable(self) -> None: ...
+
+
+class Poller:
+    __slots__ = ("_epoll", "_watchers", "fileno", "poll")
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self.poll = self._epoll.poll
+        self.fileno = self._epoll.fileno
+        self._watchers: dict[int, tuple[Watcher, int]] = {}
+
+    def watch(self, fd: int, watcher: Watcher, events: int) -> None:
+        """From now on tell `watcher` of `events` (`READ`, `WRITE`, both or 0) of `fd`, instead of what was told before."""
+        watchers = self._watchers
+        if not events:
+            if watchers.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
+        elif fd in watchers:
+            self._epoll.modify(fd, events)
+            watchers[fd] = watcher, events
+        else:
+            self._epoll.register(fd, events)
+            watchers[fd] = watcher, events
+
+    def forget(self, fd: int) -> None:
+        """`fd` is about to be closed, and not shared with another process."""
+        self._watchers.pop(fd, None)
+
+    def serve(self) -> None:
+        """Call whoever has something to do, without waiting."""
+        watchers = self._watchers
+        for fd, happened in self.poll(0, _BATCH):
+            found = watchers.get(fd)
+            if found is None:
+                continue
+            watcher, wanted = found
+            if happened & ~WRITE and wanted & READ:
+                watcher.readable()
+                if happened & WRITE and wanted & WRITE and watchers.get(fd) is found:
+                    watcher.writable()
+            else:
+                watcher.writable()
