@@ -48,10 +48,12 @@ class Hub:
         "_date",
         "_date_second",
         "_dirty",
+        "_ids",
         "_inbox",
         "_inbox_size",
         "_offset",
         "_scheduled",
+        "_worker",
         "loop",
         "now",
         "on_bug",
@@ -71,6 +73,8 @@ class Hub:
         self._inbox: list[tuple[Reader, bytes]] = []
         self._inbox_size = 0
         self._scheduled = False
+        self._worker = b"%020x" % self.random.getrandbits(80)
+        self._ids = self.random.getrandbits(40)
         self._date = b""
         self._date_second = 0
         self._offset = time.time() - self.now
@@ -168,5 +172,6 @@ class Hub:
         return self._offset
 
     def request_id(self) -> bytes:
-        """32 hex digits, unique for practical purposes."""
-        return b"%032x" % self.random.getrandbits(128)
+        """32 hex digits, unique for practical purposes: 80 random bits of this worker's start, and a count."""
+        self._ids += 1
+        return b"%b%012x" % (self._worker, self._ids)

@@ -122,10 +122,15 @@ class Transport(Timed):
                 self.bytes_in += count
                 if count == self._read_size and count < _READ_MOST:
                     self._read_size *= 2
-                if self.established:
-                    self._decrypted(self.engine.receive(data))
-                else:
+                if not self.established:
                     self.received(data)
+                    return
+                engine = self.engine
+                plain = engine.receive(data)
+                if plain and engine.disturbances <= self._noise_most and not engine.closed:
+                    self.session.on_data(plain)
+                else:
+                    self._decrypted(plain)
         except Fault as fault:
             self.fail(fault)
         except Exception as error:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 from edge.http.fields import split_authority
 from edge.http.message import ConnectionInfo, Field, Fields, RequestHead, SharedFields
@@ -46,8 +47,8 @@ class Prepared:
     """What the requests of one connection have in common. The connection keeps it and hands it in with each request."""
 
     __slots__ = (
-        "address", "authority", "common", "conn", "element", "forward", "own_id", "proto", "seen", "seen_head",
-        "seen_plan", "trusted", "version", "written",
+        "address", "authority", "common", "conn", "element", "own_id", "proto", "seen", "seen_head", "seen_plan",
+        "trusted", "verdict", "version", "written",
     )  # fmt: skip
 
     def __init__(self, conn: ConnectionInfo, address: bytes, element: bytes, *, trusted: bool) -> None:
@@ -67,7 +68,7 @@ class Prepared:
         self.own_id = False
         # and what was decided about the head seen last
         self.seen_head: RequestHead | None = None
-        self.forward: object = None
+        self.verdict: Any = None
 
 
 class Forwarding:

@@ -84,17 +84,21 @@ class Stage(enum.IntEnum):
     ANSWER = 7  # redirects and fixed responses; what passes goes to an upstream
 
 
+_SETTLED = frozenset({Stage.AUTHORITY, Stage.ROUTE, Stage.LIMITS, Stage.ANSWER})  # decide by settings, head and connection alone
+
 S = TypeVar("S")
 
 
 class Pipeline(Generic[S]):
     """Phases over one kind of subject, in the order of their stages."""
 
-    __slots__ = ("_from",)
+    __slots__ = ("_from", "settled")
 
     def __init__(self, steps: Iterable[tuple[Stage, Callable[[S], Verdict]]]) -> None:
-        ordered = tuple(step for _, step in sorted(steps, key=lambda entry: entry[0]))
+        steps = sorted(steps, key=lambda entry: entry[0])
+        ordered = tuple(step for _, step in steps)
         self._from = tuple(ordered[at:] for at in range(len(ordered) + 1))
+        self.settled = all(stage in _SETTLED for stage, _ in steps)  # an equal request gets the verdict of the first one
 
     def run(self, subject: S, start: int = 0) -> Verdict:
         """The first verdict that is not `PASS`, or `PASS`. `start` is the `resume_at` of an earlier `Wait`. Raises `Fault`."""

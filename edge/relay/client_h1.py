@@ -29,8 +29,8 @@ _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 class H1Client:
     __slots__ = (
-        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_half_closed", "_header_since",
-        "_idle_since", "_out", "_pumping", "_served", "_transport", "_tunnel",
+        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_half_closed",
+        "_header_since", "_idle_since", "_most", "_out", "_pumping", "_served", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:
@@ -47,6 +47,8 @@ class H1Client:
         self._half_closed = False  # the client sends no more, but may still read
         self._draining = False
         self._served = 0
+        most = front.listener.limits.requests_per_connection
+        self._most = inf if most is None else most
         self._header_since = 0.0  # when the first byte of the request being read came; 0.0: none yet
         self._idle_since = context.clock.now
         self._transport.arm_session(self._idle_since + front.listener.limits.idle_timeout)
@@ -237,7 +239,7 @@ class H1Client:
     def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         exchange = self._exchange
         assert exchange is not None
-        if close or self._draining or self._served >= self._most():
+        if close or self._draining or self._served >= self._most:
             self._close = True
         self._out.append(
             self._codec.head(
@@ -252,10 +254,6 @@ class H1Client:
             )
         )
         self._transport.mark()
-
-    def _most(self) -> float:
-        most = self._front.listener.limits.requests_per_connection
-        return inf if most is None else most
 
     def data(self, data: bytes) -> None:
         self._out.append(data if self._tunnel else self._codec.data(data))

@@ -507,6 +507,7 @@ class Exchange:
         self.state = DONE
         if self._ticket is not None or self.upstream is not None:
             self._leave_upstream()
-        self._leave_endpoint()
+        if self._holding:
+            self._leave_endpoint()
         self._context.log(self)
         self._client.finished()

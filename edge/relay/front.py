@@ -122,8 +122,8 @@ def _shared(fields: Fields) -> tuple[SharedFields, bool]:
 
 class Front:
     __slots__ = (
-        "_answers", "_context", "_forwarding", "_found", "_memorable", "_names", "_pipeline", "_plain", "_plans",
-        "_routes", "listener",
+        "_answers", "_context", "_forwarding", "_found", "_last", "_memorable", "_names", "_pipeline", "_plain",
+        "_plans", "_routes", "listener",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
@@ -135,6 +135,7 @@ class Front:
         self._plans = [Plan(route, compiled, context) for route, compiled in zip(settings.routes, headers, strict=True)]
         self._memorable = not any(route.match_headers for route in settings.routes)
         self._found: dict[_Key, _Found] = {}
+        self._last: tuple[object, object, object, int, SharedFields, bool] = (None, None, None, 0, SharedFields([]), False)
         self._answers: dict[tuple[int, int, int, int], tuple[Fields, SharedFields, bool]] = {}
         self._pipeline: Pipeline[Exchange] = Pipeline(
             [
@@ -161,6 +162,10 @@ class Front:
             if not isinstance(prepared, Prepared):
                 conn.prepared = prepared = self._forwarding.prepare(conn)
             exchange.request_id = self._forwarding.request_id(head, prepared, self._context.new_request_id())
+            if prepared.seen_head is head and self._pipeline.settled:
+                exchange.host, exchange.plan, exchange.forward = prepared.verdict
+                assert exchange.forward is not None
+                return exchange.forward
             if self.listener.redirect_port is not None:
                 return self._to_https(exchange, self.listener.redirect_port)
             # a host belongs to the settings, so its id stands for it as long as this front lives
@@ -213,8 +218,6 @@ class Front:
         head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
         prepared = exchange.conn.prepared
         assert plan is not None and path is not None and match is not None and isinstance(prepared, Prepared)
-        if prepared.seen_head is head and prepared.seen_plan is plan and isinstance(prepared.forward, Forward):
-            return prepared.forward
         if (
             prepared.seen is head.fields
             and prepared.seen_plan is plan
@@ -246,7 +249,7 @@ class Front:
         grpc = head.te_trailers and find(fields, b"content-type").startswith(_GRPC)
         forward = Forward(terms, request, own_id=own_id, grpc=grpc)
         if single and not head.protocol:
-            prepared.seen_head, prepared.forward = head, forward
+            prepared.seen_head, prepared.verdict = head, (exchange.host, plan, forward)
         else:
             prepared.seen_head = None
         return forward
@@ -267,9 +270,13 @@ class Front:
         """The fields for the client, and whether X-Request-Id is to be written beside them."""
         plan, conn = exchange.plan, exchange.conn
         compiled = plan.headers if plan is not None else self._plain
+        last = self._last
+        if last[0] is head.fields and last[1] is plan and last[2] is conn.host and last[3] == head.version:
+            return last[4], last[5]
         key = (id(head.fields), id(plan), id(conn.host), head.version)
         known = self._answers.get(key)
         if known is not None:
+            self._last = (head.fields, plan, conn.host, head.version, known[1], known[2])
             return known[1], known[2]
         date = self._context.date()
         fields, own_id = _shared(write_response_fields(head, compiled, conn, date=date, request_id=_ID))
