@@ -16,6 +16,7 @@ from importlib.resources import files
 
 import orjson
 from aiohttp import WSMsgType, hdrs, web
+from aiohttp.typedefs import Handler
 
 __all__ = ["application", "serve"]
 
@@ -50,7 +51,7 @@ async def serve(sock: socket.socket, lifeline: int) -> None:
 
 def application() -> web.Application:
     """The service's routes."""
-    app = web.Application()
+    app = web.Application(middlewares=[_until_gone])
     for path in _PAGES:
         app.router.add_get(path, _page)
     app.router.add_route("*", "/inspect", _inspect)
@@ -62,6 +63,15 @@ def application() -> web.Application:
     app.router.add_route("*", "/echo", _echo)
     app.on_response_prepare.append(_name_server)
     return app
+
+
+@web.middleware
+async def _until_gone(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whoever asked may go away in the middle of an answer: that is no error."""
+    try:
+        return await handler(request)
+    except ConnectionResetError:
+        return web.Response()  # it is written to nobody
 
 
 async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:

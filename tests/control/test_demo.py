@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -51,6 +53,22 @@ def test_the_page_and_its_parts(service: int) -> None:
     html = ask(service, "GET", "/")[1].decode()
     assert "style=" not in html
     assert "<script>" not in html
+
+
+def test_an_asker_that_goes_away_is_no_error(spawn: Spawn, free_port: Callable[[], int]) -> None:
+    port = free_port()
+    process = spawn(sys.executable, "-c", _PROGRAM, str(port), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: can_connect(port))
+    for path in ("/events?count=100&interval=1", "/bytes/1000000000", "/delay/0.01"):
+        with socket.create_connection(("127.0.0.1", port)) as asker:
+            asker.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert ask(port, "GET", "/delay/0.3")[0].status == 200
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(10) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
 
 
 def test_inspect_tells_what_came(service: int) -> None:

@@ -4,7 +4,10 @@ const byId = (id) => document.getElementById(id);
 
 fetch("/inspect", { headers: { accept: "application/json" } })
   .then((response) => response.json())
-  .then((seen) => { byId("inspect").textContent = JSON.stringify(seen, null, 2); })
+  .then((seen) => {
+    const head = [`${seen.method} ${seen.target} ${seen.version}`, ...seen.headers.map(([name, value]) => `${name}: ${value}`)];
+    byId("inspect").textContent = head.join("\n");
+  })
   .catch((error) => { byId("inspect").textContent = String(error); });
 
 const events = new EventSource("/events?count=5&interval=200");
