@@ -33,6 +33,10 @@ _PLAIN_REPLY = (
 )
 
 
+_NOTHING_YET = PlainEngine()
+"""The engine of all connections whose hello is still to come: nothing is written through it."""
+
+
 class ClientTransport(Transport):
     __slots__ = ("_context", "_hello", "_reader", "_stage", "conn", "owner", "since")
 
@@ -48,7 +52,7 @@ class ClientTransport(Transport):
         self._stage = "hello"
         if listener.tls:
             self._reader = HelloReader(listener.limits.tls_hello)
-        self.start(PlainEngine(), _Opening(self))
+        self.start(_NOTHING_YET if listener.tls else PlainEngine(), _Opening(self))
         self.arm_session(self.since + listener.limits.handshake_timeout)
 
     def received(self, data: bytes | memoryview) -> None:
@@ -88,37 +92,49 @@ class ClientTransport(Transport):
             self._goodbye()
 
     def on_established(self) -> None:
-        context, conn = self._context, self.conn
-        assert context is not None
-        info = self.engine.info()  # type: ignore[attr-defined]
-        conn.host = context.host
-        conn.sni = self._hello.sni if self._hello is not None else None
-        conn.tls_version = info.version
-        conn.suite = info.suite
-        conn.group = info.group
-        conn.resumed = info.resumed
-        conn.alpn = info.alpn
-        conn.client_cert = info.peer_cert
-        conn.client_subject = info.peer_subject
-        conn.handshake_us = int((monotonic() - self.since) * 1e6)
-        if self._hello is not None and self.owner.wants_ja4:
-            conn.ja4 = self._hello.ja4()
+        """HTTP/2 says the first word. With HTTP/1.1 the client does, and many never do: all else waits for it."""
+        now = monotonic()
+        self.conn.handshake_us = int((now - self.since) * 1e6)
         self._stage = "http"
-        self._hello = None
-        self.session = self.http(info.alpn == b"h2")
+        if self.engine.alpn() == b"h2":  # type: ignore[attr-defined]
+            self._begin(True)
+        else:
+            self.arm_session(now + self.owner.listener.limits.idle_timeout)
 
-    def http(self, http2: bool) -> H1Client | H2Client:
-        owner = self.owner
-        return (H2Client if http2 else H1Client)(self, owner.front, self.conn, owner.context)
+    def _begin(self, http2: bool) -> H1Client | H2Client:
+        """From here on there is an HTTP session, and what its requests and their log lines are told of the connection."""
+        owner, conn = self.owner, self.conn
+        context, hello = self._context, self._hello
+        if context is not None:
+            info = self.engine.info()  # type: ignore[attr-defined]
+            conn.host = context.host
+            conn.tls_version = info.version
+            conn.suite = info.suite
+            conn.group = info.group
+            conn.resumed = info.resumed
+            conn.alpn = info.alpn
+            conn.client_cert = info.peer_cert
+            conn.client_subject = info.peer_subject
+        if hello is not None:
+            self._hello = None
+            conn.sni = hello.sni
+            if owner.wants_ja4:
+                conn.ja4 = hello.ja4()
+        self.session = session = (H2Client if http2 else H1Client)(self, owner.front, conn, owner.context)
+        return session
 
-    def plain_preface(self, data: bytes) -> None:
-        """First bytes on a plain listener: HTTP/2 by prior knowledge, or HTTP/1.1."""
-        self.session = self.http(data.startswith(_H2_PREFACE[: len(data)]) and len(data) >= 3)
-        self.session.on_data(data)
+    def first_data(self, data: bytes) -> None:
+        """The client's first bytes of HTTP; on a plain listener they may be those of HTTP/2 by prior knowledge."""
+        http2 = self._context is None and data.startswith(_H2_PREFACE[: len(data)]) and len(data) >= 3
+        self._begin(http2).on_data(data)
+
+    @property
+    def in_handshake(self) -> bool:
+        return self._stage != "http"
 
     def handshake_lost(self, fault: Fault) -> None:
         """The connection ended before there was an HTTP session."""
-        if self._stage != "http":
+        if self.in_handshake:
             self._log_failure(fault)
 
     def _log_failure(self, fault: Fault) -> None:
@@ -128,13 +144,15 @@ class ClientTransport(Transport):
         session = self.session
         if isinstance(session, H1Client | H2Client):
             session.drain()
+        elif not self.in_handshake:
+            self.close()
 
     def on_disposed(self) -> None:
         self.owner.closed(self)
 
 
 class _Opening:
-    """The session of a connection that has none yet."""
+    """The session of a connection that has none yet: in the handshake, and until the first byte of HTTP/1.1."""
 
     __slots__ = ("_transport",)
 
@@ -145,14 +163,14 @@ class _Opening:
         return []
 
     def on_data(self, data: bytes) -> None:
-        self._transport.plain_preface(data)
+        self._transport.first_data(data)
 
     def on_writable(self) -> None:
         pass
 
     def on_eof(self, clean: bool) -> None:
         transport = self._transport
-        if transport.bytes_in:
+        if transport.bytes_in and transport.in_handshake:
             transport.handshake_lost(Fault(Side.CLIENT, "client-closed", detail="during the handshake"))
         transport.close()
 
@@ -161,5 +179,8 @@ class _Opening:
 
     def on_deadline(self, now: float) -> None:
         transport = self._transport
+        if not transport.in_handshake:
+            transport.close()
+            return
         transport.handshake_lost(Fault(Side.CLIENT, "handshake-timeout", detail=f"{transport.bytes_in} bytes came"))
         transport.abort()

@@ -281,7 +281,7 @@ class Engine:
 
     def info(self) -> TlsInfo:
         """What was negotiated. Only after `established`."""
-        return TlsInfo(self._ssl, self.server_name, self._alpn(), self._peer_cert())
+        return TlsInfo(self._ssl, self.server_name, self.alpn(), self._peer_cert())
 
     def idle(self) -> None:
         """Give back the memory of the BIOs, when nothing lies in them."""
@@ -306,7 +306,8 @@ class Engine:
         if getattr(self, "_ssl", None) is not None:
             self.close()
 
-    def _alpn(self) -> bytes:
+    def alpn(self) -> bytes:
+        """The protocol agreed on, or ``b""``. Only after `established`."""
         lib.SSL_get0_alpn_selected(self._ssl, _name_out, _size_out)
         size = _size_out[0]
         return buffer(_name_out[0], size)[:] if size else b""
