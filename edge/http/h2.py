@@ -156,6 +156,8 @@ class Connection(Control):
         if self._rest:
             data = self._rest + data if data else self._rest
         self._now = now
+        if self._unread:
+            self.end_unread(now)
         self.has_more = False
         events: list[Event] = []
         self._events = events

@@ -14,6 +14,8 @@ Calls for streams that are gone do nothing: a reset may always cross them.
 
 from __future__ import annotations
 
+from math import inf
+
 from edge.errors import Fault, H2Code, Side
 from edge.http.h2_frames import (
     DATA,
@@ -34,6 +36,7 @@ __all__ = ["LOW_MARK", "Sender"]
 
 LOW_MARK = 16 * 1024  # bytes waiting in a stream below which `unblocked` names it
 DEFAULT_WINDOW = 65_535  # RFC 9113 section 6.9.2
+UNREAD = 2.0  # seconds
 _RESETS_KEPT = 256  # reset streams that are remembered, because frames may still be on their way to them
 _EARNS = 1024  # bytes of DATA that are worth frames in return
 _EARNED_AT_MOST = 1000  # frames that DATA of ours may earn the peer in advance
@@ -52,6 +55,7 @@ class Sender:
         self._now = now
         self._encoder = encoder
         self._streams: dict[int, Stream] = {}
+        self._unread: dict[int, float] = {}  # answered streams whose request still comes: until when it is thrown away
         self._reset: dict[int, bool] = {}  # stream id: whether it was us who reset it
         self._resets = Budget(limits.h2_resets, now)
         self._control = Budget(limits.h2_control, now)
@@ -227,8 +231,27 @@ class Sender:
         if stream.state == CLOSED:
             self._close(stream)
         elif not self.client and not stream.protocol:
-            # the answer is complete and nobody reads the rest of the request: RFC 9113 section 8.1
-            self.reset(stream.sid, H2Code.NO_ERROR)
+            # Nobody reads the rest of the request (RFC 9113 section 8.1). It is thrown away for a moment before the reset,
+            # because some clients (curl 7.88) forget an answer that a reset follows at once.
+            stream.discard = True
+            stream.body_room = -1
+            self._credit_unread(stream)
+            self._unread[stream.sid] = self._now + UNREAD
+
+    def _credit_unread(self, stream: Stream) -> None:
+        n, stream.unacked = stream.unacked, 0
+        self._credit_stream(stream, n)
+        self._credit_connection(n)
+
+    @property
+    def unread_due(self) -> float:
+        """When `end_unread` has something to do; `inf` for never."""
+        return min(self._unread.values(), default=inf)
+
+    def end_unread(self, now: float) -> None:
+        """Reset the streams that were answered `UNREAD` seconds ago and whose request still comes."""
+        for sid in [sid for sid, due in self._unread.items() if due <= now]:
+            self.reset(sid, H2Code.NO_ERROR)
 
     def _flush(self) -> None:
         """A window was opened: streams that wait take turns of one frame."""
@@ -297,6 +320,7 @@ class Sender:
     def _close(self, stream: Stream) -> None:
         stream.state = CLOSED
         del self._streams[stream.sid]
+        self._unread.pop(stream.sid, None)
         if stream.queued:
             self._waiting.pop(stream.sid, None)
         if stream.unacked:

@@ -223,6 +223,8 @@ class H2Client:
             self.transport.mark()
         elif left := self.codec.queued(sid):
             self._leave_over(sid, left)
+        elif not stream.exchange.request_done:
+            self.transport.arm_session_earlier(self.codec.unread_due)
         if not self.streams:
             self._idle_since = now = self._context.clock.now
             if self._draining and not self.codec.open_streams:
@@ -274,6 +276,10 @@ class H2Client:
         limits = self._front.listener.limits
         if self._leftovers:
             due = min(due, self._look_at_leftovers(now, limits.write_timeout))
+        if self.codec.unread_due <= now:
+            self.codec.end_unread(now)
+            self.transport.mark()
+        due = min(due, self.codec.unread_due)
         self.transport.arm_session_earlier(due)
         if self.codec.open_streams:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import inf
 
 import pytest
 
@@ -89,6 +90,7 @@ def test_a_stream_that_closes_gives_its_share_of_the_connection_back(how: str) -
         total += sum(by for sid, by in updates(peer) if sid == 0)
         assert peer.fault is None
         peer.edge.credit(sid, 49_152)  # late, and nothing more
+    peer.edge.end_unread(inf)
     assert peer.edge.open_streams == 0
     assert total > 999 * 49_152 - CONNECTION_WINDOW
 
@@ -103,10 +105,24 @@ def test_a_complete_answer_ends_an_incomplete_request() -> None:
         (1, [(b":status", b"200"), (b"content-length", b"3")]),
         (1, b"abc"),
         (1, "end"),
-        (1, ("rst", H2Code.NO_ERROR)),
     ]
-    peer.feed(peer.data(1, b"late") + peer.data(1, b"", end=True) + peer.headers(3, GET))
+    peer.feed(peer.data(1, b"late"))
+    assert peer.events == []
+    assert peer.edge.unread_due < inf
+    peer.edge.end_unread(peer.edge.unread_due)
+    assert peer.decoded() == [(1, ("rst", H2Code.NO_ERROR))]
+    peer.feed(peer.data(1, b"later") + peer.data(1, b"", end=True) + peer.headers(3, GET))
     assert [sid for sid, _ in peer.events] == [3]
+
+
+def test_a_request_that_ends_soon_after_its_answer_is_not_reset() -> None:
+    peer = Peer()
+    peer.open(1)
+    peer.edge.send_head(1, 200, [], length=0, end=True)
+    peer.feed(peer.data(1, b"late") + peer.data(1, b"", end=True))
+    assert peer.decoded()[1:] == [(1, "end")]
+    assert peer.edge.open_streams == 0
+    assert peer.edge.unread_due == inf
 
 
 def test_a_body_limit_waits_for_a_413() -> None:
@@ -334,7 +350,9 @@ def test_a_refused_tunnel_is_an_exchange_like_others() -> None:
     peer = Peer()
     peer.open(1, [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]])
     peer.edge.send_head(1, 403, [], length=0, end=True)
-    assert peer.decoded()[1:] == [(1, "end"), (1, ("rst", H2Code.NO_ERROR))]
+    assert peer.decoded()[1:] == [(1, "end")]
+    peer.edge.end_unread(inf)
+    assert peer.decoded() == [(1, ("rst", H2Code.NO_ERROR))]
     assert peer.edge.open_streams == 0
 
 
