@@ -21,6 +21,7 @@ from edge.relay.websocket import ACCEPT, without
 
 __all__ = ["H2Client", "H2ClientStream"]
 
+_SHARED = 512 * 1024  # bytes that all streams of a connection may have waiting for its windows before each has enough
 _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 
@@ -73,8 +74,12 @@ class H2ClientStream:
 
     def blocked(self) -> bool:
         conn = self._conn
+        codec = conn.codec
+        queued = codec.queued(self._sid)
+        if queued and (queued >= LOW or queued * codec.waiting_streams >= _SHARED):
+            return True
         pending = conn.transport.pending
-        return conn.codec.queued(self._sid) >= LOW or (pending > 0 and pending + conn.codec.pending_output >= HIGH)
+        return pending > 0 and pending + codec.pending_output >= HIGH
 
     def credit(self, size: int) -> None:
         conn = self._conn

@@ -465,7 +465,7 @@ def test_a_phase_may_wait_for_an_answer_and_may_drop() -> None:
         return Wait()
 
     stage.front._pipeline = Pipeline([(Stage_.AUTHENTICATION, ask), (Stage_.ANSWER, lambda _: Drop(Fault(Side.CLIENT, "abuse")))])
-    assert stage.client(GET) == b"" and not stage.line.aborted
+    assert stage.client(GET) == b"" and stage.line.alive()
     waiting[0].resumed()
     assert stage.line.aborted
     assert stage.log_lines[0].fault.kind == "abuse"  # type: ignore[union-attr]
