@@ -1,7 +1,5 @@
 """The keys of what inherits: limits, TLS, HSTS, client certificates and header rules. See `keys` for how they are used."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field

@@ -6,8 +6,6 @@ Tables that inherit (`tls`, `limits`, `hsts`, `client_auth`, header rules) are m
 afterwards, so that a default never hides what a wider place says. UNSET means: not written, and no value stands for that.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field

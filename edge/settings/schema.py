@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema_rs
 import msgspec
 
 from edge.settings import keys
 
-__all__ = ["defaults", "schema_json", "validator", "whole_schema"]
+if TYPE_CHECKING:
+    import jsonschema_rs
+
+__all__ = ["defaults", "fits", "schema_json", "validator", "whole_schema"]
 
 
 def defaults(kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -34,8 +36,20 @@ def whole_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edge.toml", **schema}
 
 
+def fits(tree: dict[str, Any]) -> bool:
+    """Whether `tree` is right by the types that the schema is made from. Says no reason: that is the validator's business,
+    which takes far longer to make than a start of the gateway should."""
+    try:
+        msgspec.convert(tree, keys.File)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 @functools.cache
 def validator() -> jsonschema_rs.Draft202012Validator:
+    import jsonschema_rs
+
     return jsonschema_rs.Draft202012Validator(whole_schema())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge.settings.later import LATER
 from edge.settings.problems import Path, nearest, quoted
-from edge.settings.schema import validator, whole_schema
+from edge.settings.schema import fits, validator, whole_schema
 from edge.settings.source import UNKNOWN, Source
 from edge.settings.units import KINDS
 
@@ -70,6 +70,8 @@ class _Shape:
             for path in _unknown(self.source.tree):
                 self.source.pruned.add(path)
                 _prune(self.source.tree, path)
+        if fits(self.source.tree):
+            return
         for error in validator().iter_errors(self.source.tree):
             self.report(error)
         self.source.pruned.update(self.wrong)

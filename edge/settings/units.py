@@ -30,7 +30,8 @@ class Kind:
     body: str  # the pattern, without anchors
 
     def pattern(self, *, off: bool) -> str:
-        return f"^(off|{self.body})$" if off else f"^{self.body}$"
+        """Of the whole text: to Python, unlike others, ``$`` alone is before a last line break as well."""
+        return rf"^(off|{self.body})$(?!\n)" if off else rf"^{self.body}$(?!\n)"
 
 
 KINDS: Final = {
