@@ -29,7 +29,7 @@ from edge.policy.phases import Drop, Wait
 from edge.policy.reply import Reply, error_reply
 from edge.relay.context import Context, Ticket
 from edge.relay.front import Forward, Front, Plan, is_event_stream
-from edge.relay.ports import ClientPort, UpstreamConnection, UpstreamPort
+from edge.relay.ports import NOBODY, ClientPort, UpstreamConnection, UpstreamPort
 from edge.route.paths import Path
 from edge.route.table import Match
 from edge.upstream.balance import EndpointState
@@ -510,4 +510,5 @@ class Exchange:
         if self._holding:
             self._leave_endpoint()
         self._context.log(self)
-        self._client.finished()
+        client, self._client = self._client, NOBODY
+        client.finished()

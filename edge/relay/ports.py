@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge.http.message import Fields, RequestHead, ResponseHead
 
 __all__ = [
-    "HIGH", "LOW", "ClientPort", "Clock", "Keeper", "Receiver", "Transport", "UpstreamConnection", "UpstreamPort",
+    "HIGH", "LOW", "NOBODY", "ClientPort", "Clock", "Keeper", "Receiver", "Transport", "UpstreamConnection", "UpstreamPort",
 ]  # fmt: skip
 
 HIGH = 128 * 1024  # bytes waiting for a socket or a window beyond which a side is blocked
@@ -103,6 +103,54 @@ class ClientPort(Protocol):
 
     def arm(self, deadline: float) -> None:
         """Look at the exchange's deadline at this time at the latest."""
+
+
+class Nobody:
+    """The client port of an exchange that is over, so that it holds on to nothing of a client's connection."""
+
+    __slots__ = ()
+
+    def informational(self, status: int, fields: Fields) -> None:
+        pass
+
+    def continue_100(self) -> None:
+        pass
+
+    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
+        pass
+
+    def data(self, data: bytes) -> None:
+        pass
+
+    def end(self, trailers: Fields) -> None:
+        pass
+
+    def tunnel(self, fields: Fields) -> None:
+        pass
+
+    def abort(self, fault: Fault) -> None:
+        pass
+
+    def blocked(self) -> bool:
+        return False
+
+    def credit(self, size: int) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def finished(self) -> None:
+        pass
+
+    def unsent(self) -> int:
+        return 0
+
+    def arm(self, deadline: float) -> None:
+        pass
+
+
+NOBODY: ClientPort = Nobody()
 
 
 class Receiver(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import h2.config
@@ -10,6 +11,8 @@ import h2.events
 import h2.settings
 
 from edge.errors import Fault, Side
+from edge.relay.client_h2 import H2ClientStream
+from edge.relay.exchange import Exchange
 from edge.relay.websocket import accept_for
 from edge.settings.model import Limits
 from tests.builders import route
@@ -420,3 +423,25 @@ def test_either_half_of_a_tunnel_over_http2_ends_by_itself() -> None:
     stage.session.on_eof(True)
     stage.settle()
     assert stage.line.closed and stage.connections[0].codec.open_streams == 0 and not stage.connections[0].streams
+
+
+def test_a_finished_exchange_leaves_no_cycle_behind() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for sid in (1, 3):
+            peer.h2.send_headers(sid, HEAD, end_stream=True)
+            exchange(stage, peer)
+            peer.take(stage.upstream(OK))
+        stage.log_lines.clear()
+        assert left() == before
+    finally:
+        gc.enable()
+
+
+def left() -> int:
+    """How many exchanges and their ports exist."""
+    return sum(isinstance(each, Exchange | H2ClientStream) for each in gc.get_objects())
