@@ -15,7 +15,6 @@ import random
 import time
 import traceback
 from collections.abc import Callable
-from email.utils import formatdate
 from time import monotonic
 from typing import Protocol
 
@@ -25,6 +24,8 @@ from edge.net.timers import Wheel
 __all__ = ["Flushable", "Hub"]
 
 
+_DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 _MOST_READ = 1 << 20  # bytes that may wait in the inbox before they are worked off at once
 
 
@@ -164,7 +165,8 @@ class Hub:
         if second != self._date_second:
             self._offset = time.time() - monotonic()
             self._date_second = second = int(self.now + self._offset)
-            self._date = formatdate(second, usegmt=True).encode()
+            year, month, day, hour, minute, now, weekday, *_ = time.gmtime(second)
+            self._date = b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (_DAYS[weekday], day, _MONTHS[month], year, hour, minute, now)
         return self._date
 
     def posix_offset(self) -> float:

@@ -54,8 +54,9 @@ def _prepare(settings: Settings, on_ready: Callable[[Serving], None], extra_chil
     tables = _tables(settings)
     bound = sockets.bind(settings.listeners, settings.server.workers)
     privileges.harden()
-    gc.collect()
-    gc.freeze()  # shared with the workers: a collection there would copy these pages
+    # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
+    # and finds some 200 objects
+    gc.freeze()
     return Supervisor(settings, bound, tables, destinations, identity, extra_children, on_ready, descriptors)
 
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 _FILES = sorted(path for path in (ROOT / "config").rglob("*.toml"))
 _ODD: list[object] = [
     "", "x", "off", "on", "30s", "30s\n", "\n30s", "8KiB\n", "off\n", "20%\n", "３０s", 0, 1, -1, 2.0, 1.5,
-    float("inf"), float("nan"), True, False, 1 << 70, [], [[]], ["x"], ["x\n"], [1], {}, {"x": 1}, [{}], datetime.date(2026, 1, 1), datetime.time(1), None,
+    float("inf"), float("nan"),
+    True, False, 1 << 70, [], [[]], ["x"], ["x\n"], [1], {}, {"x": 1}, [{}], datetime.date(2026, 1, 1), datetime.time(1), None,
 ]  # fmt: skip
 
 
