@@ -29,8 +29,8 @@ _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 class H1Client:
     __slots__ = (
-        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_half_closed",
-        "_header_since", "_idle_since", "_most", "_out", "_pumping", "_served", "_transport", "_tunnel",
+        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_gone_at",
+        "_half_closed", "_header_since", "_idle_since", "_most", "_out", "_pumping", "_served", "_transport", "_tunnel",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:
@@ -45,6 +45,7 @@ class H1Client:
         self._pumping = False
         self._close = False  # no request is taken any more
         self._half_closed = False  # the client sends no more, but may still read
+        self._gone_at = inf  # when such a client counts as gone
         self._draining = False
         self._served = 0
         most = front.listener.limits.requests_per_connection
@@ -95,9 +96,13 @@ class H1Client:
             else:
                 exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="no close_notify"))
         elif exchange.request_done:
-            self._transport.arm_session_earlier(self._context.clock.now + HALF_CLOSED)
+            self._wait_half_closed()
         else:
             exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="in the middle of the request"))
+
+    def _wait_half_closed(self) -> None:
+        self._gone_at = self._context.clock.now + HALF_CLOSED
+        self._transport.arm_session_earlier(self._gone_at)
 
     def on_lost(self, fault: Fault) -> None:
         self._close = True
@@ -108,7 +113,7 @@ class H1Client:
     def on_deadline(self, now: float) -> None:
         exchange = self._exchange
         if exchange is not None:
-            if self._half_closed and not self._tunnel and exchange.request_done and not exchange.status:
+            if now >= self._gone_at and not self._tunnel and exchange.request_done and not exchange.status:
                 exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="waiting for the answer"))
                 return
             due = exchange.tick(now)
@@ -185,7 +190,7 @@ class H1Client:
         self._exchange = exchange
         exchange.start()
         if self._half_closed:
-            self._transport.arm_session_earlier(self._context.clock.now + HALF_CLOSED)
+            self._wait_half_closed()
         if self._exchange is exchange and exchange.forward is not None:
             self._codec.body_limit = exchange.forward.terms.limits.request_body
 

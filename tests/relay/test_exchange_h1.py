@@ -310,8 +310,10 @@ def test_pipelined_requests_before_a_fin_are_all_answered() -> None:
     stage.client(b"GET /1 HTTP/1.1\r\nHost: a.test\r\n\r\nGET /2 HTTP/1.1\r\nHost: a.test\r\n\r\n")
     stage.session.on_eof(True)
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+    stage.pass_time(1.5)
     assert body_of(stage.upstream(answer + b"1")) == b"1"
     assert stage.line.alive()
+    stage.pass_time(1.5)
     assert stage.sent().count(b"GET /") == 2
     assert body_of(stage.upstream(answer + b"2")) == b"2"
     assert stage.line.closed
