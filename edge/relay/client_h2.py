@@ -158,6 +158,7 @@ class H2Client:
                 stream.exchange.client_writable()
         if self._draining and codec.finished and not self.streams and not self._closing:
             self._closing = True
+            self.transport.linger = False  # by its answer to the PING the client has everything and asks nothing more
             self.transport.close()
         elif codec.has_more and not self._closing:
             self.transport.pause()

@@ -35,6 +35,7 @@ class Transport(Protocol):
     """A connected socket and its engine, as its session sees it."""
 
     pending: int  # bytes that the socket has not taken yet
+    linger: bool  # whether `close` waits a little for the client, because a reset would take the last answer with it
 
     def mark(self) -> None:
         """There is output: `session.output()` is called when the turn ends."""

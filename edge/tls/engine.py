@@ -109,7 +109,8 @@ class TlsInfo:
         self.group = "" if self.resumed and self.version == "TLSv1.2" else string(lib.SSL_get0_group_name(ssl))
         self.alpn = alpn
         self.server_name = server_name
-        self.peer_cert, self.peer_subject = peer_cert or (None, "")  # DER of the leaf; its subject (RFC 4514)
+        self.peer_cert: bytes | None = peer_cert[0] if peer_cert is not None else None  # DER of the leaf
+        self.peer_subject = peer_cert[1] if peer_cert is not None else ""  # of that (RFC 4514)
 
 
 _version_names = {lib.TLS1_2_VERSION: "TLSv1.2", lib.TLS1_3_VERSION: "TLSv1.3"}

@@ -38,6 +38,7 @@ class Line:
 
     def __init__(self) -> None:
         self.pending = 0
+        self.linger = True
         self.paused = False
         self.closed = False
         self.aborted = False
