@@ -102,6 +102,7 @@ def test_a_client_certificate_does_not_open_other_policies(
     connection = connect(edge, sni=sni, client=pki.client)
     assert ask(connection, host) == 421
     assert ask(connection, sni) == 200
+    assert "O=trustme" in edge.access_line(sni=sni, status=200)["client_subject"]
 
 
 @pytest.mark.parametrize(

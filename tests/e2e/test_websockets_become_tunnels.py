@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import socket
@@ -242,3 +243,63 @@ def test_a_reset_stream_closes_the_upstreams_side(
     assert client.streams[sid].status == 200
     client.wire.send(b"\0\0\4\3\0" + sid.to_bytes(4, "big") + b"\0\0\0\x08")
     assert upstream.over.wait(5)
+
+
+def half_closing(conn: Conn) -> None:
+    """Ends its own direction at once on ``/first``; else hears the client to its end and then answers."""
+    request = conn.read_request()
+    key = request.values("sec-websocket-key")[0].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accepted = base64.b64encode(hashlib.sha1(key, usedforsecurity=False).digest())
+    conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+    conn.send(b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n")
+    if request.path == "/first":
+        conn.sock.shutdown(socket.SHUT_WR)
+    heard = 0
+    while part := conn.some():
+        heard += len(part)
+    request.body = b"%d" % heard
+    if request.path != "/first":
+        conn.send(b"heard %d" % heard + bytes(300_000))
+
+
+def half_close(wire: Wire) -> None:
+    """Say that no more comes, and go on reading."""
+    if isinstance(wire.sock, ssl.SSLSocket):
+        wire.sock.setblocking(False)
+        with contextlib.suppress(ssl.SSLError):
+            wire.sock.unwrap()  # sends close_notify; the peer's is not waited for
+        wire.sock.settimeout(10)
+    else:
+        wire.sock.shutdown(socket.SHUT_WR)
+
+
+def test_a_client_may_end_its_direction_first(
+    start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, h1: Callable[..., Wire], h2: Callable[..., H2Client]
+) -> None:
+    gateway = start_gateway(pki.host(start_upstream(half_closing).url), plain=True)
+    wire = h1(gateway, plain=True)
+    wire.send(UPGRADE)
+    assert wire.read_response().status == 101
+    wire.send(bytes(200_000))
+    half_close(wire)
+    assert wire.rest() == b"heard 200000" + bytes(300_000)
+    client = h2(gateway)
+    sid = open_h2_websocket(client)
+    client.upload(sid, bytes(200_000))
+    stream = client.response(sid)
+    assert (bytes(stream.body), stream.reset) == (b"heard 200000" + bytes(300_000), None)
+    assert [gateway.access_line(protocol=name).get("fault") for name in ("HTTP/1.1", "HTTP/2")] == [None, None]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_upstream_may_end_its_direction_first(
+    start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, h1: Callable[..., Wire], version: ssl.TLSVersion
+) -> None:
+    upstream = start_upstream(half_closing)
+    wire = h1(start_gateway(pki.host(upstream.url)), version=version)
+    wire.send(UPGRADE.replace(b"GET / ", b"GET /first "))
+    assert wire.read_response().status == 101
+    assert wire.ended()
+    wire.send(bytes(200_000))
+    half_close(wire)
+    wait_for(lambda: upstream.requests[0].body == b"200000", "all that the client said")
