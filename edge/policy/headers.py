@@ -95,15 +95,7 @@ def write_request_fields(head: RequestHead, compiled: RouteHeaders, forwarded: F
         hops = max_forwards(head)
         if hops:
             fields = [(name, b"%d" % (hops - 1) if name == b"max-forwards" else value) for name, value in fields]
-    rules = compiled.request
-    if rules.drop:
-        fields += [field for field in forwarded if field[0] not in rules.drop]
-        fields += rules.extra
-    else:
-        fields += forwarded
-        if rules.extra:
-            fields += rules.extra
-    return fields
+    return _finish(fields, forwarded, compiled.request)
 
 
 def write_response_fields(

@@ -1,4 +1,4 @@
-"""Fuzzes the ClientHello parser: ``python tests/fuzz/fuzz_hello.py``, with libFuzzer's arguments.
+"""Fuzzes the ClientHello parser: ``python -m tests.fuzz.fuzz_hello``, with libFuzzer's arguments.
 
 Invariants: whatever comes, there is a hello, a Fault of the client's, or a wish for more; how the bytes were cut into
 segments changes nothing; a hello's name is a canonical host name; the reader gives back exactly what it was fed.
@@ -11,6 +11,7 @@ import sys
 
 from edge.errors import Fault, Side
 from edge.wire.hello import ClientHello, HelloReader
+from tests.fuzz.driver import guided
 
 LIMIT = 32768
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
@@ -53,8 +54,4 @@ def check(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    import atheris
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()
+    guided(check, sys.argv)

@@ -1,4 +1,4 @@
-"""Fuzzes paths: ``python tests/fuzz/fuzz_paths.py``, with libFuzzer's arguments.
+"""Fuzzes paths: ``python -m tests.fuzz.fuzz_paths``, with libFuzzer's arguments.
 
 Invariants: a path is refused with `bad-path` or has a normal form that is its own normal form, is a URI's path, hides no
 dot segment, slash or backslash, even from somebody who decodes it twice, and agrees with what routes are matched against.
@@ -11,6 +11,7 @@ import sys
 
 from edge.errors import Fault
 from edge.route.paths import normalise
+from tests.fuzz.driver import guided
 
 _URI = re.compile(rb"(/|%[0-9A-F]{2}|[A-Za-z0-9._~!$&'()*+,;=:@-])+")
 _NEEDLESS = re.compile(rb"%(2[DEF]|5[CF]|00|3[0-9]|[46][1-9A-F]|[57][0-9A]|7E)")  # escapes that are decoded or refused
@@ -42,8 +43,4 @@ def check(target: bytes) -> None:
 
 
 if __name__ == "__main__":
-    import atheris
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()
+    guided(check, sys.argv)
