@@ -17,6 +17,9 @@ from .processes import Child, environment
 __all__ = ["SCENARIOS", "Sample", "Scenario", "Site", "Target"]
 
 
+_SETTLED = 2.5  # seconds until what is freed late has been freed
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One measurement: `value` in the scenario's unit, the operations behind it, and how busy the target's core was."""
@@ -87,7 +90,7 @@ def _idle_memory(target: Target, site: Site, seconds: float) -> Sample:
             assert holder.stdin is not None
             assert holder.stdout is not None
             opened = holder.stdout.readline()
-            time.sleep(0.5)  # what is freed late has been freed
+            time.sleep(_SETTLED)
             grown = child.memory() - before
             holder.stdin.close()
         if int(opened or 0) != site.idle:

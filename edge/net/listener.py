@@ -68,6 +68,7 @@ class ListenerState:
         "_gates",
         "_journal",
         "_most",
+        "accepted",
         "context",
         "front",
         "hub",
@@ -101,6 +102,7 @@ class ListenerState:
         self._journal = journal
         self._most = most
         self._accepting = False
+        self.accepted = 0  # connections since the start
 
     def start(self) -> None:
         self._accepting = True
@@ -137,6 +139,7 @@ class ListenerState:
                 continue
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
             peer = peer.removeprefix("::ffff:")
+            self.accepted += 1
             self.transports.add(ClientTransport(self, fd, peer, port))
         return most
 

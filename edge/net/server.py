@@ -92,6 +92,11 @@ class Server:
     def connections(self) -> int:
         return sum(len(listener.transports) for listener in self.listeners)
 
+    @property
+    def accepted(self) -> int:
+        """Connections taken since the start."""
+        return sum(listener.accepted for listener in self.listeners)
+
     def drain(self, deadline: float, done: Callable[[], None]) -> None:
         """Take no new connections, finish what is under way for at most `deadline` seconds, then call `done`."""
         self.hub.turn()

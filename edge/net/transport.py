@@ -34,7 +34,7 @@ __all__ = ["LINGER", "Engine", "Session", "Transport"]
 LINGER = 2.0
 _LINGER_BYTES = 1 << 20
 _NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
-_READ_LEAST = 32 * 1024
+_READ_LEAST = 4 * 1024, 32 * 1024  # of clients, of upstreams: a hello and most requests are small, answers less so
 _READ_MOST = 128 * 1024
 _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, close_notify is queued, FIN is sent
 
@@ -73,7 +73,7 @@ class Transport(Timed):
         self._lingered = -1  # bytes forgotten while lingering; -1: not lingering
         self._paused = False
         self._writing = False
-        self._read_size = _READ_LEAST
+        self._read_size = _READ_LEAST[side is Side.UPSTREAM]
         self._session_deadline = inf
         self._write_deadline = inf
         self._noise_most = _NOISE

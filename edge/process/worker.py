@@ -28,6 +28,7 @@ from edge.observe.log import Log
 from edge.process import privileges
 from edge.process.channel import Channel, Message
 from edge.process.logs import Destinations
+from edge.process.memory import Tidy
 from edge.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Work", "run_worker"]
 
 _GC_THRESHOLD = (20_000, 20, 50)
+_TIDY_INTERVAL = 1.0  # seconds
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -84,7 +86,7 @@ def run_worker(work: Work, channel: Channel) -> int:
 
 
 class _Worker:
-    __slots__ = ("_channel", "_destinations", "_log", "_loop", "_number", "_server")
+    __slots__ = ("_channel", "_destinations", "_log", "_loop", "_number", "_server", "_tidy")
 
     def __init__(self, work: Work, channel: Channel, log: Log, loop: asyncio.AbstractEventLoop) -> None:
         self._channel = channel
@@ -93,15 +95,21 @@ class _Worker:
         self._loop = loop
         self._number = work.number
         self._server = Server(work.settings, work.sockets, work.tables, log, loop)
+        self._tidy = Tidy()
 
     def start(self) -> None:
         self._loop.set_exception_handler(self._on_exception)
         self._loop.add_reader(self._channel.sock.fileno(), self._on_orders)
         self._server.start()
+        self._loop.call_later(_TIDY_INTERVAL, self._look_at_memory)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLD)
         self._channel.send({"is": "ready"})
+
+    def _look_at_memory(self) -> None:
+        self._tidy.look(self._server.accepted, self._server.connections)
+        self._loop.call_later(_TIDY_INTERVAL, self._look_at_memory)
 
     def _on_orders(self) -> None:
         for order, descriptors in self._channel.receive():

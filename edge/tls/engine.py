@@ -52,6 +52,8 @@ from edge.wire.hello import host_name
 
 __all__ = ["Engine", "ServerEngine", "TlsInfo"]
 
+_in_memory = lib.BIO_s_mem()
+_bio_new = lib.BIO_new
 _bio_read = lib.BIO_read
 _bio_write = lib.BIO_write
 _bio_holds = lib.BIO_get_mem_data  # with NULL: the number of bytes that lie in a memory BIO
@@ -137,8 +139,8 @@ class Engine:
         if not ssl:
             raise handshake_fault(NULL, Side.EDGE)
         self._ssl = ssl
-        self._rbio = rbio = new_bio()
-        self._wbio = wbio = new_bio()
+        self._rbio = rbio = _bio_new(_in_memory)
+        self._wbio = wbio = _bio_new(_in_memory)
         _set_bio(ssl, rbio, wbio)
         self.server_name = server_name  # canonical; None for addresses and for clients that sent no name
         self._owner = owner  # keeps alive what the context's callbacks point to
