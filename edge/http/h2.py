@@ -89,6 +89,11 @@ class Connection(Control):
         self._heads: dict[bytes, RequestHead] = {}  # by block; they hold for `_heads_generation` of the decoder only
         self._heads_generation = 0
 
+    @property
+    def head_open(self) -> bool:
+        """Whether a field block has begun and its last frame has not come."""
+        return self._block is not None
+
     def set_body_limit(self, sid: int, limit: int | None) -> None:
         """Bound the request body of a stream to `limit` bytes; None: no bound.
 

@@ -136,9 +136,9 @@ class Control(Sender):
             self._out.append(goaway(MAX_ID, H2Code.NO_ERROR))
             self._out.append(ping(_DRAIN_PING))
 
-    def settings_overdue(self) -> Fault:
-        """The peer has had long enough to acknowledge our SETTINGS: GOAWAY (RFC 9113 section 6.5.3)."""
-        fault = self._error("h2-settings-timeout", H2Code.SETTINGS_TIMEOUT)
+    def give_up(self, kind: str, code: H2Code) -> Fault:
+        """The peer has let a time pass that its owner watches: GOAWAY, and the Fault to log."""
+        fault = self._error(kind, code)
         self._die(fault)
         return fault
 

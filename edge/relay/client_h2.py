@@ -101,8 +101,8 @@ class H2ClientStream:
 
 class H2Client:
     __slots__ = (
-        "_closing", "_conn", "_context", "_draining", "_front", "_idle_since", "_leftovers", "_served", "_settle_by", "codec",
-        "streams", "transport",
+        "_closing", "_conn", "_context", "_draining", "_front", "_head_since", "_idle_since", "_leftovers", "_served",
+        "_settle_by", "codec", "streams", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:
@@ -122,6 +122,7 @@ class H2Client:
         self._leftovers: dict[int, tuple[float, int]] = {}
         limits = front.listener.limits
         self._settle_by = now + limits.handshake_timeout
+        self._head_since = 0.0  # when a field block began that is not complete; 0.0: none
         transport.mark()
         transport.arm_session(min(self._settle_by, now + limits.idle_timeout))
 
@@ -152,6 +153,12 @@ class H2Client:
 
     def _after(self) -> None:
         codec = self.codec
+        if codec.head_open:
+            if not self._head_since:
+                self._head_since = now = self._context.clock.now
+                self.transport.arm_session_earlier(now + self._front.listener.limits.header_timeout)
+        elif self._head_since:
+            self._head_since = 0.0
         for sid in codec.unblocked():
             stream = self.streams.get(sid)
             if stream is not None and not stream.blocked():
@@ -276,10 +283,15 @@ class H2Client:
             return
         if not self.codec.acknowledged:
             if now >= self._settle_by:
-                self._fail(self.codec.settings_overdue())
+                self._fail(self.codec.give_up("h2-settings-timeout", H2Code.SETTINGS_TIMEOUT))  # RFC 9113 section 6.5.3
                 return
             due = min(due, self._settle_by)
         limits = self._front.listener.limits
+        if self._head_since:
+            if now >= self._head_since + limits.header_timeout:
+                self._fail(self.codec.give_up("header-timeout", H2Code.ENHANCE_YOUR_CALM))
+                return
+            due = min(due, self._head_since + limits.header_timeout)
         if self._leftovers:
             due = min(due, self._look_at_leftovers(now, limits.write_timeout))
         if self.codec.unread_due <= now:

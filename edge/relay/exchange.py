@@ -135,6 +135,8 @@ class Exchange:
             self._abort(fault)
             return
         self._leave_upstream()
+        if not self.request_id:  # a request that could not be read
+            self.request_id = self._context.new_request_id()
         self._reply(error_reply(fault, self.head, self.request_id))
 
     def _reply(self, reply: Reply) -> None:
@@ -362,7 +364,8 @@ class Exchange:
             self._streaming = True
         self.state = RESPONDING
         self.body_out = len(head.body)
-        self._client.head(head.status, fields, length=head.content_length, end=head.end, close=False, body=head.body)
+        close = head.end and not self.request_done  # nobody reads the rest of the request
+        self._client.head(head.status, fields, length=head.content_length, end=head.end, close=close, body=head.body)
         self.response_done = head.end
 
     def response_data(self, data: bytes) -> None:

@@ -445,3 +445,30 @@ def test_a_finished_exchange_leaves_no_cycle_behind() -> None:
 def left() -> int:
     """How many exchanges and their ports exist."""
     return sum(isinstance(each, Exchange | H2ClientStream) for each in gc.get_objects())
+
+
+def test_a_field_block_that_does_not_end_has_the_time_of_a_head() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    stage.client(b"\0\0\1\1\0\0\0\0\3\x82")  # HEADERS without END_HEADERS
+    stage.pass_time(6)
+    stage.client(b"\0\0\0\x09\0\0\0\0\3")  # CONTINUATION
+    assert stage.line.alive()
+    peer.take(stage.pass_time(5))
+    assert stage.line.closed and stage.lines[0].aborted
+    assert [fault.kind for fault in stage.refused] == ["header-timeout"]
+
+
+def test_an_answer_before_the_end_of_the_request_closes_http1() -> None:
+    stage = Stage()
+    stage.client(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nabc")
+    assert b"\r\nconnection: close\r\n" in stage.upstream(OK)
+    assert stage.line.closed
+
+
+def test_a_request_that_cannot_be_read_has_an_id_too() -> None:
+    stage = Stage()
+    answer = stage.client(b"GET / HTTP/1.1\r\nHost : a.test\r\n\r\n")
+    assert b'"request_id":"id"' in answer and b"x-request-id: id" in answer.lower()
