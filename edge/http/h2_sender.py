@@ -137,6 +137,7 @@ class Sender:
         if stream is None or stream.head_done:
             return
         stream.head_done = True
+        stream.failed = status >= 400
         if status >= 300:
             stream.protocol = b""  # no tunnel comes of it
         bodiless = stream.bodiless or status in {204, 304}
@@ -218,7 +219,12 @@ class Sender:
         return True
 
     def _finish(self, stream: Stream, trailers: Fields) -> None:
-        """END_STREAM: on a HEADERS frame of trailers, on the frame just written, or on an empty DATA frame."""
+        """END_STREAM: on a HEADERS frame of trailers, on the frame just written, or on an empty DATA frame.
+
+        Nobody reads what still comes of an answered request: RST_STREAM(NO_ERROR), RFC 9113 section 8.1. After an error it is
+        thrown away for a moment before, because some clients (curl 7.88) forget an answer that a reset follows at
+        once. A client that was told of success goes on sending, and the reset tells it to stop.
+        """
         out = self._out
         if trailers:
             out.append(headers(stream.sid, self._encoder.write(trailers), END_STREAM, self._peer_frame))
@@ -228,15 +234,18 @@ class Sender:
         else:
             out.append(FRAME.pack(0, 0, DATA, END_STREAM, stream.sid))
         stream.state |= LOCAL
+        stream.ending = None
         if stream.state == CLOSED:
             self._close(stream)
-        elif not self.client and not stream.protocol:
-            # Nobody reads the rest of the request (RFC 9113 section 8.1). It is thrown away for a moment before the reset,
-            # because some clients (curl 7.88) forget an answer that a reset follows at once.
+        elif self.client or stream.protocol:
+            pass
+        elif stream.failed:
             stream.discard = True
             stream.body_room = -1
             self._credit_unread(stream)
             self._unread[stream.sid] = self._now + UNREAD
+        else:
+            self.reset(stream.sid, H2Code.NO_ERROR)
 
     def _credit_unread(self, stream: Stream) -> None:
         n, stream.unacked = stream.unacked, 0

@@ -25,8 +25,8 @@ class Stream:
     """State of one stream; `Connection` and its base change it."""
 
     __slots__ = (
-        "bodiless", "body_room", "credited", "discard", "ending", "expected", "head_done", "mark", "mark_turn", "offset",
-        "promised", "protocol", "queue", "queued", "received", "recv_window", "send_window", "sid", "state", "unacked", "waiting",
+        "bodiless", "body_room", "credited", "discard", "ending", "expected", "failed", "head_done", "mark", "mark_turn",
+        "offset", "promised", "protocol", "queue", "queued", "received", "recv_window", "send_window", "sid", "state", "unacked", "waiting",
     )  # fmt: skip
 
     def __init__(self, sid: int, send_window: int, recv_window: int) -> None:
@@ -41,6 +41,7 @@ class Stream:
         self.body_room = -1  # bytes of body that the limit still allows
         self.promised = -1  # bytes of body still to be sent, by the Content-Length that we sent
         self.bodiless = False  # the message that we send (server) or receive (client) has no content: HEAD, 204, 304
+        self.failed = False  # the answer is an error
         self.discard = False  # refused with an answer: what still arrives is thrown away
         self.head_done = False  # the final head was sent (server) or received (client)
         self.protocol = b""

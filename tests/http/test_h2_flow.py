@@ -105,20 +105,28 @@ def test_a_complete_answer_ends_an_incomplete_request() -> None:
         (1, [(b":status", b"200"), (b"content-length", b"3")]),
         (1, b"abc"),
         (1, "end"),
+        (1, ("rst", H2Code.NO_ERROR)),
     ]
+    peer.feed(peer.data(1, b"late") + peer.data(1, b"", end=True) + peer.headers(3, GET))
+    assert [sid for sid, _ in peer.events] == [3]
+
+
+def test_an_error_waits_a_moment_for_the_rest_of_the_request() -> None:
+    peer = Peer()
+    peer.open(1)
+    peer.edge.send_head(1, 413, [], length=0, end=True)
+    assert peer.decoded()[1:] == [(1, "end")]
     peer.feed(peer.data(1, b"late"))
     assert peer.events == []
     assert peer.edge.unread_due < inf
     peer.edge.end_unread(peer.edge.unread_due)
     assert peer.decoded() == [(1, ("rst", H2Code.NO_ERROR))]
-    peer.feed(peer.data(1, b"later") + peer.data(1, b"", end=True) + peer.headers(3, GET))
-    assert [sid for sid, _ in peer.events] == [3]
 
 
-def test_a_request_that_ends_soon_after_its_answer_is_not_reset() -> None:
+def test_a_request_that_ends_soon_after_its_error_is_not_reset() -> None:
     peer = Peer()
     peer.open(1)
-    peer.edge.send_head(1, 200, [], length=0, end=True)
+    peer.edge.send_head(1, 413, [], length=0, end=True)
     peer.feed(peer.data(1, b"late") + peer.data(1, b"", end=True))
     assert peer.decoded()[1:] == [(1, "end")]
     assert peer.edge.open_streams == 0
