@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -62,14 +61,6 @@ def edge(start_shared: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) 
         upstream_host = "inner.test"
         request_headers = {{ set = {{ "X-Set" = "s" }}, add = {{ "X-Added" = "a" }}, remove = ["X-Gone"] }}
         response_headers = {{ set = {{ "X-Content-Type-Options" = "nosniff" }}, remove = ["Content-Type"] }}
-        [[route]]
-        host = "localhost"
-        path = "/canary/"
-        upstream = [{{ name = "old", weight = 50 }}, {{ name = "new", weight = 50 }}]
-        [upstream.old]
-        endpoints = ["{echo_upstream.url}"]
-        [upstream.new]
-        endpoints = ["{echo_upstream.url}"]
         """,
         plain=True,
     )
@@ -124,9 +115,7 @@ def test_fixed_answers_need_no_upstream(edge: Gateway, h1: Callable[..., Wire], 
 def test_a_wrong_method_is_405_with_allow(edge: Gateway, h1: Callable[..., Wire]) -> None:
     """The template is the better match, and it does not fall through to the prefix."""
     answer = h1(edge).get("/orders/7/items/1", method="DELETE")
-    assert answer.status in (200, 405)
-    if answer.status == 405:
-        assert {"GET", "PUT"} <= {word.strip() for word in (answer.get("allow") or "").split(",")}
+    assert (answer.status, answer.get("allow")) == (405, "GET, HEAD, PUT")
 
 
 def test_no_route_is_404(
@@ -235,15 +224,6 @@ def test_hsts_is_sent_on_tls_and_never_on_plain_nor_localhost(
     assert h1(edge).get("/ping").get("strict-transport-security") is None
     assert h1(edge, sni="open.test").get("/ping", host="open.test").get("strict-transport-security") == "max-age=31536000"
     assert h1(edge, plain=True).get("/ping", host="open.test").get("strict-transport-security") is None
-
-
-def test_weighted_upstreams_share_the_requests(edge: Gateway, h1: Callable[..., Wire]) -> None:
-    wire = h1(edge)
-    for number in range(60):
-        assert wire.get(f"/canary/{number}").status == 200
-    edge.access_line(path="/canary/59")
-    shares = Counter(line["status"] for line in edge.access() if line["path"].startswith("/canary/"))
-    assert shares[200] == 60
 
 
 def test_a_listener_that_redirects_serves_nothing_else(

@@ -185,7 +185,7 @@ def test_a_body_that_stalls_is_cut_off(edge: Gateway, h1: Callable[..., Wire], h
 
 def test_an_upstream_that_refuses_connections_is_502(start_gateway: StartGateway, pki: Pki, h1: Callable[..., Wire]) -> None:
     edge = start_gateway(pki.host(f"http://127.0.0.1:{free_port()}"))
-    assert h1(edge).get("/").status in (502, 503)
+    assert h1(edge).get("/").status == 502
 
 
 def test_a_name_that_does_not_resolve_is_502(start_gateway: StartGateway, pki: Pki, h1: Callable[..., Wire]) -> None:
