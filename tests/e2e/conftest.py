@@ -122,10 +122,7 @@ def echo_gateway(start_shared: StartGateway, pki: Pki, echo_upstream: ScriptedUp
     """A gateway for `localhost`, TLS and plain, in front of `echo_upstream`."""
     return start_shared(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{echo_upstream.url}"
+        {pki.host(echo_upstream.url)}
         """,
         plain=True,
     )

@@ -60,9 +60,11 @@ class Pki:
         """A server certificate for `names`, from the CA in `ca`."""
         return self._leaf(label, self._servers, *names, key_type=key_type)
 
-    def host(self, upstream: str) -> str:
-        """The TOML of one host, `localhost`, all of which goes to `upstream` (a URL or a name)."""
-        return f'[[host]]\nnames = ["localhost"]\ncertificates = [{self.localhost.toml}]\nupstream = "{upstream}"\n'
+    def host(self, upstream: str = "", name: str = "localhost", leaf: Leaf | None = None) -> str:
+        """The TOML of one host; further keys may follow. All of it goes to `upstream` (a URL or a name), if there is one."""
+        certificate = (leaf or self.localhost).toml
+        text = f'[[host]]\nnames = ["{name}"]\ncertificates = [{certificate}]\n'
+        return text + f'upstream = "{upstream}"\n' if upstream else text
 
     def _pem(self, name: str, ca: trustme.CA) -> Path:
         path = self._folder / name

@@ -30,28 +30,13 @@ def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Ga
         no_sni = "open.test"
         [trust.people]
         ca = ["{pki.client_ca}"]
-        [[host]]
-        names = ["open.test"]
-        certificates = [{pki.open.toml}]
-        upstream = "{upstream.url}"
-        [[host]]
-        names = ["guarded.test"]
-        certificates = [{pki.guarded.toml}]
+        {pki.host(upstream.url, "open.test", pki.open)}
+        {pki.host(upstream.url, "guarded.test", pki.guarded)}
         client_auth = {{ mode = "require", trust = "people" }}
-        upstream = "{upstream.url}"
-        [[host]]
-        names = ["a.wild.test"]
-        certificates = [{pki.wild.toml}]
-        upstream = "{upstream.url}"
-        [[host]]
-        names = ["b.wild.test"]
-        certificates = [{pki.wild.toml}]
-        upstream = "{upstream.url}"
-        [[host]]
-        names = ["guarded.wild.test"]
-        certificates = [{pki.wild.toml}]
+        {pki.host(upstream.url, "a.wild.test", pki.wild)}
+        {pki.host(upstream.url, "b.wild.test", pki.wild)}
+        {pki.host(upstream.url, "guarded.wild.test", pki.wild)}
         client_auth = {{ mode = "require", trust = "people" }}
-        upstream = "{upstream.url}"
         """
     )
 
@@ -137,10 +122,7 @@ def test_a_plain_listener_refuses_hosts_with_client_certificates(
         f"""
         [trust.people]
         ca = ["{pki.client_ca}"]
-        [[host]]
-        names = ["open.test"]
-        certificates = [{pki.open.toml}]
-        upstream = "{upstream.url}"
+        {pki.host(upstream.url, "open.test", pki.open)}
         [[host]]
         names = ["guarded.test"]
         listeners = ["main"]

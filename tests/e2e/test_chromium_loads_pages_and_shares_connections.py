@@ -80,18 +80,9 @@ def upstream(start_upstream: StartUpstream) -> ScriptedUpstream:
 def edge(start_gateway: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
     return start_gateway(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{upstream.url}"
-        [[host]]
-        names = ["a.wild.test"]
-        certificates = [{pki.wild.toml}]
-        upstream = "{upstream.url}"
-        [[host]]
-        names = ["b.wild.test"]
-        certificates = [{pki.wild.toml}]
-        upstream = "{upstream.url}"
+        {pki.host(upstream.url)}
+        {pki.host(upstream.url, "a.wild.test", pki.wild)}
+        {pki.host(upstream.url, "b.wild.test", pki.wild)}
         """
     )
 

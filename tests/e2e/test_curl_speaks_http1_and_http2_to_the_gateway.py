@@ -75,10 +75,7 @@ def upstream(start_shared_upstream: StartUpstream) -> ScriptedUpstream:
 def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
     return start_shared(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{upstream.url}"
+        {pki.host(upstream.url)}
         """,
         plain=True,
     )

@@ -41,9 +41,7 @@ def ticker() -> Ticker:
 def edge(start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, ticker: Ticker) -> Gateway:
     return start_gateway(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/"
         upstream = "{start_upstream(ticker).url}"

@@ -72,9 +72,7 @@ def service() -> Iterator[str]:
 def edge(start_shared: StartGateway, pki: Pki, service: str) -> Gateway:
     return start_shared(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/test.Service/"
         upstream = "{service}"

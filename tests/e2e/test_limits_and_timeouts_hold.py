@@ -55,9 +55,7 @@ def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Ga
         body_timeout = "400ms"
         idle_timeout = "600ms"
         write_timeout = "600ms"
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/"
         upstream = "{upstream.url}"
@@ -228,10 +226,7 @@ def test_an_upload_below_the_least_rate_is_cut_off(
         [limits]
         body_timeout = "300ms"
         body_min_rate = "1KiB/s"
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{upstream.url}"
+        {pki.host(upstream.url)}
         """,
         plain=True,
     )
@@ -245,9 +240,7 @@ def test_a_route_narrows_the_limits_of_its_host(
 ) -> None:
     edge = start_gateway(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/"
         upstream = "{upstream.url}"

@@ -18,12 +18,8 @@ from .upstreams import ScriptedUpstream, account, by_path, plain_answer
 def edge(start_shared: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Gateway:
     return start_shared(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        [[host]]
-        names = ["open.test"]
-        certificates = [{pki.open.toml}]
+        {pki.host()}
+        {pki.host("", "open.test", pki.open)}
         [[route]]
         host = "open.test"
         redirect = {{ to = "https://localhost{{path_and_query}}", status = 308 }}
@@ -123,9 +119,7 @@ def test_no_route_is_404(
 ) -> None:
     gateway = start_gateway(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/only/"
         methods = ["GET"]
@@ -245,9 +239,7 @@ def test_curl_follows_the_redirect_of_a_plain_listener(
 ) -> None:
     gateway = start_gateway(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         listeners = ["main"]
         path = "/"

@@ -72,10 +72,7 @@ def edge(start_gateway: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> G
         f"""
         [limits]
         request_body = "off"
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{upstream.url}"
+        {pki.host(upstream.url)}
         """
     )
 

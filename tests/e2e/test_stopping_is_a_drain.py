@@ -46,10 +46,7 @@ def edge(start_gateway: StartGateway, start_upstream: StartUpstream, pki: Pki, h
         drain = "5s"
         state_dir = "$FOLDER/state"
         runtime_dir = "$FOLDER/run"
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{start_upstream(held).url}"
+        {pki.host(start_upstream(held).url)}
         """
     )
 
@@ -110,10 +107,7 @@ def test_the_deadline_ends_what_does_not_end(
         drain = "300ms"
         state_dir = "$FOLDER/state"
         runtime_dir = "$FOLDER/run"
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{start_upstream(held).url}"
+        {pki.host(start_upstream(held).url)}
         """
     )
     wire = h1(edge)

@@ -31,14 +31,8 @@ def edge(start_shared: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) 
         names = ["localhost"]
         certificates = [{pki.localhost.toml}, {pki.localhost_rsa.toml}]
         upstream = "{echo_upstream.url}"
-        [[host]]
-        names = ["*.wild.test"]
-        certificates = [{pki.wild.toml}]
-        upstream = "{echo_upstream.url}"
-        [[host]]
-        names = ["open.test"]
-        certificates = [{pki.open.toml}]
-        upstream = "{echo_upstream.url}"
+        {pki.host(echo_upstream.url, "*.wild.test", pki.wild)}
+        {pki.host(echo_upstream.url, "open.test", pki.open)}
         """
     )
 
@@ -121,14 +115,8 @@ def test_no_sni_names_the_host_that_such_clients_get(
         f"""
         [tls]
         no_sni = "localhost"
-        [[host]]
-        names = ["open.test"]
-        certificates = [{pki.open.toml}]
-        upstream = "{echo_upstream.url}"
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "{echo_upstream.url}"
+        {pki.host(echo_upstream.url, "open.test", pki.open)}
+        {pki.host(echo_upstream.url)}
         """
     )
     wire = h1(edge, sni=None)
@@ -293,11 +281,8 @@ def test_client_certificates_are_asked_for_and_verified(
         f"""
         [trust.people]
         ca = ["{pki.client_ca}"]
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host(echo_upstream.url)}
         client_auth = {{ mode = "{mode}", trust = "people" }}
-        upstream = "{echo_upstream.url}"
         """
     )
     assert h1(edge, client=pki.client).get("/").status == 200

@@ -116,10 +116,7 @@ def upstream(start_shared_upstream: StartUpstream) -> ScriptedUpstream:
 def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
     return start_shared(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
-        upstream = "app"
+        {pki.host("app")}
         [upstream.app]
         endpoints = ["{upstream.url}"]
         first_byte_timeout = "400ms"
@@ -270,9 +267,7 @@ def tls_edge(start_shared: StartGateway, pki: Pki, nginx_upstream: Nginx) -> Gat
         ca = ["{pki.ca}"]
         [trust.theirs]
         ca = ["{pki.stranger_ca}"]
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/protocol"
         upstream = "right"
@@ -325,9 +320,7 @@ def test_an_h2c_upstream_and_a_unix_upstream_are_served(
     unix = start_upstream(echo, unix_path=str(tmp_path_factory.mktemp("u") / "s"))
     edge = start_gateway(
         f"""
-        [[host]]
-        names = ["localhost"]
-        certificates = [{pki.localhost.toml}]
+        {pki.host()}
         [[route]]
         path = "/protocol"
         upstream = "{nginx_upstream.h2c_url}"
