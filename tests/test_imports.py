@@ -44,7 +44,7 @@ OUTSIDE: dict[str, set[str]] = {
     "socket": {"net", "process", "control"},
     "ssl": {"control"},
     "select": {"net", "process", "control", "observe"},  # observe: poll before a write that must not block
-    "selectors": {"process"},
+    "selectors": {"net", "process"},
     "signal": {"process"},
     "multiprocessing": set(),
     "threading": set(),

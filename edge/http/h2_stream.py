@@ -25,8 +25,9 @@ class Stream:
     """State of one stream; `Connection` and its base change it."""
 
     __slots__ = (
-        "bodiless", "body_room", "credited", "discard", "ending", "expected", "failed", "head_done", "mark", "mark_turn",
-        "offset", "promised", "protocol", "queue", "queued", "received", "recv_window", "send_window", "sid", "state", "unacked", "waiting",
+        "bodiless", "body_room", "credited", "discard", "ending", "expected", "failed", "head_done", "mark",
+        "mark_turn", "offset", "promised", "protocol", "queue", "queued", "received", "recv_window", "send_window",
+        "sid", "state", "unacked", "waiting",
     )  # fmt: skip
 
     def __init__(self, sid: int, send_window: int, recv_window: int) -> None:

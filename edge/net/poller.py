@@ -17,13 +17,43 @@ Invariants
 from __future__ import annotations
 
 import select
+import selectors
 from typing import Protocol
 
-__all__ = ["READ", "WRITE", "Poller", "Watcher"]
+__all__ = ["READ", "WRITE", "Poller", "Selected", "Watcher"]
 
-READ: int = select.EPOLLIN
-WRITE: int = select.EPOLLOUT
+READ = 0x001  # EPOLLIN
+WRITE = 0x004  # EPOLLOUT
 _BATCH = 256
+
+
+class Selected:
+    """What a Poller needs of `select.epoll`, where there is none (macOS: kqueue, which can itself be watched as well)."""
+
+    __slots__ = ("_selector", "fileno")
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.fileno = self._selector.fileno
+
+    def register(self, fd: int, events: int) -> None:
+        self._selector.register(fd, _selected(events))
+
+    def modify(self, fd: int, events: int) -> None:
+        self._selector.modify(fd, _selected(events))
+
+    def unregister(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        ready = self._selector.select(timeout)[:most]
+        return [
+            (key.fd, READ * bool(mask & selectors.EVENT_READ) | WRITE * bool(mask & selectors.EVENT_WRITE)) for key, mask in ready
+        ]
+
+
+def _selected(events: int) -> int:
+    return selectors.EVENT_READ * bool(events & READ) | selectors.EVENT_WRITE * bool(events & WRITE)
 
 
 class Watcher(Protocol):
@@ -35,7 +65,7 @@ class Poller:
     __slots__ = ("_epoll", "_watchers", "fileno", "poll")
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = select.epoll() if hasattr(select, "epoll") else Selected()
         self.poll = self._epoll.poll
         self.fileno = self._epoll.fileno
         self._watchers: dict[int, tuple[Watcher, int]] = {}
@@ -55,7 +85,8 @@ class Poller:
 
     def forget(self, fd: int) -> None:
         """`fd` is about to be closed, and not shared with another process."""
-        self._watchers.pop(fd, None)
+        if self._watchers.pop(fd, None) is not None and isinstance(self._epoll, Selected):
+            self._epoll.unregister(fd)  # which an epoll does by itself
 
     def serve(self) -> None:
         """Call whoever has something to do, without waiting."""
