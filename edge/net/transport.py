@@ -118,6 +118,8 @@ class Transport(Timed):
                 self._lingering(count)
             elif not count:
                 self._end(clean=not self._tls)
+            elif self._closing:
+                self.bytes_in += count  # forgotten: the last word is being written
             else:
                 self.bytes_in += count
                 if count == self._read_size and count < _READ_MOST:
