@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Child", "environment", "free_ports", "run_pinned"]
+__all__ = ["Child", "environment", "family", "free_ports", "own_memory", "run_pinned"]
 
 
 def environment() -> dict[str, str]:
@@ -32,6 +32,31 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants that are alive."""
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{each}/task"):
+                found += map(int, Path(f"/proc/{each}/task/{task}/children").read_text().split())
+    return found
+
+
+def own_memory(pids: Sequence[int]) -> int:
+    """Bytes of memory that belong to these processes alone; what they share with each other counts once.
+
+    Pages of files are left out: their share falls and rises as strangers map the same libraries. What the kernel holds for
+    their sockets is not known here.
+    """
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
+                    total += int(line.split()[1]) * 1024
+    return total
 
 
 def run_pinned(command: Sequence[str], core: int, seconds: float) -> tuple[str, float]:
@@ -100,19 +125,10 @@ class Child:
                     raise RuntimeError(f"{self.name} does not answer on port {port}: {self.errors}") from None
             time.sleep(0.002)
 
-    def pids(self) -> list[int]:
-        """Its process and all descendants that are alive."""
-        found = [self._process.pid]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                for task in os.listdir(f"/proc/{pid}/task"):
-                    found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-        return found
-
     def cpu(self) -> float:
         """CPU seconds used so far."""
         nanoseconds = 0
-        for pid in self.pids():
+        for pid in family(self._process.pid):
             with contextlib.suppress(OSError):
                 for task in os.listdir(f"/proc/{pid}/task"):
                     with contextlib.suppress(OSError):
@@ -120,14 +136,8 @@ class Child:
         return nanoseconds / 1e9
 
     def memory(self) -> int:
-        """Bytes of memory that are its own (proportional set size), and those that the kernel holds are not among them."""
-        total = 0
-        for pid in self.pids():
-            with contextlib.suppress(OSError):
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    if line.startswith("Pss:"):
-                        total += int(line.split()[1]) * 1024
-        return total
+        """Bytes of `own_memory`, its descendants' among them."""
+        return own_memory(family(self._process.pid))
 
     def end(self) -> None:
         if self._process.poll() is None:

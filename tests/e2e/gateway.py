@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.processes import family, own_memory
+
 __all__ = ["Gateway", "deadline", "free_port", "wait_for"]
 
 START_SECONDS = 20.0
@@ -150,21 +152,11 @@ class Gateway:
 
     def pids(self) -> list[int]:
         """The process itself and all its descendants."""
-        found = [self.process.pid]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
+        return family(self.process.pid)
 
     def rss(self) -> int:
-        """Resident bytes that belong to all its processes alone (shared pages counted once)."""
-        total = 0
-        for pid in self.pids():
-            with contextlib.suppress(OSError):
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    if line.startswith("Pss:"):
-                        total += int(line.split()[1]) * 1024
-        return total
+        """Resident bytes that belong to its processes alone."""
+        return own_memory(self.pids())
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
