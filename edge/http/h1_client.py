@@ -35,6 +35,13 @@ _INTERIM = 256  # 1xx responses to one request
 _WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
+_ANSWERS = (
+    512  # whole responses of at most _ANSWER_BYTES that are remembered; not those to HEAD, which say less than they seem to
+)
+_ANSWER_BYTES = 2048
+_answers: dict[bytes, ResponseHead] = {}
+
+
 class ClientCodec(Framing):
     """The client's side of one connection to an upstream."""
 
@@ -199,6 +206,12 @@ class ClientCodec(Framing):
         if pos == len(buf):
             return None
         self._seen = True
+        if not pos and not self._head_only and (known := _answers.get(buf)) is not None:
+            self._used(len(buf))
+            self._fresh = 0
+            self._in = IN_DONE
+            self._keep = True
+            return known
         head_end = buf.find(b"\r\n\r\n", pos + self._fresh - 3 if self._fresh > 3 else pos)
         if head_end < 0:
             line_end = check_partial(buf, pos, pos + self._fresh, _LINE_BYTES, _HEADER_BYTES, _HEADER_COUNT)
@@ -238,7 +251,12 @@ class ClientCodec(Framing):
             if self._in is IN_UNTIL_CLOSE:
                 keep = False
         self._keep = keep
-        return ResponseHead(status, block.fields, version=version, content_length=length, end=end, keep_alive=keep, body=body)
+        head = ResponseHead(status, block.fields, version=version, content_length=length, end=end, keep_alive=keep, body=body)
+        if end and keep and not pos and not self.buffered and not self._head_only and len(buf) <= _ANSWER_BYTES:
+            if len(_answers) >= _ANSWERS:
+                _answers.clear()
+            _answers[buf] = head
+        return head
 
     def _interim_head(self, status: int, version: int, websocket: bool, fields: Fields) -> ResponseHead:
         """A 1xx response: the final one follows, but after 101 comes the other protocol."""

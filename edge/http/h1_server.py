@@ -27,7 +27,7 @@ from edge.http.h1_framing import (
     encode_head,
 )
 from edge.http.h1_head import Block, check_partial, parse_request_line, request_block
-from edge.http.message import End, Fields, RequestHead
+from edge.http.message import End, Fields, RequestHead, SharedFields
 from edge.settings.model import Limits
 
 __all__ = ["ServerCodec"]
@@ -225,6 +225,8 @@ class ServerCodec(Framing):
         """
         if self._out is not OUT_HEAD or not 200 <= status <= 999:
             raise self._out_of_order(f"head {status}")
+        if body and end and not close and type(fields) is SharedFields and self._again_fits(request):
+            return self._whole(status, fields, request_id, body)
         head_only = request is not None and request.method == b"HEAD"
         bodiless = head_only or status == 204 or status == 304
         framing = b""
@@ -259,6 +261,24 @@ class ServerCodec(Framing):
         if bodiless:
             self._out = OUT_NOTHING
         return result
+
+    def _again_fits(self, request: RequestHead | None) -> bool:
+        """Whether the answer has the plainest framing: a length, and a connection that goes on without a word."""
+        return self._keep and self._version == 11 and self._in is IN_DONE and request is not None and request.method != b"HEAD"
+
+    def _whole(self, status: int, fields: SharedFields, request_id: bytes, body: bytes) -> bytes:
+        """A whole answer with shared fields: but for the id and the body it is put together once."""
+        size = len(body)
+        known = fields.head
+        if known[0] != status or known[1] != size:
+            if status in {204, 304}:
+                raise self._out_of_order(f"body of {status}")
+            start = encode_head(_status_line(status), fields, b"content-length: %d\r\n" % size)[:-2]
+            fields.head = known = (status, size, start)
+        self._out = OUT_DONE
+        if request_id:
+            return b"%bx-request-id: %b\r\n\r\n%b" % (known[2], request_id, body)
+        return b"%b\r\n%b" % (known[2], body)
 
     def tunnel_head(self, fields: Fields, protocol: bytes) -> bytes:
         """101: the connection speaks `protocol` from here on, and `take_buffered` gives what the client sent already."""

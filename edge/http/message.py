@@ -24,12 +24,13 @@ class SharedFields(list[Field]):
     `packed`, b"" until then.
     """
 
-    __slots__ = ("encoded", "packed")
+    __slots__ = ("encoded", "head", "packed")
 
     def __init__(self, fields: Fields) -> None:
         super().__init__(fields)
         self.encoded = b""
         self.packed = b""
+        self.head = (0, -1, b"")  # status, length of the body, and the HTTP/1.1 head that they make with these fields
 
 
 class RequestHead:

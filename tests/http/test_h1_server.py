@@ -7,7 +7,7 @@ import pytest
 from edge.errors import Fault, Side
 from edge.http.h1 import ServerCodec
 from edge.http.h1_head import _BLOCK_MEMO, _LINE_MEMO, _START_MEMO
-from edge.http.message import End, Fields, RequestHead
+from edge.http.message import End, Fields, RequestHead, SharedFields
 from edge.settings.model import Limits
 from tests.builders import fault_of
 from tests.http.h1_tools import serve
@@ -399,3 +399,22 @@ def test_the_cr_of_a_body_does_not_make_a_line_end_of_the_next_byte() -> None:
         fault = serve(pieces).fault
         assert fault is not None
         assert fault.kind == "bad-line-end"
+
+
+def test_a_whole_answer_with_shared_fields_is_the_same_the_second_time() -> None:
+    shared = SharedFields([(b"x", b"1")])
+    plain = [(b"x", b"1"), (b"x-request-id", b"b")]
+    for fields, ident in ((shared, b"a"), (shared, b"b"), (plain, b"")):
+        codec, request = read(GET)
+        wire = codec.head(200, fields, length=2, end=True, close=False, request=request, request_id=ident, body=b"hi")
+        assert wire.endswith(b"\r\n\r\nhi")
+        assert sorted(wire.split(b"\r\n")) == sorted(
+            [b"HTTP/1.1 200 OK", b"x: 1", b"content-length: 2", b"x-request-id: " + (ident or b"b"), b"", b"hi"]
+        )
+        assert codec.keep_alive
+    for head, kept in ((GET.replace(b"GET", b"HEAD"), True), (GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), False)):
+        codec, request = read(head)
+        wire = codec.head(200, shared, length=2, end=True, close=False, request=request, request_id=b"c", body=b"hi")
+        assert wire.endswith(b"\r\n\r\n" if kept else b"\r\n\r\nhi")
+        assert (b"connection: close" in wire) is not kept
+        assert codec.keep_alive is kept
