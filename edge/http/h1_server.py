@@ -87,7 +87,7 @@ class ServerCodec(Framing):
 
     def start_next(self) -> None:
         """The exchange is over on both sides: read the next request."""
-        if not self.keep_alive:
+        if not self._keep or self._out is not OUT_DONE or self._in is not IN_DONE:
             raise self._out_of_order("start_next")
         self._in = IN_HEAD
         self._out = OUT_HEAD

@@ -42,9 +42,9 @@ _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, c
 class Transport(Timed):
     __slots__ = (
         "_backlog", "_closing", "_eof", "_half", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
-        "_session_deadline", "_tls", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out", "disposed", "engine",
-        "established", "fd", "hub", "linger", "marked", "pending", "session", "side", "upstream", "watched",
-        "write_timeout",
+        "_tls", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out", "disposed", "engine",
+        "established", "fd", "hub", "linger", "marked", "pending", "session", "session_deadline", "side", "upstream",
+        "watched", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, fd: int, side: Side, *, tls: bool, write_timeout: float) -> None:
@@ -74,7 +74,7 @@ class Transport(Timed):
         self._paused = False
         self._writing = False
         self._read_size = _READ_LEAST[side is Side.UPSTREAM]
-        self._session_deadline = inf
+        self.session_deadline = inf
         self._write_deadline = inf
         self._noise_most = _NOISE
         self._noise_since = 0.0
@@ -355,11 +355,11 @@ class Transport(Timed):
 
     def arm_session(self, deadline: float) -> None:
         """When to call `session.on_deadline`."""
-        self._session_deadline = deadline
+        self.session_deadline = deadline
         self.arm(min(deadline, self._write_deadline))
 
     def arm_session_earlier(self, deadline: float) -> None:
-        if deadline < self._session_deadline:
+        if deadline < self.session_deadline:
             self.arm_session(deadline)
 
     def on_deadline(self, now: float) -> None:
@@ -372,8 +372,8 @@ class Transport(Timed):
         if self._write_deadline <= now:
             self._lose(Fault(self.side, f"{self.side}-write-timeout", detail=f"no progress for {self.write_timeout:g} s"))
             return
-        if self._session_deadline <= now:
-            self._session_deadline = inf
+        if self.session_deadline <= now:
+            self.session_deadline = inf
             try:
                 self.session.on_deadline(now)
             except Exception as error:
@@ -381,7 +381,7 @@ class Transport(Timed):
         self._rearm()
 
     def _rearm(self) -> None:
-        due = min(self._session_deadline, self._write_deadline)
+        due = min(self.session_deadline, self._write_deadline)
         if due < self.deadline and not self.disposed:
             self.arm(due)
 

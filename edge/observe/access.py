@@ -31,10 +31,10 @@ class AccessRecord:
     """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "fields", "frame", "group", "host",
-        "ja4", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id", "resumed",
-        "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us", "time",
-        "tls_version", "tries", "upstream", "user_agent",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "fields", "frame", "group",
+        "host", "ja4", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id",
+        "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us",
+        "time", "tls_version", "tries", "upstream", "user_agent",
     )  # fmt: skip
 
     def __init__(self) -> None:

@@ -310,7 +310,8 @@ class H1Client:
         return self._transport.pending
 
     def arm(self, deadline: float) -> None:
-        self._transport.arm_session_earlier(deadline)
+        if deadline < self._transport.session_deadline:
+            self._transport.arm_session(deadline)
 
     def finished(self) -> None:
         exchange = self._exchange
@@ -322,7 +323,9 @@ class H1Client:
             self._transport.close()
             return
         codec.start_next()
-        self._transport.arm_session_earlier(now + _REST)
+        transport = self._transport
+        if now + _REST < transport.session_deadline:
+            transport.arm_session(now + _REST)
         if not self._pumping:
             if codec.buffered:
                 self._pump()

@@ -35,6 +35,7 @@ class Transport(Protocol):
     """A connected socket and its engine, as its session sees it."""
 
     pending: int  # bytes that the socket has not taken yet
+    session_deadline: float  # what `arm_session` set last, `inf` when it has passed
     linger: bool  # whether `close` waits a little for the client, because a reset would take the last answer with it
 
     def mark(self) -> None:

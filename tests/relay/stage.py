@@ -44,7 +44,7 @@ class Line:
         self.aborted = False
         self.half_closed = False
         self.marked = False
-        self.deadline = inf
+        self.session_deadline = inf
         self.session: Any = None
         self.written = b""
 
@@ -72,10 +72,10 @@ class Line:
         return not (self.closed or self.aborted)
 
     def arm_session(self, deadline: float) -> None:
-        self.deadline = deadline
+        self.session_deadline = deadline
 
     def arm_session_earlier(self, deadline: float) -> None:
-        self.deadline = min(deadline, self.deadline)
+        self.session_deadline = min(deadline, self.session_deadline)
 
     def idle(self) -> None:
         pass
@@ -172,12 +172,14 @@ class Stage:
         """Time passes, deadlines fire; what the client gets."""
         end = self.clock.now + seconds
         for _ in range(1000):
-            lines = [line for line in (self.line, *self.lines) if line.deadline <= end and not (line.closed or line.aborted)]
+            lines = [
+                line for line in (self.line, *self.lines) if line.session_deadline <= end and not (line.closed or line.aborted)
+            ]
             if not lines:
                 break
-            line = min(lines, key=lambda each: each.deadline)
-            self.clock.now = max(self.clock.now, line.deadline)
-            line.deadline = inf
+            line = min(lines, key=lambda each: each.session_deadline)
+            self.clock.now = max(self.clock.now, line.session_deadline)
+            line.session_deadline = inf
             line.session.on_deadline(self.clock.now)
             self.settle()
         self.clock.now = end
