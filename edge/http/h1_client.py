@@ -206,8 +206,9 @@ class ClientCodec(Framing):
         if pos == len(buf):
             return None
         self._seen = True
-        if not pos and not self._head_only and (known := _answers.get(buf)) is not None:
-            self._used(len(buf))
+        size = len(buf)
+        if not pos and size <= _ANSWER_BYTES and not self._head_only and (known := _answers.get(buf)) is not None:
+            self._used(size)
             self._fresh = 0
             self._in = IN_DONE
             self._keep = True

@@ -108,7 +108,8 @@ class ServerCodec(Framing):
         if pos == len(buf):
             return None
         limits = self._limits
-        if not pos and (known := _heads.get(buf)) is not None and known[0] is limits and known[1] is self._secure:
+        known = _heads.get(buf) if not pos and len(buf) <= _HEAD_BYTES else None
+        if known is not None and known[0] is limits and known[1] is self._secure:
             most = limits.requests_per_connection
             if most is None or self._served + 1 < most:
                 return self._again(known[2])
