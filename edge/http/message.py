@@ -121,7 +121,7 @@ class ConnectionInfo:
     """What is known about a client's connection: written once after the handshake, read by policy and logs."""
 
     __slots__ = (
-        "alpn", "client_cert", "client_subject", "group", "handshake_us", "host", "ja4", "listener", "peer", "peer_port",
+        "alpn", "client_cert", "client_subject", "group", "host", "ja4", "listener", "peer", "peer_port",
         "prepared", "record", "resumed", "secure", "sni", "suite", "tls_version",
     )  # fmt: skip
 
@@ -140,6 +140,5 @@ class ConnectionInfo:
         self.ja4 = ""
         self.client_cert: bytes | None = None  # DER of the verified leaf
         self.client_subject = ""  # RFC 4514, of `client_cert`
-        self.handshake_us = 0
         self.prepared: object = None  # what the policies keep of this connection between its requests
         self.record: object = None  # and what the log keeps

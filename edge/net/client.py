@@ -94,7 +94,6 @@ class ClientTransport(Transport):
     def on_established(self) -> None:
         """HTTP/2 says the first word. With HTTP/1.1 the client does, and many never do: all else waits for it."""
         now = monotonic()
-        self.conn.handshake_us = int((now - self.since) * 1e6)
         self._stage = "http"
         if self.engine.alpn() == b"h2":  # type: ignore[attr-defined]
             self._begin(True)

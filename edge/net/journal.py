@@ -26,13 +26,12 @@ _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}
 
 
 class Journal:
-    __slots__ = ("_hub", "_log", "_pending", "requests")
+    __slots__ = ("_hub", "_log", "_pending")
 
     def __init__(self, hub: Hub, log: Log) -> None:
         self._hub = hub
         self._log = log
         self._pending: list[Exchange] = []  # over, but not written down yet
-        self.requests = 0
 
     def _record(self, conn: ConnectionInfo) -> AccessRecord:
         """The record of a connection's requests, with what is about the connection."""
@@ -53,7 +52,6 @@ class Journal:
 
     def exchange(self, exchange: Exchange) -> None:
         """One request is over, however it ended. Its line is made in a batch: that costs half, the code stays cached."""
-        self.requests += 1
         exchange.ended_at = self._hub.now
         self._pending.append(exchange)
         if len(self._pending) >= _BATCH:

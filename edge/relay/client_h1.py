@@ -38,7 +38,7 @@ class H1Client:
         self._front = front
         self._conn = conn
         self._context = context
-        self._codec = ServerCodec(front.limits_for(conn), secure=conn.secure)
+        self._codec = ServerCodec(front.listener.limits, secure=conn.secure)
         self._exchange: Exchange | None = None
         self._out: list[bytes] = []
         self._tunnel = False

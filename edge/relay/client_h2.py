@@ -111,7 +111,7 @@ class H2Client:
         self._conn = conn
         self._context = context
         now = context.clock.now
-        self.codec = Connection(front.limits_for(conn), client=False, secure=conn.secure, now=now)
+        self.codec = Connection(front.listener.limits, client=False, secure=conn.secure, now=now)
         self.codec.start()
         self.streams: dict[int, H2ClientStream] = {}
         self._closing = False

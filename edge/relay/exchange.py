@@ -341,7 +341,7 @@ class Exchange:
     def response_informational(self, status: int, fields: Fields) -> None:
         self._progress = self._context.clock.now
         if status != 100 and self.head.version >= 11:
-            self._client.informational(status, self._front.informational_fields(fields))
+            self._client.informational(status, fields)
 
     def response_head(self, head: ResponseHead) -> None:
         now = self._context.clock.now

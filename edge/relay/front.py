@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Fault, Side
 from edge.http.fields import split_authority
-from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead, SharedFields
+from edge.http.message import Fields, RequestHead, ResponseHead, SharedFields
 from edge.policy.authority import Authority
 from edge.policy.forwarded import Forwarding, Prepared
 from edge.policy.headers import RouteHeaders, compile_headers, write_reply_fields, write_request_fields, write_response_fields
@@ -33,7 +33,7 @@ from edge.relay.websocket import KEY, find
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
 from edge.route.target import pick_target, redirect_https, redirect_location, upstream_target
-from edge.settings.model import Limits, Listener, Route, Settings, Upstream
+from edge.settings.model import Listener, Route, Settings, Upstream
 from edge.settings.names import NameIndex
 
 if TYPE_CHECKING:
@@ -146,10 +146,6 @@ class Front:
             ]
         )
         self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
-
-    def limits_for(self, conn: ConnectionInfo) -> Limits:
-        """The bounds that hold before a route is known."""
-        return self.listener.limits
 
     # --- the request ---
 
@@ -285,9 +281,6 @@ class Front:
                 self._answers.clear()
             self._answers[key] = (head.fields, fields, own_id)  # the first keeps the id from being used again
         return fields, own_id
-
-    def informational_fields(self, fields: Fields) -> Fields:
-        return fields
 
     def reply_fields(self, reply: Reply, exchange: Exchange) -> Fields:
         plan = exchange.plan

@@ -64,11 +64,6 @@ class HostTable:
             raise Fault(Side.CLIENT, "unknown-sni", detail=sni, alert=Alert.UNRECOGNIZED_NAME)
         return context
 
-    def host_for(self, name: str) -> Host | None:
-        """The host that has `name`, a canonical host name, on this listener."""
-        context = self._index.find(name)
-        return context.host if context is not None else None
-
     @property
     def contexts(self) -> list[ServerContext]:
         return self._contexts
