@@ -29,9 +29,13 @@ _ports = iter(range(0))
 
 
 def free_port() -> int:
-    """A TCP port of loopback that is free now, outside the ephemeral range and apart for each xdist worker."""
+    """A TCP port of loopback that is free now, outside the ephemeral range and apart for each xdist worker.
+
+    `EDGE_TEST_PORTS` is the first port, for several test runs at the same time.
+    """
     global _ports
-    base = 21_000 + 700 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = int(os.environ.get("EDGE_TEST_PORTS", "21000"))
+    base = first + 700 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for _ in range(1400):
         port = next(_ports, 0)
         if not port:
