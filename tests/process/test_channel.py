@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.process.channel import Channel, pair
+from edge.process.channel import MOST_DESCRIPTORS, Channel, pair
+from edge.process.parcel import pack, unpack
 
 
 @pytest.fixture
@@ -65,6 +66,43 @@ def test_an_endless_message_ends_the_channel(ends: tuple[Channel, Channel]) -> N
     assert other.ended
 
 
+def test_what_does_not_fit_waits_in_order_with_its_descriptors(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    waiting: list[bool] = []
+    one.on_waiting = waiting.append
+    reader, writer = os.pipe()
+    count = 0
+    while not one.waiting:
+        one.send({"n": count, "pad": "x" * 5000})
+        count += 1
+    one.send({"n": count}, (writer,))
+    os.close(writer)  # the queue has a copy
+    assert waiting == [True]
+    received = []
+    while one.waiting or not received or received[-1][0]["n"] < count:
+        received += other.receive()
+        one.flush()
+    assert [message["n"] for message, _ in received] == list(range(count + 1))
+    assert waiting[-1] is False
+    passed = received[-1][1][0]
+    os.write(passed, b"x")
+    assert os.read(reader, 1) == b"x"
+    os.close(passed)
+    assert os.read(reader, 1) == b""  # nobody else holds the other end
+    os.close(reader)
+
+
+def test_many_descriptors_in_one_message(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    reader, writer = os.pipe()
+    one.send({"do": "x"}, [writer] * MOST_DESCRIPTORS)
+    [(message, received)] = other.receive()
+    assert message == {"do": "x"}
+    assert len(received) == MOST_DESCRIPTORS
+    for descriptor in (reader, writer, *received):
+        os.close(descriptor)
+
+
 def test_a_reader_that_does_not_read_is_an_error_and_no_wait(ends: tuple[Channel, Channel]) -> None:
     one, _ = ends
 
@@ -74,3 +112,16 @@ def test_a_reader_that_does_not_read_is_an_error_and_no_wait(ends: tuple[Channel
 
     with pytest.raises(BlockingIOError):
         send_much()
+
+
+def test_a_parcel_is_read_by_each_who_gets_it_and_changed_by_none() -> None:
+    data = os.urandom(3_000_000)
+    parcel = pack(data)
+    with pytest.raises(PermissionError):
+        os.write(parcel, b"x")
+    copy = os.dup(parcel)
+    assert unpack(parcel) == data
+    assert unpack(copy) == data
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(copy)
+    assert unpack(pack(b"")) == b""
