@@ -20,10 +20,10 @@ help: ## list the targets
 run: $(VENV)/.run ## start the demo: https://localhost:8443 in front of a built-in service
 	@exec $(VENV)/bin/edge demo
 
-test: $(VENV)/.test ## run all tests (ARGS="-k name" for some of them)
+test: $(VENV)/.test $(VENV)/.sslyze ## run all tests (ARGS="-k name" for some of them)
 	@$(PY) -m pytest -n $(JOBS) $(if $(CI),$(COVERAGE)) $(ARGS)
 
-coverage: $(VENV)/.test ## run all tests and check the coverage
+coverage: $(VENV)/.test $(VENV)/.sslyze ## run all tests and check the coverage
 	@$(PY) -m pytest -n $(JOBS) $(COVERAGE) --cov-report=html $(ARGS)
 
 check: $(VENV)/.test ## lint, formatting, types
@@ -65,6 +65,12 @@ $(VENV)/.test: setup.cfg pyproject.toml $(VENV)/.base
 	@echo "installing edge and its test tools into $(VENV) (once)"
 	@$(PIP) install -e '.[test]'
 	@touch $@ $(VENV)/.run
+
+# It wants other versions of what edge stands on, so it lives in an environment of its own.
+$(VENV)/.sslyze: setup.cfg $(VENV)/.base
+	@sh tools/mkvenv $(VENV)/sslyze
+	@$(VENV)/sslyze/bin/python -m pip --disable-pip-version-check -q install 'sslyze>=6.3,<7'
+	@touch $@
 
 $(VENV)/.bench: setup.cfg pyproject.toml $(VENV)/.base
 	@$(PIP) install -e '.[bench]'
