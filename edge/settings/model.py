@@ -2,6 +2,9 @@
 
 `load` makes these from TOML: inheritance is merged in, names are looked up and every key has its value. Times are
 seconds and sizes are bytes; ``None`` means the word ``"off"``. Order of hosts, routes and listeners carries no meaning.
+
+What is equal is the same to the gateway: a reload keeps the contexts of equal hosts and the connections of equal upstreams.
+Where something was written therefore takes no part in comparing.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ class Certificate:
     not_before: float  # POSIX seconds
     not_after: float
     fingerprint: str  # SHA-256 of the leaf's DER, hex
-    place: Place = Place()
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +130,7 @@ class Listener:
     redirect_port: int | None = None  # tls = "off" only: answer 308 to https with this port
     no_sni: str | None = None  # the host that serves clients without SNI; None: refuse
     limits: Limits = Limits()
-    place: Place = Place()
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,7 @@ class Host:
     tls: TlsPolicy
     client_auth: ClientAuth = ClientAuth()
     hsts: Hsts | None = None
-    place: Place = Place()
+    place: Place = field(default=Place(), compare=False)
 
 
 class Scheme(StrEnum):
@@ -204,7 +207,7 @@ class Upstream:
     max_connections: int | None = None  # for each endpoint, a worker
     retry: Retry = Retry()
     health: Health | None = None
-    place: Place = Place()
+    place: Place = field(default=Place(), compare=False)
 
 
 class RoutePaths(StrEnum):
@@ -257,7 +260,7 @@ class Route:
     tunnel_idle_timeout: float | None = 3600.0
     limits: Limits = Limits()
     hsts: Hsts | None = None
-    place: Place = Place()
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
