@@ -17,6 +17,7 @@ from OpenSSL import SSL
 from edge.http.h1 import ClientCodec, ServerCodec
 from edge.http.h2 import Connection
 from edge.http.message import RequestHead
+from edge.observe.counters import Table
 from edge.route.paths import normalise
 from edge.route.table import RouteTable
 from edge.settings.model import Limits, Listener, Log, Respond, Route, Server, Settings
@@ -124,3 +125,14 @@ def test_a_route_is_found(benchmark: Benchmark, count: int) -> None:
 def test_a_path_is_normalised(benchmark: Benchmark) -> None:
     numbers = iter(range(1 << 60))
     assert benchmark(lambda: normalise(b"/v1/./orders/%%37%d?full=1" % next(numbers))).match.startswith("/v1/orders/7")
+
+
+def test_something_is_counted(benchmark: Benchmark) -> None:
+    cell = Table.create(1).part(1).counter("edge_connections_accepted_total", "https")
+    benchmark(cell.add)
+    assert cell.value
+
+
+def test_a_duration_is_observed(benchmark: Benchmark) -> None:
+    histogram = Table.create(1).part(1).histogram("edge_request_seconds", "localhost/")
+    benchmark(histogram.observe, 0.004)

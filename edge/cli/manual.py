@@ -32,6 +32,7 @@ _ORDER = (
     "upstreams",
     "limits",
     "logs",
+    "metrics",
     "errors",
     "resumption",
     "deploying",

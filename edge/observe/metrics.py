@@ -1,0 +1,276 @@
+"""The catalogue of metrics: the one place that says which there are. Registration, what /metrics says of each, and the manual's
+page all come from here.
+
+Names follow Prometheus: base units (seconds, bytes), `_total` for what only grows. A label's values come from the settings, from
+our own words, or from a list as long as a protocol's; never from what a stranger may choose. Where their number is not known
+beforehand, `series` bounds it, and what is beyond goes to a series whose labels say ``other``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["METRICS", "OTHER", "SECTIONS", "Kind", "Metric", "catalogue", "metrics_markdown"]
+
+OTHER = "other"  # every label of the series that takes what is beyond `series`
+
+_ROUTES = 512  # series by route
+_ENDPOINTS = 256  # series by endpoint
+
+
+class Kind(enum.StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    kind: Kind
+    help: str  # one sentence, for operators
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()  # upper bounds, ascending; the one without a bound is not named
+    series: int = 64  # most series of one process
+
+
+def _counter(name: str, help: str, *labels: str, series: int = 64) -> Metric:
+    return Metric(name, Kind.COUNTER, help, labels, series=series)
+
+
+def _gauge(name: str, help: str, *labels: str, series: int = 64) -> Metric:
+    return Metric(name, Kind.GAUGE, help, labels, series=series)
+
+
+def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str, series: int = 64) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, help, labels, buckets, series)
+
+
+_QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_REQUEST = (*_QUICK, 30.0, 60.0)
+_LAG = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
+    (
+        "Connections of clients",
+        (
+            _counter("edge_connections_accepted_total", "Connections that were taken.", "listener"),
+            _counter(
+                "edge_connections_refused_total",
+                "Connections that were closed at once (`limit`: there were `limits.connections`), and times that accepting "
+                "had to pause (`descriptors`: none were left).",
+                "listener",
+                "reason",
+            ),
+            _gauge("edge_connections", "Connections that are open.", "listener"),
+        ),
+    ),
+    (
+        "TLS handshakes",
+        (
+            _counter(
+                "edge_handshakes_total",
+                "Handshakes with clients that were completed. `group` is that of the key exchange, empty where there was none.",
+                "listener",
+                "version",
+                "group",
+                "resumed",
+                series=256,
+            ),
+            _counter(
+                "edge_handshake_failures_total",
+                "Connections that ended before their handshake was complete: the log's `kind`, `blame` and `stage`.",
+                "listener",
+                "kind",
+                "blame",
+                "stage",
+                series=512,
+            ),
+            _histogram(
+                "edge_handshake_seconds",
+                "From accepting a connection to the end of its handshake, the client's part included.",
+                _QUICK,
+                "listener",
+                "resumed",
+            ),
+            _counter(
+                "edge_tls_disturbances_total",
+                "KeyUpdates of clients and their attempts to renegotiate, counted when the connection ends.",
+                "listener",
+            ),
+        ),
+    ),
+    (
+        "Requests",
+        (
+            _counter(
+                "edge_requests_total",
+                "Requests that are over. `status` is its class, `2xx` for instance, or `none` when there was no answer; `route` "
+                "is empty where none was found.",
+                "route",
+                "status",
+                "protocol",
+                series=4 * _ROUTES,
+            ),
+            _histogram(
+                "edge_request_seconds", "From a request's head to the end of its answer.", _REQUEST, "route", series=_ROUTES
+            ),
+            _counter("edge_request_body_bytes_total", "Bytes of bodies of requests.", "route", series=_ROUTES),
+            _counter("edge_response_body_bytes_total", "Bytes of bodies of answers.", "route", series=_ROUTES),
+            _counter(
+                "edge_faults_total",
+                "Requests and HTTP/2 connections that a fault ended: the log's `fault` and `blame`.",
+                "kind",
+                "blame",
+                series=512,
+            ),
+        ),
+    ),
+    (
+        "Upstreams",
+        (
+            _counter(
+                "edge_upstream_requests_total",
+                "Requests that went to an endpoint, by the class of the status that the client got.",
+                "upstream",
+                "endpoint",
+                "status",
+                series=4 * _ENDPOINTS,
+            ),
+            _counter("edge_upstream_retries_total", "Tries of a request beyond its first.", "upstream", series=_ENDPOINTS),
+            _histogram(
+                "edge_upstream_first_byte_seconds",
+                "From having a connection to the head of the answer.",
+                _REQUEST,
+                "upstream",
+                series=_ENDPOINTS,
+            ),
+            _counter(
+                "edge_upstream_pool_total",
+                "Requests and checks that found an open connection (`hit`), and those that had to wait for one (`miss`).",
+                "upstream",
+                "endpoint",
+                "result",
+                series=2 * _ENDPOINTS,
+            ),
+            _counter(
+                "edge_upstream_connects_total",
+                "Connections that were opened, with TLS: verified.",
+                "upstream",
+                "endpoint",
+                series=_ENDPOINTS,
+            ),
+            _counter(
+                "edge_upstream_connect_failures_total",
+                "Connections that could not be opened, by the kind of the fault.",
+                "upstream",
+                "endpoint",
+                "kind",
+                series=2 * _ENDPOINTS,
+            ),
+            _gauge(
+                "edge_upstream_connections",
+                "Connections that are open or being opened.",
+                "upstream",
+                "endpoint",
+                series=_ENDPOINTS,
+            ),
+            _gauge(
+                "edge_upstream_requests_active", "Requests that are under way.", "upstream", "endpoint", series=_ENDPOINTS
+            ),
+            _gauge(
+                "edge_upstream_requests_waiting",
+                "Requests that wait for a connection.",
+                "upstream",
+                "endpoint",
+                series=_ENDPOINTS,
+            ),
+            _gauge(
+                "edge_upstream_endpoint_up",
+                "How many workers take the endpoint for well; 0: none does.",
+                "upstream",
+                "endpoint",
+                series=_ENDPOINTS,
+            ),
+            _counter(
+                "edge_upstream_checks_total",
+                "Active health checks, by `result` `ok` or `failed`.",
+                "upstream",
+                "endpoint",
+                "result",
+                series=2 * _ENDPOINTS,
+            ),
+        ),
+    ),
+    (
+        "The gateway itself",
+        (
+            _histogram(
+                "edge_loop_lag_seconds",
+                "How late a worker's timer was, ten times a second: what a client waits because others are served.",
+                _LAG,
+            ),
+            _counter("edge_worker_cpu_seconds_total", "Processor time of a worker, user and system.", "worker", series=1024),
+            _counter("edge_log_lines_dropped_total", "Log lines that could not be written."),
+            _gauge("edge_workers", "Workers that are running."),
+            _counter("edge_worker_restarts_total", "Workers that ended by themselves and were replaced.", "worker", series=1024),
+            _counter(
+                "edge_reloads_total",
+                "Reloads, by `result` `accepted` or `refused`.",
+                "result",
+            ),
+            _gauge("edge_generation", "The generation of the settings that is live."),
+            _gauge("edge_start_time_seconds", "When the gateway was started, in POSIX seconds."),
+            _gauge(
+                "edge_certificate_not_after_seconds",
+                "When a certificate of the settings expires, in POSIX seconds.",
+                "certificate",
+                series=2048,
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+
+def catalogue(metrics: Iterable[Metric]) -> Mapping[str, Metric]:
+    """By name."""
+    return {metric.name: metric for metric in metrics}
+
+
+METRICS = catalogue(metric for _, section in SECTIONS for metric in section)
+
+_HEAD = """\
+# Metrics
+
+What the gateway counts. This page is made from the catalogue that the program itself uses.
+
+The admin listener serves these as `/metrics`, in Prometheus's format. All processes count into one piece of shared memory, so
+that an answer is the sum over all workers, counters go on when a worker is replaced, and asking costs the workers nothing.
+A restart or an upgrade of the whole gateway begins at 0 again, which `rate()` and `increase()` understand.
+
+A worker counts a request within a tenth of a second after its end, together with its log line; a worker that is killed
+loses what it had not counted yet, and its connections. Gauges are sums over the workers that run.
+
+Labels hold names from the settings and words of ours, never anything that a client sent. A metric has a bounded number of
+series; what is beyond goes to a series whose labels all say `other`. The words of `kind`, `blame` and `stage` are those of
+the log: see `edge help errors`.
+
+"""
+
+
+def metrics_markdown() -> str:
+    """The manual's page of metrics."""
+    parts = [_HEAD]
+    for title, section in SECTIONS:
+        parts.append(f"## {title}\n\n| metric | kind | labels | what it says |\n|---|---|---|---|\n")
+        for metric in section:
+            labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+            parts.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |\n")
+        for metric in section:
+            if metric.buckets:
+                bounds = " ".join(f"{bound:g}" for bound in metric.buckets)
+                parts.append(f"\nBuckets of `{metric.name}`, in seconds: {bounds}.\n")
+        parts.append("\n")
+    return "".join(parts).rstrip("\n") + "\n"

@@ -1,0 +1,36 @@
+"""The catalogue keeps Prometheus's conventions, and the manual's page is what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import edge
+from edge.observe.metrics import METRICS, SECTIONS, Kind, Metric, metrics_markdown
+
+PAGE = Path(str(edge.__file__)).parent / "manual" / "metrics.md"
+
+
+def test_the_page_is_current() -> None:
+    assert PAGE.read_text() == metrics_markdown(), "edge/manual/metrics.md is out of date: write it anew from metrics_markdown()"
+
+
+def test_no_name_stands_twice() -> None:
+    assert len(METRICS) == sum(len(section) for _, section in SECTIONS)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_names_and_labels_follow_the_conventions(metric: Metric) -> None:
+    assert re.fullmatch(r"edge_[a-z0-9]+(_[a-z0-9]+)*", metric.name)
+    assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+    assert not metric.name.endswith(("_count", "_sum", "_bucket", "_created", "_info"))
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", label) and label not in ("le", "quantile") for label in metric.labels)
+    assert len(set(metric.labels)) == len(metric.labels)
+    assert metric.help.endswith(".")
+    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+    assert metric.series >= 1
+    if metric.buckets:
+        assert metric.name.endswith("_seconds")
