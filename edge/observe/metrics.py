@@ -214,21 +214,6 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             ),
             _counter("edge_worker_cpu_seconds_total", "Processor time of a worker, user and system.", "worker", series=1024),
             _counter("edge_log_lines_dropped_total", "Log lines that could not be written."),
-            _gauge("edge_workers", "Workers that are running."),
-            _counter("edge_worker_restarts_total", "Workers that ended by themselves and were replaced.", "worker", series=1024),
-            _counter(
-                "edge_reloads_total",
-                "Reloads, by `result` `accepted` or `refused`.",
-                "result",
-            ),
-            _gauge("edge_generation", "The generation of the settings that is live."),
-            _gauge("edge_start_time_seconds", "When the gateway was started, in POSIX seconds."),
-            _gauge(
-                "edge_certificate_not_after_seconds",
-                "When a certificate of the settings expires, in POSIX seconds.",
-                "certificate",
-                series=2048,
-            ),
         ),
     ),
 )  # fmt: skip
