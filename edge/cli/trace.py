@@ -171,9 +171,7 @@ def _listener(settings: Settings, question: Question, found: Trace) -> Listener 
 
 
 def _addresses(listener: Listener) -> str:
-    shown = [f"unix:{one.path}" if one.path else f"[{one.host}]:{one.port}" if ":" in one.host else f"{one.host}:{one.port}"
-             for one in listener.addresses]  # fmt: skip
-    return ", ".join(shown)
+    return ", ".join(one.text for one in listener.addresses)
 
 
 def _handshake(settings: Settings, question: Question, listener: Listener, conn: ConnectionInfo, found: Trace) -> bool:

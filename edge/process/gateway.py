@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from edge.process import privileges, sockets
 from edge.process.errors import StartError
+from edge.process.inherited import Inherited
 from edge.process.logs import Destinations, fill_standard_descriptors
 from edge.process.supervisor import ExtraChild, Serving, Supervisor
 from edge.settings.model import Host, Settings
@@ -49,10 +50,11 @@ def _extra(child: ExtraChild | tuple[str, Callable[[int], None]]) -> ExtraChild:
 def _prepare(settings: Settings, on_ready: Callable[[Serving], None], extra_children: list[ExtraChild]) -> Supervisor:
     identity = privileges.identity(settings.server.user, settings.server.group)
     descriptors = privileges.raise_descriptor_limit()
+    inherited = Inherited.from_systemd(os.environ)
     fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
     tables = _tables(settings)
-    bound = sockets.bind(settings.listeners, settings.server.workers)
+    bound = sockets.bind(settings.listeners, settings.server.workers, inherited)
     privileges.harden()
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
     # and finds some 200 objects

@@ -14,12 +14,13 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 from edge.process.errors import NOT_PERMITTED, StartError
+from edge.process.inherited import Inherited, spread
 from edge.settings.model import Address, Listener
 
 __all__ = ["Bound", "bind", "close_all", "holders", "url_of"]
@@ -31,24 +32,31 @@ _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 Bound = list[tuple[str, socket.socket]]
 
 
-def bind(listeners: Iterable[Listener], workers: int) -> list[Bound]:
-    """For each worker its sockets with the names of their listeners. Raises StartError; then nothing stays open."""
+def bind(listeners: Sequence[Listener], workers: int, inherited: Inherited | None = None) -> list[Bound]:
+    """For each worker its sockets with the names of their listeners. Raises StartError; then nothing stays open.
+
+    What is in `inherited` is used instead of being bound.
+    """
+    inherited = inherited or Inherited()
     sockets: list[Bound] = [[] for _ in range(workers)]
     try:
         for listener in listeners:
             left_out = 0
             for address in listener.addresses:
                 try:
-                    made = _bind_address(listener, address, workers)
+                    passed = inherited.claim(address)
+                    made = spread(passed, workers) if passed is not None else _bind_address(listener, address, workers)
                 except OSError as error:
                     if ":" in address.host and error.errno in _NO_FAMILY and len(listener.addresses) > left_out + 1:
                         left_out += 1
                         continue
                     raise _explained(listener, address, error) from error
-                for own, sock in zip(sockets, made, strict=True):
-                    own.append((listener.name, sock))
+                for own, part in zip(sockets, made, strict=True):
+                    own += [(listener.name, sock) for sock in part]
+        inherited.settle(listeners)
     except BaseException:
         close_all(sockets)
+        inherited.close()
         raise
     return sockets
 
@@ -74,9 +82,9 @@ def url_of(listener: Listener, sock: socket.socket) -> str:
     return f"{scheme}://{shown}:{port}"
 
 
-def _bind_address(listener: Listener, address: Address, workers: int) -> list[socket.socket]:
+def _bind_address(listener: Listener, address: Address, workers: int) -> list[list[socket.socket]]:
     if address.path:
-        return _bind_unix(address.path, workers)
+        return spread([_bind_unix(address.path)], workers)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     port = address.port
     with _made(family) as probe:
@@ -94,7 +102,7 @@ def _bind_address(listener: Listener, address: Address, workers: int) -> list[so
         for sock in made:
             sock.close()
         raise
-    return made
+    return spread(made, workers)
 
 
 def _made(family: socket.AddressFamily) -> socket.socket:
@@ -106,7 +114,7 @@ def _made(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def _bind_unix(path: str, workers: int) -> list[socket.socket]:
+def _bind_unix(path: str) -> socket.socket:
     """One socket that all workers accept from. What a gateway that was killed left behind is taken away."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -115,7 +123,7 @@ def _bind_unix(path: str, workers: int) -> list[socket.socket]:
         sock.bind(path)
         sock.listen(BACKLOG)
         sock.setblocking(False)
-        return [sock, *(sock.dup() for _ in range(workers - 1))]
+        return sock
     except BaseException:
         sock.close()
         raise
@@ -138,8 +146,7 @@ def _is_stale(path: str) -> bool:
 
 
 def _explained(listener: Listener, address: Address, error: OSError) -> StartError:
-    where = address.path or (f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}")
-    head = f'listener "{listener.name}" cannot listen on {where}'
+    head = f'listener "{listener.name}" cannot listen on {address.path or address.text}'
     if error.errno == errno.EADDRINUSE:
         by = ", ".join(holders(address.port)) if address.port else ""
         return StartError(f"{head}: the port is taken{f' by {by}' if by else ''}", NOT_PERMITTED)

@@ -6,6 +6,7 @@ client certificate. What clients without SNI get is decided for each listener (I
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from msgspec import UnsetType
@@ -17,7 +18,7 @@ from edge.settings.names import NameIndex, canonical
 from edge.settings.policies import check_limit_places, check_suites, client_auth, hsts, limits, merged_tls, tls_policy
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
-from edge.settings.syntax import Bad, host_name, is_address, listen_addresses
+from edge.settings.syntax import LISTENERS_OWN, Bad, host_name, is_address, listen_addresses
 from edge.settings.upstreams import TrustStores
 
 __all__ = ["Hosts", "Listeners", "read_listener_names"]
@@ -37,7 +38,7 @@ class Listeners:
         self.no_sni: dict[str, tuple[str, Path]] = {}  # as written in the listener itself
         self.tables: dict[str, tuple[Path, dict[str, Any]]] = {}
         self.broken = False  # some listener could not be read: names may be missing here
-        self._bound: dict[tuple[str, int], Path] = {}
+        self._bound: dict[str, Path] = {}
         self.implied = not source.tree.get("listener")
         tables = list(_IMPLIED) if self.implied else source.tree["listener"]
         for index, table in enumerate(tables):
@@ -49,11 +50,15 @@ class Listeners:
         if raw is None:
             self.broken = True
             return
+        name = str(listed(raw.address)[0] if listed(raw.address) else "") if isinstance(raw.name, UnsetType) else raw.name
         addresses: list[model.Address] = []
         for index, text in enumerate(listed(raw.address)):
             at: Path = (*path, "address", index) if isinstance(table["address"], list) else (*path, "address")
             try:
-                found = listen_addresses(text)
+                found = tuple(
+                    replace(address, passed=name) if address.passed == LISTENERS_OWN else address
+                    for address in listen_addresses(text)
+                )
             except Bad as bad:
                 source.error(at, str(bad), bad.mend)
                 self.broken = True
@@ -63,7 +68,6 @@ class Listeners:
             addresses += found
         if not listed(raw.address):
             source.error((*path, "address"), "a listener without an address", 'write address = ":443"')
-        name = str(listed(raw.address)[0] if listed(raw.address) else "") if isinstance(raw.name, UnsetType) else raw.name
         if name in self.by_name:
             other = source.key(self.tables[name][0])
             source.error((*path, "name"), f"two listeners are called '{name}', the first at {other}", "give them different names")
@@ -86,12 +90,9 @@ class Listeners:
             self.no_sni[name] = (raw.no_sni, (*path, "no_sni"))
 
     def _claim(self, address: model.Address, at: Path) -> None:
-        key = (address.host, address.port)
+        key = address.text
         if key in self._bound:
-            shown = f"[{address.host}]" if ":" in address.host else address.host
-            self._source.error(
-                at, f"{shown}:{address.port} is bound already, at {self._source.value(self._bound[key])}", "take one out"
-            )
+            self._source.error(at, f"{key} is bound already, at {self._source.value(self._bound[key])}", "take one out")
         self._bound.setdefault(key, at)
 
     def _redirect(self, raw: keys.Listener, path: Path) -> int | None:

@@ -178,7 +178,10 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = UNSET
     address: Annotated[
         Words,
-        Meta(description='One address with its port, or several: ":443" (both families), "192.0.2.1:443", "[2001:db8::1]:443".'),
+        Meta(
+            description='One address with its port, or several: ":443" (both families), "192.0.2.1:443", "[2001:db8::1]:443"; or '
+            '"systemd" for the sockets that a socket unit passes under the listener\'s name, "systemd:NAME" under another one.'
+        ),
         example(":443"),
     ]
     tls: Annotated[

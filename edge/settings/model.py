@@ -34,11 +34,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """One socket address to bind or to connect to: `path` for unix sockets, else `host` (an address or a DNS name) and `port`."""
+    """One socket address to bind or to connect to: `path` for unix sockets, `passed` for one that the service manager has bound
+    and passes under that name, else `host` (an address or a DNS name) and `port`."""
 
     host: str = ""
     port: int = 0
     path: str = ""
+    passed: str = ""
+
+    @property
+    def text(self) -> str:
+        """As people write it."""
+        if self.path:
+            return f"unix:{self.path}"
+        if self.passed:
+            return f"systemd:{self.passed}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,10 @@ def host_name(text: str) -> str:
     return name
 
 
+LISTENERS_OWN = "*"  # no name that FileDescriptorName= can have
+_PASSED = re.compile(r"[!-)+-9;-~]{1,255}")  # systemd.socket(5): no control characters, no colon
+
+
 def _port(text: str, whole: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:7]) <= 65535:
         raise Bad(f"'{whole}': a port is a number from 1 to 65535")
@@ -94,7 +98,15 @@ def _port(text: str, whole: str) -> int:
 
 
 def listen_addresses(text: str) -> tuple[Address, ...]:
-    """``:443`` (both families), ``192.0.2.1:443`` or ``[2001:db8::1]:443``."""
+    """``:443`` (both families), ``192.0.2.1:443``, ``[2001:db8::1]:443``, or ``systemd:NAME``, a socket that is passed to us.
+
+    After ``systemd`` alone the name is empty: it is the listener's.
+    """
+    word, named, passed = text.partition(":")
+    if word == "systemd":
+        if named and not _PASSED.fullmatch(passed):
+            raise Bad(f"'{text}' does not name a socket of the service manager", 'write "systemd" or "systemd:NAME"')
+        return (Address(passed=passed or LISTENERS_OWN),)
     if text.isascii() and text.isdigit():
         raise Bad(f"'{text}' is not an address with a port", f'write ":{text}"')
     host, colon, digits = text.rpartition(":")

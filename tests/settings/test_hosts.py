@@ -49,9 +49,19 @@ def test_listeners(loads: Load) -> None:
     assert (b.name, b.redirect_port) == (":8080", 8443)
 
 
+def test_listeners_whose_sockets_systemd_passes(loads: Load) -> None:
+    text = '[[listener]]\nname = "https"\naddress = "systemd"\n'
+    text += '[[listener]]\nname = "http"\naddress = "systemd:web"\ntls = "off"\n'
+    a, b = fine(loads(text + HOST + UP)).listeners
+    assert (a.addresses, b.addresses) == ((Address(passed="https"),), (Address(passed="web"),))
+    assert [address.text for address in a.addresses + b.addresses] == ["systemd:https", "systemd:web"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ('[[listener]]\nname = "a"\naddress = ["systemd", "systemd:a"]\n', "systemd:a is bound already"),
+        ('[[listener]]\naddress = "systemd:"\n', 'write "systemd" or "systemd:NAME"'),
         ('[[listener]]\naddress = ":1"\n[[listener]]\naddress = ":1"\nname = "b"\n', "0.0.0.0:1 is bound already"),
         ('[[listener]]\naddress = ":1"\n[[listener]]\naddress = ":1"\n', "two listeners are called ':1'"),
         ('[[listener]]\naddress = ":1"\nredirect = "https"\n', "a listener that redirects to https is plain itself"),

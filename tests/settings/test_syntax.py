@@ -68,6 +68,7 @@ def test_bad_host_names(text: str, mend: str) -> None:
 def test_listen_addresses() -> None:
     assert listen_addresses(":8443") == (Address(host="0.0.0.0", port=8443), Address(host="::", port=8443))
     assert listen_addresses("127.0.0.1:80") == (Address(host="127.0.0.1", port=80),)
+    assert listen_addresses("systemd:web") == (Address(passed="web"),)
     assert listen_addresses("[::1]:80") == (Address(host="::1", port=80),)
 
 
