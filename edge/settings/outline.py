@@ -53,6 +53,7 @@ TOLD_AS: Final[dict[str, str]] = {
     "Address.host": "Listener.addresses",
     "Address.port": "Listener.addresses",
     "Address.path": "Listener.addresses",
+    "Address.passed": "Listener.addresses",
     "Route.targets": "Route.action",
     "Route.redirect": "Route.action",
     "Route.respond": "Route.action",
@@ -98,7 +99,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (Certificate, Upstream)):
         return value.name
     if isinstance(value, Address):
-        return _address(value)
+        return value.text
     if is_dataclass(value):
         return _fields(value)
     if isinstance(value, (bool, int, float)) or value is None:
@@ -176,12 +177,6 @@ def _name(name: x509.Name) -> str:
     common = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     text = str(common[0].value) if common else name.rfc4514_string()
     return text[:80] or "(no name)"
-
-
-def _address(address: Address) -> str:
-    if address.path:
-        return f"unix:{address.path}"
-    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 
 def _action(route: Route) -> str:
