@@ -107,6 +107,8 @@ class Checker(Timed):
         if self._port is not None:
             port, self._port = self._port, None
             port.cancel()
+        if not ok:
+            self._place.trouble = f"check: {detail}"
         if self._check.record(ok):
             state = self._place.state
             state.healthy = self._check.healthy

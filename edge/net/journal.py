@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Fault
 from edge.http.message import ConnectionInfo
+from edge.net.tell import Failures
 from edge.observe.access import AccessRecord, HandshakeFailure
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}
 
 
 class Journal:
-    __slots__ = ("_hub", "_log", "_pending")
+    __slots__ = ("_hub", "_log", "_pending", "failures")
 
     def __init__(self, hub: Hub, log: Log) -> None:
         self._hub = hub
         self._log = log
         self._pending: list[Exchange] = []  # over, but not written down yet
+        self.failures = Failures()
 
     def _record(self, conn: ConnectionInfo) -> AccessRecord:
         """The record of a connection's requests, with what is about the connection."""
@@ -118,6 +120,7 @@ class Journal:
         record.alert = fault.alert
         record.us = int(seconds * 1e6)
         self._log.failure(record)
+        self.failures.add(record)
 
     def event(self, name: str, **fields: object) -> None:
         """Something happened to the gateway itself."""

@@ -19,7 +19,7 @@ from edge.net.hub import Hub
 from edge.net.journal import Journal
 from edge.net.listener import ListenerState
 from edge.net.resolver import Resolver
-from edge.net.upstreams import Upstreams
+from edge.net.upstreams import Place, Upstreams
 from edge.relay.context import Source
 from edge.relay.front import Front
 from edge.settings.model import Settings, Upstream
@@ -96,6 +96,10 @@ class Server:
     def accepted(self) -> int:
         """Connections taken since the start."""
         return sum(listener.accepted for listener in self.listeners)
+
+    def places(self) -> list[Place]:
+        """The endpoints of all upstreams."""
+        return self._upstreams.places()
 
     def drain(self, deadline: float, done: Callable[[], None]) -> None:
         """Take no new connections, finish what is under way for at most `deadline` seconds, then call `done`."""

@@ -74,6 +74,7 @@ class Place:
         "limits",
         "pool",
         "state",
+        "trouble",
         "upstream",
     )
 
@@ -94,6 +95,7 @@ class Place:
         self._multiplexed = state.endpoint.scheme is Scheme.H2C
         self._dialling = 0
         self._waiting: deque[_Wait] = deque()
+        self.trouble = ""  # why connecting or a check failed last, for people
         if not state.endpoint.address.path:
             resolver.watch(state.endpoint.address.host)
 
@@ -112,6 +114,11 @@ class Place:
             self._prune()
         self._dial_for_waiting()
         return ticket
+
+    @property
+    def waiting(self) -> int:
+        """Tickets in the queue."""
+        return sum(ticket.waiter is not None for ticket in self._waiting)
 
     def _prune(self) -> None:
         """Drop tickets that nobody holds any more; refuse the oldest when there are still too many."""
@@ -139,6 +146,7 @@ class Place:
         if conn is None:
             assert fault is not None
             self.pool.failed(key)
+            self.trouble = str(fault)
             if self.state.failed(now):
                 self._journal.event(
                     "upstream-unwell", upstream=self.upstream.name, endpoint=self.state.endpoint.url, detail=str(fault)
