@@ -85,10 +85,10 @@ class ClientTransport(Transport):
         self._closing = True
         self._wrote_at = self.hub.now
         if reader.plain_http:
-            self._send(_PLAIN_REPLY)
+            self.write(_PLAIN_REPLY)
         elif fault.alert is not Alert.NONE:
-            self._send(alert_record(fault.alert))
-        if not self.disposed:
+            self.write(alert_record(fault.alert))
+        else:
             self._goodbye()
 
     def on_established(self) -> None:

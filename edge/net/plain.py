@@ -23,6 +23,10 @@ class PlainEngine:
     def send(self, data: bytes) -> None:
         self._out.append(data)
 
+    def seal(self, data: bytes) -> bytes:
+        self._out.append(data)
+        return self.drain()
+
     def drain(self) -> bytes:
         out = self._out
         if len(out) == 1:

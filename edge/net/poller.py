@@ -62,17 +62,22 @@ class Watcher(Protocol):
 
 
 class Poller:
-    __slots__ = ("_epoll", "_watchers", "fileno", "poll")
+    __slots__ = ("_epoll", "_readers", "_watchers", "fileno", "poll")
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if hasattr(select, "epoll") else Selected()
         self.poll = self._epoll.poll
         self.fileno = self._epoll.fileno
         self._watchers: dict[int, tuple[Watcher, int]] = {}
+        self._readers: dict[int, Watcher] = {}  # those that watch for reading
 
     def watch(self, fd: int, watcher: Watcher, events: int) -> None:
         """From now on tell `watcher` of `events` (`READ`, `WRITE`, both or 0) of `fd`, instead of what was told before."""
         watchers = self._watchers
+        if events & READ:
+            self._readers[fd] = watcher
+        else:
+            self._readers.pop(fd, None)
         if not events:
             if watchers.pop(fd, None) is not None:
                 self._epoll.unregister(fd)
@@ -85,20 +90,28 @@ class Poller:
 
     def forget(self, fd: int) -> None:
         """`fd` is about to be closed, and not shared with another process."""
+        self._readers.pop(fd, None)
         if self._watchers.pop(fd, None) is not None and isinstance(self._epoll, Selected):
             self._epoll.unregister(fd)  # which an epoll does by itself
 
     def serve(self) -> None:
         """Call whoever has something to do, without waiting."""
-        watchers = self._watchers
+        reader = self._readers.get
         for fd, happened in self.poll(0, _BATCH):
-            found = watchers.get(fd)
-            if found is None:
-                continue
-            watcher, wanted = found
-            if happened & ~WRITE and wanted & READ:
+            if happened == READ and (watcher := reader(fd)) is not None:
                 watcher.readable()
-                if happened & WRITE and wanted & WRITE and watchers.get(fd) is found:
-                    watcher.writable()
             else:
+                self._serve(fd, happened)
+
+    def _serve(self, fd: int, happened: int) -> None:
+        """Whatever happened."""
+        found = self._watchers.get(fd)
+        if found is None:
+            return
+        watcher, wanted = found
+        if happened & ~WRITE and wanted & READ:
+            watcher.readable()
+            if happened & WRITE and wanted & WRITE and self._watchers.get(fd) is found:
                 watcher.writable()
+        else:
+            watcher.writable()

@@ -20,6 +20,7 @@ import os
 from collections import deque
 from math import inf
 from time import monotonic
+from types import FunctionType
 
 from edge.errors import Fault, Side
 from edge.net import descriptors
@@ -36,16 +37,29 @@ _LINGER_BYTES = 1 << 20
 _NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
 _READ_LEAST = 4 * 1024, 32 * 1024  # of clients, of upstreams: a hello and most requests are small, answers less so
 _READ_MOST = 128 * 1024
+_SMALL = 4096  # bytes read; what is more is held against the hub's bound
+_HOT = "readable", "process", "mark", "collect", "write"  # the methods that each request takes
 _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, close_notify is queued, FIN is sent
 
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_half", "_lingered", "_noise_most", "_noise_since", "_paused", "_read_size",
-        "_tls", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out", "disposed", "engine",
-        "established", "fd", "hub", "linger", "marked", "pending", "session", "session_deadline", "side", "upstream",
-        "watched", "write_timeout",
+        "_backlog", "_closing", "_eof", "_half", "_inbox", "_lingered", "_noise_most", "_noise_since", "_paused",
+        "_read_size", "_steady", "_tls", "_unwritten", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out",
+        "disposed", "engine", "established", "fd", "hub", "linger", "marked", "pending", "session", "session_deadline",
+        "side", "watched", "write_timeout",
     )  # fmt: skip
+
+    def __init_subclass__(cls) -> None:
+        """Every kind of transport has the hot methods as code of its own, with equal text.
+
+        The interpreter fits code to the types that it meets there, and clients' and upstreams' differ in each of them.
+        """
+        for name in _HOT:
+            function = getattr(cls, name)
+            own = FunctionType(function.__code__.replace(), function.__globals__, name, function.__defaults__)
+            own.__doc__ = function.__doc__
+            setattr(cls, name, own)
 
     def __init__(self, hub: Hub, fd: int, side: Side, *, tls: bool, write_timeout: float) -> None:
         super().__init__(hub.wheel)
@@ -53,7 +67,6 @@ class Transport(Timed):
         self.fd = fd  # a connected socket, not blocking; it is closed by `_dispose` and by nobody else
         self.watched = 0  # what the poller is to tell of it
         self.side = side  # whose connection this is, for blame
-        self.upstream = side is Side.UPSTREAM
         self.write_timeout = write_timeout
         self.linger = side is Side.CLIENT
         self.engine: Engine
@@ -64,7 +77,10 @@ class Transport(Timed):
         self.pending = 0
         self.bytes_in = 0
         self.bytes_out = 0
+        # what was read, and whose output is due: the hub's lists, with upstreams and clients apart
+        self._inbox, self._unwritten = hub.upstreams if side is Side.UPSTREAM else hub.clients
         self._tls = tls
+        self._steady = not tls  # established, and no end has begun in any way
         self._backlog: deque[bytes | memoryview] | None = None
         self._closing = False
         self._eof = False
@@ -106,10 +122,36 @@ class Transport(Timed):
             self.hub.turn()
             self._gone("reset", error)
             return
-        self.hub.take_in(self, data)
+        self._inbox.append((self, data))
+        if len(data) > _SMALL:
+            self.hub.weigh(len(data))
 
     def process(self, data: bytes) -> None:
         """Act on what was read; b"" is the end of file."""
+        if not self._steady or not data:
+            self._process(data)
+            return
+        size = len(data)
+        self.bytes_in += size
+        if size == self._read_size and size < _READ_MOST:
+            self._read_size *= 2
+        try:
+            if not self._tls:
+                self.session.on_data(data)
+                return
+            engine = self.engine
+            plain = engine.receive(data)
+            if plain and engine.disturbances <= self._noise_most and not engine.closed:
+                self.session.on_data(plain)
+            else:
+                self._decrypted(plain)
+        except Fault as fault:
+            self.fail(fault)
+        except Exception as error:
+            self._bug(error)
+
+    def _process(self, data: bytes) -> None:
+        """The same at the beginning and at the end of a connection."""
         if self.disposed:
             return
         count = len(data)
@@ -118,21 +160,16 @@ class Transport(Timed):
                 self._lingering(count)
             elif not count:
                 self._end(clean=not self._tls)
-            elif self._closing:
-                self.bytes_in += count  # forgotten: the last word is being written
             else:
                 self.bytes_in += count
+                if self._closing:
+                    return  # forgotten: the last word is being written
                 if count == self._read_size and count < _READ_MOST:
                     self._read_size *= 2
-                if not self.established:
-                    self.received(data)
-                    return
-                engine = self.engine
-                plain = engine.receive(data)
-                if plain and engine.disturbances <= self._noise_most and not engine.closed:
-                    self.session.on_data(plain)
+                if self.established:
+                    self._decrypted(self.engine.receive(data))
                 else:
-                    self._decrypted(plain)
+                    self.received(data)
         except Fault as fault:
             self.fail(fault)
         except Exception as error:
@@ -146,11 +183,11 @@ class Transport(Timed):
         except Fault as fault:
             self.fail(fault)
             return
-        self.hub.mark(self)
+        self.mark()
         if not self.established:
             if not engine.established:
                 return
-            self.established = True
+            self.established = self._steady = True
             self.on_established()
             if self.disposed or self._closing:
                 return
@@ -161,7 +198,7 @@ class Transport(Timed):
         if plain:
             self.session.on_data(plain)
         else:
-            self.hub.mark(self)  # the engine may have something to say by itself
+            self.mark()  # the engine may have something to say by itself
         if engine.disturbances > self._noise_most:
             self._count_noise(engine.disturbances)
         if engine.closed and not self.disposed:
@@ -217,14 +254,16 @@ class Transport(Timed):
             alert = b""
         session, closing = self.session, self._closing
         self._closing = True
+        self._steady = False
         if not closing:
             session.on_lost(fault)
         if self.disposed:
             return
         if alert:
             self._wrote_at = self.hub.now
-            self._send(alert)
-        self._goodbye()
+            self.write(alert)
+        else:
+            self._goodbye()
 
     def pause(self) -> None:
         if not self._paused:
@@ -239,42 +278,72 @@ class Transport(Timed):
     # --- out ---
 
     def mark(self) -> None:
-        hub = self.hub
         if not self.marked:
-            hub.mark(self)
+            self.marked = True
+            self._unwritten.append(self)
+            hub = self.hub
+            if not hub.scheduled:
+                hub.schedule()
 
     def collect(self) -> bytes:
         """End of the turn: what the session and the engine have to say, for `write`; b"" when that is nothing."""
-        if self.disposed or self._lingered >= 0:
-            return b""
-        data = b""
         try:
-            if self.pending < HIGH or self._closing:
-                engine = self.engine
-                if self.established:
-                    for piece in self.session.output():
-                        engine.send(piece)
-                        self._wrote_at = self.hub.now
-                    if self._closing:
-                        engine.shutdown()
-                    elif self._half == _ENDING:
-                        self._half = _ENDED
-                        engine.shutdown()
-                data = engine.drain()
-            if not data:
-                self._said_all()
+            if not self._steady or self.pending >= HIGH:
+                return self._collect(None)
+            pieces = self.session.output()
+            if len(pieces) != 1 or not self._steady:
+                return self._collect(pieces)
+            self._wrote_at = self.hub.now
+            return self.engine.seal(pieces[0]) if self._tls else pieces[0]
         except Fault as fault:
             self.fail(fault)
         except Exception as error:
             self._bug(error)
+        return b""
+
+    def _collect(self, pieces: list[bytes] | None) -> bytes:
+        """The same for any state and any output; `pieces` None: the session was not asked yet."""
+        if self.disposed or self._lingered >= 0:
+            return b""
+        data = b""
+        if self.pending < HIGH or self._closing:
+            engine = self.engine
+            if self.established:
+                for piece in self.session.output() if pieces is None else pieces:
+                    engine.send(piece)
+                    self._wrote_at = self.hub.now
+                if self._closing:
+                    engine.shutdown()
+                elif self._half == _ENDING:
+                    self._half = _ENDED
+                    engine.shutdown()
+            data = engine.drain()
+        if not data:
+            self._said_all()
         return data
 
     def write(self, data: bytes) -> None:
         """Send what `collect` gave."""
         if self.disposed:
             return
-        self._send(data)
-        if self._closing or self._half == _ENDED:
+        if self.pending:
+            assert self._backlog is not None
+            self._backlog.append(data)
+            self.pending += len(data)
+        else:
+            try:
+                sent = os.write(self.fd, data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._gone("reset", error)
+                return
+            self.bytes_out += sent
+            if sent < len(data):
+                self._backlog = deque((memoryview(data)[sent:],))
+                self.pending = len(data) - sent
+                self._wait_writable()
+        if not self._steady:
             try:
                 self._said_all()
             except Exception as error:
@@ -289,24 +358,6 @@ class Transport(Timed):
         elif self._half == _ENDED:
             self._half = _HALF
             self._end_output()
-
-    def _send(self, data: bytes) -> None:
-        if self._backlog:
-            self._backlog.append(data)
-            self.pending += len(data)
-            return
-        try:
-            sent = os.write(self.fd, data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError as error:
-            self._gone("reset", error)
-            return
-        self.bytes_out += sent
-        if sent < len(data):
-            self._backlog = deque((memoryview(data)[sent:],))
-            self.pending = len(data) - sent
-            self._wait_writable()
 
     def _wait_writable(self) -> None:
         self._write_deadline = self.hub.now + self.write_timeout
@@ -342,9 +393,9 @@ class Transport(Timed):
             self._write_deadline = inf
             self._watch()
         if self._closing or self._half == _ENDED:
-            hub.mark(self)
+            self.mark()
         elif self.pending <= LOW:
-            hub.mark(self)
+            self.mark()
             if self.established:
                 try:
                     self.session.on_writable()
@@ -394,12 +445,14 @@ class Transport(Timed):
     def close(self) -> None:
         if not self._closing and not self.disposed:
             self._closing = True
-            self.hub.mark(self)
+            self._steady = False
+            self.mark()
 
     def half_close(self) -> None:
         if self._half == _WHOLE:
             self._half = _ENDING
-            self.hub.mark(self)
+            self._steady = False
+            self.mark()
 
     def _end_output(self) -> None:
         try:
@@ -439,6 +492,7 @@ class Transport(Timed):
         if self.disposed:
             return
         self.disposed = True
+        self._steady = False
         self.hub.poller.forget(self.fd)
         self.disarm()
         self._backlog = None

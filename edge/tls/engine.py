@@ -52,6 +52,7 @@ from edge.wire.hello import host_name
 
 __all__ = ["Engine", "ServerEngine", "TlsInfo"]
 
+_contents = buffer(BUFFER, BUFFER_SIZE)  # a slice of it is bytes, and five times cheaper than another buffer
 _in_memory = lib.BIO_s_mem()
 _bio_new = lib.BIO_new
 _bio_read = lib.BIO_read
@@ -170,7 +171,7 @@ class Engine:
         if got > 0 and not _bio_holds(rbio, NULL):
             if _noise[0]:
                 self._count_noise()
-            return buffer(BUFFER, got)[:]  # type: ignore[no-any-return]
+            return _contents[:got]  # type: ignore[no-any-return]
         pieces: list[bytes] = []
         return self._gathered(self._read_on(got, 0, pieces), pieces)
 
@@ -198,7 +199,7 @@ class Engine:
         while got > 0:
             filled += got
             if filled > _RECORD_ROOM:
-                pieces.append(buffer(BUFFER, filled)[:])
+                pieces.append(_contents[:filled])
                 filled = 0
             got = _read(ssl, BUFFER + filled, BUFFER_SIZE - filled)
         error = _get_error(ssl, got)
@@ -212,7 +213,7 @@ class Engine:
 
     def _gathered(self, filled: int, pieces: list[bytes]) -> bytes:
         if filled:
-            pieces.append(buffer(BUFFER, filled)[:])
+            pieces.append(_contents[:filled])
         elif not pieces:
             if self.established:
                 self.quiet_reads += 1
@@ -264,20 +265,32 @@ class Engine:
                 raise self._fault()
             filled += _bio_read(wbio, BUFFER + filled, BUFFER_SIZE - filled)
             if filled > _RECORD_ROOM:
-                out.append(buffer(BUFFER, filled)[:])
+                out.append(_contents[:filled])
                 filled = 0
         if filled:
-            out.append(buffer(BUFFER, filled)[:])
+            out.append(_contents[:filled])
+
+    def seal(self, data: bytes) -> bytes:
+        """`send` and `drain` in one."""
+        size = len(data)
+        if self._out or not 0 < self._pending + size <= CHUNK:
+            self.send(data)
+            return self.drain()
+        if _write(self._ssl, data, size) != size:
+            raise self._fault()
+        self._pending = 0
+        got = _bio_read(self._wbio, BUFFER, BUFFER_SIZE)
+        return _contents[:got] if got > 0 else b""
 
     def drain(self) -> bytes:
         """What is to be written to the peer, in one piece; ``b""`` when there is nothing."""
         self._pending = 0
         got = _bio_read(self._wbio, BUFFER, BUFFER_SIZE)
         if not self._out:
-            return buffer(BUFFER, got)[:] if got > 0 else b""
+            return _contents[:got] if got > 0 else b""
         out, self._out = self._out, []
         if got > 0:
-            out.append(buffer(BUFFER, got)[:])
+            out.append(_contents[:got])
         return out[0] if len(out) == 1 else b"".join(out)
 
     # --- life ---
@@ -322,7 +335,7 @@ class Engine:
             return None
         bio = new_bio()
         lib.i2d_X509_bio(bio, certificate)
-        der = buffer(BUFFER, _bio_read(bio, BUFFER, BUFFER_SIZE))[:]
+        der = _contents[: max(0, _bio_read(bio, BUFFER, BUFFER_SIZE))]
         lib.BIO_free(bio)
         name = lib.X509_get_subject_name(certificate)
         out = ffi.new("unsigned char **")

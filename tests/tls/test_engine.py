@@ -96,6 +96,15 @@ def test_sizes_around_a_record(size: int) -> None:
     assert theirs.receive(ours.drain()) == b"<" + data[:size] + b">"
 
 
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 65536])
+def test_seal_is_send_and_drain(size: int) -> None:
+    ours, theirs = connect(ServerContext(host()))
+    assert theirs.receive(ours.seal(bytes(size))) == bytes(size)
+    ours.send(b"<")
+    assert theirs.receive(ours.seal(bytes(size))) == b"<" + bytes(size), "after what was queued before"
+    assert ours.drain() == b""
+
+
 def test_a_turns_sends_come_out_in_one_piece() -> None:
     ours, theirs = connect(ServerContext(host()))
     for number in range(2000):
