@@ -139,6 +139,14 @@ def _explain(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _pin(command: argparse.ArgumentParser) -> None:
+    command.add_argument("server", nargs="?", metavar="HOST[:PORT]", help="the server to ask (port 443 unless written)")
+    _file(command.add_argument("--cert", metavar="FILE", help="print the pins of the certificates in this file instead"))
+    _file(command.add_argument("--ca", metavar="FILE", help="verify against these authorities (PEM) instead of the system's"))
+    command.add_argument("--server-name", metavar="NAME", help="the name to ask for and to verify (default: the host)")
+    command.add_argument("--insecure", action="store_true", help="do not verify: print what the server sends")
+
+
 def _completion(command: argparse.ArgumentParser) -> None:
     command.add_argument("shell", choices=SHELLS)
 
@@ -154,12 +162,13 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _run,
     "check": _check,
     "explain": _explain,
+    "pin": _pin,
     "completion": _completion,
     "help": _help,
 }
 
 _GLOBAL = ("--config", "--socket", "--json", "--version", "--help", "-h")
-_READERS = frozenset({"check", "routes", "explain"})
+_READERS = frozenset({"check", "routes", "explain", "pin"})
 _EXAMPLES = {
     "proxy": "edge proxy 8000\nedge proxy 8000 --name app.localhost --listen 0.0.0.0:8443",
     "demo": "edge demo --port 9443",
@@ -170,6 +179,8 @@ _EXAMPLES = {
     "routes": "edge routes\nedge routes --json | jq '.routes[].upstream'",
     "explain": "edge explain https://api.example.com/v1/orders/7 -X PUT\n"
     "edge explain https://api.example.com/ --sni other.example.com --from 203.0.113.9",
+    "pin": "edge pin billing.partner.example\nedge pin 10.0.0.7:8443 --ca inside-ca.pem --server-name billing.internal\n"
+    "edge pin --cert backup.pem",
     "schema": "edge schema > edge.schema.json",
     "completion": "bash:  edge completion bash > ~/.local/share/bash-completion/completions/edge\n"
     "zsh:   edge completion zsh > ~/.zfunc/_edge      (a directory of your $fpath)\n"

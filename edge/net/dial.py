@@ -32,13 +32,13 @@ __all__ = ["Dial"]
 
 _WRITE_TIMEOUT = 60.0
 
-Done = Callable[[UpstreamConnection | None, Fault | None], None]
+Done = Callable[["Dial", UpstreamConnection | None, Fault | None], None]
 
 
 class Dial(Timed):
     __slots__ = (
         "_addresses", "_context", "_done", "_endpoint", "_hub", "_keepalive", "_keeper", "_limits", "_over", "_sock",
-        "_transport", "_until", "_watching",
+        "_transport", "_until", "_watching", "unpinned",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,7 @@ class Dial(Timed):
         self._keeper = keeper
         self._done = done
         self._over = False
+        self.unpinned = ""  # the pins that were seen, when none was one of ours and that is only reported
         self._sock: socket.socket | None = None
         self._transport: Transport | None = None
         self._watching = False
@@ -186,7 +187,7 @@ class Dial(Timed):
             self._over = True
             self.deadline = float("inf")
             self._drop()
-            self._done(connection, fault)
+            self._done(self, connection, fault)
 
     def on_deadline(self, now: float) -> None:
         if self._over:
@@ -211,7 +212,9 @@ class _TlsTransport(Transport):
         self._dial = dial
 
     def on_established(self) -> None:
-        self._dial.succeed(self, http2=self.engine.info().alpn == b"h2")  # type: ignore[attr-defined]
+        engine = self.engine
+        self._dial.unpinned = engine.unpinned  # type: ignore[attr-defined]
+        self._dial.succeed(self, http2=engine.alpn() == b"h2")  # type: ignore[attr-defined]
 
 
 class _Handshake:

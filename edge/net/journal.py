@@ -133,5 +133,6 @@ _LEVELS = {
     "connection-refused": "warning",
     "protocol-error": "warning",
     "upstream-name-unresolved": "warning",
+    "upstream-pin-mismatch": "error",
     "upstream-unwell": "warning",
 }

@@ -17,7 +17,7 @@ from edge.net.timers import Timed
 from edge.relay.context import Ticket, Waiter
 from edge.relay.ports import UpstreamConnection
 from edge.settings.model import Limits, Scheme, Settings, Upstream
-from edge.tls.client import ClientContext
+from edge.tls.client import PIN_MISMATCH, ClientContext
 from edge.upstream.balance import Balancer, EndpointState
 from edge.upstream.budget import RetryBudget
 from edge.upstream.pool import Pool
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Place", "Upstreams"]
 
 _MOST_WAITING = 16_384  # tickets of one endpoint
+_TELL_AGAIN = 10.0  # seconds between two lines about the same endpoint's pins
 _SHARED_ROOM = 100  # requests at a time on an h2 connection until its peer says otherwise
 
 
@@ -70,6 +71,7 @@ class Place:
         "_journal",
         "_multiplexed",
         "_resolver",
+        "_pins_told_again",
         "_waiting",
         "limits",
         "pool",
@@ -94,6 +96,7 @@ class Place:
             self._context = ClientContext(upstream.tls, state.endpoint.address.host)
         self._multiplexed = state.endpoint.scheme is Scheme.H2C
         self._dialling = 0
+        self._pins_told_again = 0.0
         self._waiting: deque[_Wait] = deque()
         self.trouble = ""  # why connecting or a check failed last, for people
         if not state.endpoint.address.path:
@@ -140,9 +143,13 @@ class Place:
             self._dialling += 1
             Dial(self._hub, self._resolver, self.upstream, self.state.endpoint, self._context, self.limits, self, self._dialled)
 
-    def _dialled(self, conn: UpstreamConnection | None, fault: Fault | None) -> None:
+    def _dialled(self, dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
         self._dialling -= 1
         now, key = self._hub.now, self.state.key
+        if dial.unpinned:
+            self._tell_of_pins("report", dial.unpinned)
+        elif fault is not None and fault.kind == PIN_MISMATCH:
+            self._tell_of_pins("enforce", fault.detail)
         if conn is None:
             assert fault is not None
             self.pool.failed(key)
@@ -164,6 +171,14 @@ class Place:
         else:
             self.pool.opened(key, conn)
         self._serve(conn)
+
+    def _tell_of_pins(self, mode: str, seen: str) -> None:
+        """A chain without a pinned key: somebody in between, or keys that changed. Not for each of a thousand connections."""
+        if self._hub.now >= self._pins_told_again:
+            self._pins_told_again = self._hub.now + _TELL_AGAIN
+            self._journal.event(
+                PIN_MISMATCH, upstream=self.upstream.name, endpoint=self.state.endpoint.url, mode=mode, detail=seen
+            )
 
     def _serve(self, conn: UpstreamConnection) -> None:
         """Give a connection that counts as taken to whoever waits, else back to the pool."""

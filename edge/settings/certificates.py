@@ -32,6 +32,7 @@ __all__ = ["CertificateReader", "covers", "read_authorities"]
 
 _MOST_BYTES = 4 * 1024 * 1024
 _CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+_PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
 _DIR_NAMES = (("tls.crt", "tls.key"), ("fullchain.pem", "privkey.pem"))
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -218,6 +219,7 @@ class CertificateReader:
             not_before=leaf.not_valid_before_utc.timestamp(),
             not_after=leaf.not_valid_after_utc.timestamp(),
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+            purposes=_purposes(leaf),
             place=Place(file=span.file, line=span.line, column=span.column),
         )
 
@@ -295,7 +297,6 @@ class CertificateReader:
         for certificate in chain:
             fine = self._check_strength(at, certificate) and fine
         self._check_dates(at, leaf)
-        self._check_purpose(at, leaf)
         return fine
 
     def _check_order(self, at: Path, chain: list[x509.Certificate]) -> bool:
@@ -368,15 +369,16 @@ class CertificateReader:
                 "check the clock",
             )
 
-    def _check_purpose(self, at: Path, leaf: x509.Certificate) -> None:
-        try:
-            usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        except x509.ExtensionNotFound:
-            return
-        if not any(oid in (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE) for oid in usage):
-            self._source.warning(
-                at, f"the certificate {_subject(leaf)} is not for servers (its extendedKeyUsage lacks serverAuth)"
-            )
+
+def _purposes(leaf: x509.Certificate) -> frozenset[str]:
+    """What the leaf may be by its extendedKeyUsage (RFC 5280 section 4.2.1.12); without one, everything."""
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return frozenset(_PURPOSES.values())
+    if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage:
+        return frozenset(_PURPOSES.values())
+    return frozenset(word for oid, word in _PURPOSES.items() if oid in usage)
 
 
 def _same_key(certificate: x509.Certificate, key: PrivateKey) -> bool:

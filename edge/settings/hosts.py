@@ -16,6 +16,7 @@ from edge.settings.certificates import CertificateReader, covers
 from edge.settings.layers import Merged, listed, typed, written
 from edge.settings.names import NameIndex, canonical
 from edge.settings.policies import check_limit_places, check_suites, client_auth, hsts, limits, merged_tls, tls_policy
+from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
 from edge.settings.syntax import LISTENERS_OWN, Bad, host_name, is_address, listen_addresses
@@ -136,7 +137,9 @@ def read_listener_names(source: Source, listeners: Listeners, value: Any, at: Pa
 class Hosts:
     """The hosts, and what routes need to know of each."""
 
-    def __init__(self, source: Source, listeners: Listeners, trust: TrustStores, reader: CertificateReader) -> None:
+    def __init__(
+        self, source: Source, listeners: Listeners, trust: TrustStores, reader: CertificateReader, pool: NamedCertificates
+    ) -> None:
         self._source = source
         self._listeners = listeners
         self._trust = trust
@@ -147,32 +150,10 @@ class Hosts:
         self.merged_tls: dict[int, Merged] = {}
         self.broken = False
         self._paths: dict[str, Path] = {}
-        self._pool = self._named_certificates()
-        self._used_certificates: set[str] = set()
+        self._pool = pool
         for index, table in enumerate(source.tree.get("host", [])):
             self._read(("host", index), table)
         self.index: NameIndex[int] = NameIndex(self.by_name.items())
-
-    def _named_certificates(self) -> dict[str, tuple[Path, model.Certificate | None]]:
-        pool: dict[str, tuple[Path, model.Certificate | None]] = {}
-        for index, table in enumerate(self._source.tree.get("certificate", [])):
-            path: Path = ("certificate", index)
-            raw = typed(self._source, path, table, keys.NamedCertificate)
-            if raw is None:
-                name = table.get("name") if isinstance(table, dict) else None
-                if isinstance(name, str):
-                    pool.setdefault(name, (path, None))
-                continue
-            if raw.name in pool:
-                other = self._source.key(pool[raw.name][0])
-                self._source.error(
-                    (*path, "name"),
-                    f"two certificates are called '{raw.name}', the first at {other}",
-                    "give them different names",
-                )
-                continue
-            pool[raw.name] = (path, self._reader.read(path, raw, raw.name))
-        return pool
 
     def _read(self, path: Path, table: Any) -> None:
         source = self._source
@@ -277,9 +258,10 @@ class Hosts:
         written = table["certificates"]
         for index, item in enumerate(listed(raw.certificates)):
             at: Path = (*path, "certificates", index) if isinstance(written, list) else (*path, "certificates")
-            found = self._named(item, at) if isinstance(item, str) else self._reader.read(at, item)
+            found = self._pool.find(item, at) if isinstance(item, str) else self._reader.read(at, item)
             if found is not None:
                 self._check_covers(found, names, at)
+                self._check_purpose(found, at)
                 same = next((other for _, other in chosen if other.key_type == found.key_type), None)
                 if same is not None:
                     source.error(
@@ -294,16 +276,6 @@ class Hosts:
             )
         return tuple(certificate for _, certificate in chosen)
 
-    def _named(self, name: str, at: Path) -> model.Certificate | None:
-        if name not in self._pool:
-            shown = self._source.shown(at, name)
-            hint = nearest(name, self._pool)
-            mend = f'write "{hint}"' if hint else 'write { chain = "…", key = "…" }, or a [[certificate]] of this name'
-            self._source.error(at, f"there is no certificate '{shown}'", mend)
-            return None
-        self._used_certificates.add(name)
-        return self._pool[name][1]
-
     def _check_covers(self, certificate: model.Certificate, names: list[str], at: Path) -> None:
         missing = [name for name in names if not covers(certificate.names, name)]
         if missing:
@@ -312,27 +284,23 @@ class Hosts:
 
     def _fitting(self, path: Path, names: list[str]) -> tuple[model.Certificate, ...]:
         """For each key type the first named certificate that covers all the host's names."""
-        chosen: dict[str, model.Certificate] = {}
-        for name, (_, certificate) in self._pool.items():
-            if certificate is not None and all(covers(certificate.names, host) for host in names):
-                if certificate.key_type not in chosen:
-                    chosen[certificate.key_type] = certificate
-                self._used_certificates.add(name)
-        if (
-            not chosen
-            and not self._source.touched((*path, "passthrough"))
-            and all(certificate is not None for _, certificate in self._pool.values())
-        ):
+        pool = self._pool
+        chosen = pool.fitting(names)
+        if not chosen and not self._source.touched((*path, "passthrough")) and pool.whole:
             who = names[0] if names else "this host"
-            message = f"no [[certificate]] covers {', '.join(names[:6])}" if self._pool else f"{who} has no certificate"
+            message = f"no [[certificate]] covers {', '.join(names[:6])}" if len(pool) else f"{who} has no certificate"
             self._source.error(path, message, 'write certificates = [{ chain = "/path", key = "/path" }]', at_key=True)
+        for certificate in chosen.values():
+            self._check_purpose(certificate, path)
         return tuple(chosen.values())
 
-    def warn_unused(self) -> None:
-        """Warn of named certificates that no host has."""
-        for name, (path, certificate) in self._pool.items():
-            if certificate is not None and name not in self._used_certificates:
-                self._source.warning(path, f"certificate '{name}' is not used", "use it, or take it out", at_key=True)
+    def _check_purpose(self, certificate: model.Certificate, at: Path) -> None:
+        if "server" not in certificate.purposes:
+            self._source.warning(
+                at,
+                f"the certificate {certificate.name} is not for servers (its extendedKeyUsage lacks serverAuth)",
+                "have one issued for servers",
+            )
 
     def choose_no_sni(self) -> dict[str, str | None]:
         """For each TLS listener the name of the host that clients without SNI get."""

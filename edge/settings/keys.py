@@ -340,6 +340,11 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         DurationOrOff, Meta(description="The longest gap without a byte in either direction of a WebSocket or other tunnel.")
     ] = "1h"
     limits: Annotated[Limits | UnsetType, Meta(description="What differs from the host's limits here.")] = UNSET
+    client_certificate: Annotated[
+        Word | UnsetType,
+        Meta(description="The [[certificate]] that the upstream sees from this route. Default: the upstream's."),
+        example("mesh-wildcard"),
+    ] = UNSET
     hsts: Annotated[
         Literal["none"] | Hsts | UnsetType, Meta(description='Strict-Transport-Security. "none" takes it away. Only with a host.')
     ] = UNSET
@@ -370,6 +375,25 @@ class UpstreamTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     alpn: Annotated[Words, Meta(description="Protocols to offer: h2, http/1.1 or both.")] = field(
         default_factory=lambda: ["h2", "http/1.1"]
     )
+    pins: Annotated[
+        Words | UnsetType,
+        Meta(
+            description="SHA-256 of public keys, one of which must stand in the verified chain, in addition to verification. At "
+            "least two, one of them a backup; `edge pin` prints them. Default: no pins."
+        ),
+        example(["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "sha256/LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="]),
+    ] = UNSET
+    pin_mode: Annotated[
+        Literal["enforce", "report"], Meta(description="report: a chain without a pinned key is written down and let through.")
+    ] = "enforce"
+    allow_single_pin: Annotated[
+        bool, Meta(description="Take one pin without a backup. The next change of keys is then an outage.")
+    ] = False
+    client_certificate: Annotated[
+        Word | UnsetType,
+        Meta(description="The [[certificate]] that we show to servers that ask for one. Default: none."),
+        example("mesh-wildcard"),
+    ] = UNSET
 
 
 class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -444,6 +468,9 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client_auth: Annotated[
         ClientAuth | UnsetType, Meta(description="Client certificates for all hosts. Default: none asked for.")
     ] = UNSET
+    upstream_tls: Annotated[
+        UpstreamTls, Meta(description="How the https endpoints of all upstreams are verified, unless an upstream says otherwise.")
+    ] = field(default_factory=lambda: UpstreamTls())
     request_headers: Annotated[HeaderRules, Meta(description="Changes to all requests.")] = field(
         default_factory=lambda: HeaderRules()
     )

@@ -21,5 +21,5 @@ LATER: Final[dict[str, frozenset[str]]] = {
     "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "client_auth", "early_data"}),
     "EndpointTable": frozenset({"tier", "region"}),
     "Upstream": frozenset({"send_proxy_protocol", "failover_below", "regions"}),
-    "UpstreamTls": frozenset({"pins", "pin_mode", "client_certificate", "crl", "ocsp"}),
+    "UpstreamTls": frozenset({"crl", "ocsp"}),
 }  # fmt: skip

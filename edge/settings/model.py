@@ -110,6 +110,7 @@ class Certificate:
     not_before: float  # POSIX seconds
     not_after: float
     fingerprint: str  # SHA-256 of the leaf's DER, hex
+    purposes: frozenset[str] = frozenset({"server", "client"})  # what the leaf's extendedKeyUsage lets it be
     place: Place = field(default=Place(), compare=False)
 
 
@@ -185,6 +186,9 @@ class UpstreamTls:
     verify: bool = True
     min_version: str = "1.2"
     alpn: tuple[str, ...] = ("h2", "http/1.1")
+    pins: tuple[bytes, ...] = ()  # SHA-256 of SubjectPublicKeyInfos, sorted; one must be in the verified chain
+    pin_report: bool = False  # a chain without one is written down and let through
+    client_certificate: Certificate | None = None  # what we show when asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from edge.settings.certificates import CertificateReader
 from edge.settings.hosts import Hosts, Listeners
 from edge.settings.layers import listed, typed
 from edge.settings.policies import hsts, limits
+from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path
 from edge.settings.routing import Routes
 from edge.settings.source import Source
@@ -44,9 +45,11 @@ class Resolved:
 def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
     """The settings of a source; they may be used only when it has no errors. `now` is POSIX time in seconds."""
     trust = TrustStores(source, now)
-    upstreams = Upstreams(source, trust)
+    reader = CertificateReader(source, now)
+    pool = NamedCertificates(source, reader)
+    upstreams = Upstreams(source, trust, pool)
     listeners = Listeners(source)
-    hosts = Hosts(source, listeners, trust, CertificateReader(source, now))
+    hosts = Hosts(source, listeners, trust, reader, pool)
     routes = Routes(source, listeners, hosts, upstreams)
     found = routes.models()
     no_sni = hosts.choose_no_sni()
@@ -68,7 +71,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         routes.warn_idle_hosts()
         upstreams.warn_unused()
         trust.warn_unused()
-        hosts.warn_unused()
+        pool.warn_unused()
         _warn_idle_listeners(source, listeners, hosts)
     return Resolved(settings, listeners, hosts, routes, upstreams)
 

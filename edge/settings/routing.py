@@ -122,6 +122,8 @@ class Routes:
             self._anywhere = True
         pattern, names = self._path(path, raw)
         targets, redirect, respond = self._action(path, raw, table, names)
+        if not isinstance(raw.client_certificate, UnsetType) and targets:
+            targets = self._upstreams.showing(targets, raw.client_certificate, (*path, "client_certificate"))
         check_limit_places(source, ((*path, "limits"), table.get("limits", {})), where="route")
         for key in ("request_headers", "response_headers"):
             if table.get(key) == "none":
@@ -259,6 +261,7 @@ class Routes:
                 "first_byte_timeout",
                 "between_bytes_timeout",
                 "tunnel_idle_timeout",
+                "client_certificate",
             ):
                 if key in table:
                     source.warning((*path, key), f"'{key}' means nothing in a route without upstream", "take it out", at_key=True)

@@ -16,7 +16,9 @@ from msgspec import UnsetType
 
 from edge.settings import keys, model
 from edge.settings.certificates import read_authorities
-from edge.settings.layers import listed, typed
+from edge.settings.layers import listed, merge, typed
+from edge.settings.pins import pins
+from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path, nearest, quoted
 from edge.settings.source import Source
 from edge.settings.syntax import Bad, endpoint, is_url
@@ -90,9 +92,11 @@ class TrustStores:
 class Upstreams:
     """The upstreams by name, those written as URLs included."""
 
-    def __init__(self, source: Source, trust: TrustStores) -> None:
+    def __init__(self, source: Source, trust: TrustStores, certificates: NamedCertificates) -> None:
         self._source = source
         self._trust = trust
+        self._certificates = certificates
+        self._tls_top = self._tls_of_all()
         self._used: set[str] = set()
         self._named: dict[str, model.Upstream | None] = {}
         self._inline: dict[str, model.Upstream | None] = {}
@@ -172,7 +176,7 @@ class Upstreams:
     def _from_url(self, url: str, at: Path) -> model.Upstream | None:
         made = self._endpoint(url, 1, at)
         raw = typed(self._source, at, {"endpoints": [url]}, keys.Upstream)
-        return self._model(made.url, raw, (made,), at) if made is not None and raw is not None else None
+        return self._model(made.url, raw, {}, (made,), at) if made is not None and raw is not None else None
 
     def _read(self, name: str, table: Any) -> model.Upstream | None:
         source, path = self._source, ("upstream", name)
@@ -201,15 +205,17 @@ class Upstreams:
             source.warning(
                 (*path, "tls"), "tls means nothing here: no endpoint is https://", 'write "https://…" endpoints', at_key=True
             )
-        return self._model(name, raw, tuple(endpoints), path)
+        return self._model(name, raw, table.get("tls", {}), tuple(endpoints), path)
 
-    def _model(self, name: str, raw: keys.Upstream, endpoints: tuple[model.Endpoint, ...], at: Path) -> model.Upstream:
+    def _model(
+        self, name: str, raw: keys.Upstream, written_tls: dict[str, Any], endpoints: tuple[model.Endpoint, ...], at: Path
+    ) -> model.Upstream:
         secure = any(made.scheme is model.Scheme.HTTPS for made in endpoints)
         connect, keepalive_timeout = seconds(raw.connect_timeout), seconds(raw.keepalive_timeout)
         return model.Upstream(
             name=name,
             endpoints=endpoints,
-            tls=self._tls(raw.tls, (*at, "tls")) if secure or not isinstance(raw.tls, UnsetType) else None,
+            tls=self._tls(written_tls, (*at, "tls")) if secure or written_tls else None,
             balance=raw.balance,
             connect_timeout=connect if connect is not None else 5.0,
             first_byte_timeout=seconds(raw.first_byte_timeout),
@@ -226,14 +232,26 @@ class Upstreams:
         budget = share(raw.budget)
         return model.Retry(attempts=raw.attempts, budget=float("inf") if budget is None else budget)
 
-    def _tls(self, raw: keys.UpstreamTls | UnsetType, at: Path) -> model.UpstreamTls:
-        if isinstance(raw, UnsetType):
-            return model.UpstreamTls(trust=SYSTEM)
+    def _tls_of_all(self) -> dict[str, Any]:
+        """What holds for all upstreams. Told once, here, when it is wrong by itself."""
+        table: dict[str, Any] = self._source.tree.get("upstream_tls", {})
+        if table.get("server_name"):
+            self._source.error(
+                ("upstream_tls", "server_name"), "one name cannot be that of all upstreams", "write it in [upstream.NAME.tls]"
+            )
+        return table
+
+    def _tls(self, table: dict[str, Any], at: Path) -> model.UpstreamTls:
+        """`table` is the upstream's own; what it leaves open is said at the top."""
         source = self._source
-        store = self._trust.find(raw.trust, (*at, "trust"))
+        merged = merge(((("upstream_tls",), self._tls_top), (at, table)))
+        raw = typed(source, at, merged.values, keys.UpstreamTls)
+        if raw is None:
+            return model.UpstreamTls(trust=SYSTEM)
+        store = self._trust.find(raw.trust, merged.origin("trust", at))
         if raw.verify == "off":
             message = "certificates are not verified here: anybody in between can read and change everything"
-            source.warning((*at, "verify"), message, "write trust with the authority's certificate instead")
+            source.warning(merged.origin("verify", at), message, "write trust with the authority's certificate instead")
         name = raw.server_name
         if name:
             try:
@@ -242,12 +260,40 @@ class Upstreams:
                 source.error((*at, "server_name"), str(bad), bad.mend)
             if name.startswith("*."):
                 source.error((*at, "server_name"), "the name of a server is no wildcard")
+        shown = None
+        if not isinstance(raw.client_certificate, UnsetType):
+            shown = self._certificates.client(raw.client_certificate, merged.origin("client_certificate", at))
         return model.UpstreamTls(
             trust=store if store is not None else SYSTEM,
             server_name=name,
             verify=raw.verify == "on",
             min_version=raw.min_version,
-            alpn=read_alpn(source, raw.alpn, (*at, "alpn")),
+            alpn=read_alpn(source, raw.alpn, merged.origin("alpn", at)),
+            pins=pins(source, raw, merged.values.get("pins"), merged.origin("pins", at)),
+            pin_report=raw.pin_mode == "report",
+            client_certificate=shown,
+        )
+
+    def showing(self, targets: tuple[model.Target, ...], name: str, at: Path) -> tuple[model.Target, ...]:
+        """`targets` with the certificate `name` shown to them instead of their own: each an upstream by itself."""
+        certificate = self._certificates.client(name, at)
+        if certificate is None:
+            return targets
+        if targets and all(target.upstream.tls is None for target in targets):
+            self._source.warning(at, "no endpoint is https://, so nobody asks for a certificate", "take it out", at_key=True)
+            return targets
+        return tuple(
+            target
+            if target.upstream.tls is None
+            else replace(
+                target,
+                upstream=replace(
+                    target.upstream,
+                    name=f"{target.upstream.name} as {certificate.name}",
+                    tls=replace(target.upstream.tls, client_certificate=certificate),
+                ),
+            )
+            for target in targets
         )
 
     def _health(self, raw: keys.Health, at: Path) -> model.Health:

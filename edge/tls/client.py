@@ -8,6 +8,9 @@ rarely share ticket keys.
 An empty name to verify would match any certificate, so it is an error unless verification is off. Addresses are
 verified against address SANs and never sent as server_name (RFC 6066 section 3). OpenSSL's option to take the end of the
 stream for a close_notify is never set here: it would let a body be cut short unnoticed.
+
+Pins are held against the verified chain when the handshake is done, before a byte of a request leaves. Sessions are kept
+only from connections that passed. Renegotiation is refused, and our own certificate leaves only when the server asks for it.
 """
 
 from __future__ import annotations
@@ -24,11 +27,15 @@ from edge.settings.names import canonical
 from edge.tls.binding import NULL, context_pointer, ffi, lib
 from edge.tls.context import MODES, protocol_list, set_bounds
 from edge.tls.engine import Engine
-from edge.tls.trust import TrustError, store_of
+from edge.tls.pins import chain, pin_text, verified_pins
+from edge.tls.trust import TrustError, store_of, use_certificate
 
-__all__ = ["SESSIONS", "ClientContext", "ClientEngine"]
+__all__ = ["PIN_MISMATCH", "SESSIONS", "ClientContext", "ClientEngine"]
 
 SESSIONS = 64
+PIN_MISMATCH = "upstream-pin-mismatch"
+"""The kind of the fault, and the event's name."""
+
 _OPTIONS = lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION
 _GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
 
@@ -36,10 +43,10 @@ _GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
 class ClientContext:
     """How to connect to the servers of one name. `server_name` is what is verified; a name in the settings overrides it."""
 
-    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "sni", "verify")
+    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "pin_report", "pins", "sni", "verify")
 
     def __init__(self, upstream_tls: UpstreamTls, server_name: str) -> None:
-        """Raises `edge.tls.trust.TrustError` for an empty name, an unusable store or no system store."""
+        """Raises `edge.tls.trust.TrustError` for an empty name, an unusable store or certificate, or no system store."""
         name = (upstream_tls.server_name or server_name).removesuffix(".")
         self.verify = upstream_tls.verify
         if self.verify and (not name or name.startswith(".")):
@@ -49,6 +56,8 @@ class ClientContext:
         self._address = _address_bytes(name)
         self._name = name.encode()
         self.sni = canonical(name) if name and self._address is None else None
+        self.pins = frozenset(upstream_tls.pins)
+        self.pin_report = upstream_tls.pin_report
         self._sessions: OrderedDict[str, Any] = OrderedDict()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         self._pointer: Any = context_pointer(context)
@@ -58,6 +67,8 @@ class ClientContext:
         if upstream_tls.alpn:
             wire = protocol_list(upstream_tls.alpn)
             lib.SSL_CTX_set_alpn_protos(self._pointer, wire, len(wire))
+        if upstream_tls.client_certificate is not None:
+            use_certificate(context, upstream_tls.client_certificate)
         if self.verify:
             store_of(upstream_tls.trust).attach(self._pointer)
             lib.SSL_CTX_set_verify(self._pointer, lib.SSL_VERIFY_PEER, NULL)
@@ -104,7 +115,7 @@ def _address_bytes(name: str) -> bytes | None:
 class ClientEngine(Engine):
     """The connection to an upstream."""
 
-    __slots__ = ("_context", "_endpoint", "_kept")
+    __slots__ = ("_context", "_endpoint", "_kept", "unpinned")
 
     side = Side.UPSTREAM
 
@@ -114,10 +125,25 @@ class ClientEngine(Engine):
         self._context = context
         self._endpoint = endpoint
         self._kept = False
+        self.unpinned = ""  # the pins that were seen, when none of them is ours and that is only to be reported
 
     def begin(self) -> None:
         """Write the ClientHello."""
         self._handshake()
+
+    def _complete(self) -> None:
+        pins = self._context.pins
+        if pins and not lib.SSL_session_reused(self._ssl):
+            seen = verified_pins(self._ssl)
+            if pins.isdisjoint(seen):
+                shown = f"seen {', '.join(map(pin_text, seen))}"
+                if not self._context.pin_report:
+                    raise Fault(Side.UPSTREAM, PIN_MISMATCH, detail=shown, status=502)
+                self.unpinned = shown
+
+    def chain(self) -> list[bytes]:
+        """DER of the verified chain, the leaf first; of what the server sent where nothing is verified."""
+        return chain(self._ssl)
 
     def receive(self, data: bytes | memoryview) -> bytes:
         plain = super().receive(data)

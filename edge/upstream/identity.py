@@ -23,6 +23,7 @@ class PeerKey:
         "alpn",
         "client_identity",
         "min_version",
+        "pins",
         "scheme",
         "server_name",
         "trust",
@@ -40,6 +41,7 @@ class PeerKey:
         client_identity: bytes = b"",
         min_version: str = "",
         alpn: tuple[str, ...] = (),
+        pins: tuple[bytes, ...] = (),
     ) -> None:
         self.address = address
         self.scheme = scheme
@@ -49,7 +51,8 @@ class PeerKey:
         self.client_identity = client_identity  # of the certificate that we show; b"" for none
         self.min_version = min_version
         self.alpn = alpn
-        self._parts = (address, scheme, server_name, trust, verify, client_identity, min_version, alpn)
+        self.pins = pins  # () when nothing is enforced
+        self._parts = (address, scheme, server_name, trust, verify, client_identity, min_version, alpn, pins)
         self._hash = hash(self._parts)
 
     def __hash__(self) -> int:
@@ -74,8 +77,10 @@ def key_for(endpoint: Endpoint, upstream: Upstream) -> PeerKey:
         server_name=tls.server_name or endpoint.address.host,
         trust=trust_identity(tls.trust),
         verify=tls.verify,
+        client_identity=tls.client_certificate.fingerprint.encode() if tls.client_certificate is not None else b"",
         min_version=tls.min_version,
         alpn=tls.alpn,
+        pins=() if tls.pin_report else tls.pins,
     )
 
 

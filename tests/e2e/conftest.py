@@ -142,27 +142,38 @@ http {{
         listen 127.0.0.1:{tls} ssl http2;
         ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};
         location = /protocol {{ return 200 "$server_protocol $scheme $ssl_server_name"; }}
+        location = /resumed {{ return 200 "$ssl_session_reused"; }}
         location = /not-modified {{ return 304; }}
         location = /no-content {{ return 204; }}
         location / {{ }}
+    }}
+    server {{
+        listen 127.0.0.1:{asking} ssl;
+        ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {leaf.chain}; ssl_certificate_key {leaf.key};
+        ssl_verify_client on; ssl_client_certificate {client_ca};
+        location / {{ return 200 "$ssl_client_fingerprint"; }}
     }}
 }}
 """
 
 
 class Nginx:
-    """nginx as upstream: files below `www`, over plain HTTP/1.1, h2c and TLS."""
+    """nginx as upstream: files below `www`, over plain HTTP/1.1, h2c and TLS; and a server that demands a certificate."""
 
-    def __init__(self, folder: Path, leaf: Leaf) -> None:
+    def __init__(self, folder: Path, leaf: Leaf, client_ca: Path) -> None:
         self.www = folder / "www"
         self.www.mkdir()
         (self.www / "small").write_bytes(b"small\n")
         (self.www / "megabyte").write_bytes(os.urandom(1 << 20))
-        ports = [free_port() for _ in range(3)]
+        ports = [free_port() for _ in range(4)]
         self.url, self.h2c_url = f"http://127.0.0.1:{ports[0]}", f"h2c://127.0.0.1:{ports[1]}"
-        self.tls_url = f"https://localhost:{ports[2]}"
+        self.tls_url, self.asking_url = f"https://localhost:{ports[2]}", f"https://localhost:{ports[3]}"
         config = folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, port=ports[0], h2c=ports[1], tls=ports[2], leaf=leaf))
+        config.write_text(
+            NGINX.format(
+                folder=folder, port=ports[0], h2c=ports[1], tls=ports[2], asking=ports[3], leaf=leaf, client_ca=client_ca
+            )
+        )
         program = shutil.which("nginx") or "/usr/sbin/nginx"
         self._process = subprocess.Popen([program, "-p", str(folder), "-c", str(config)], stderr=subprocess.DEVNULL)
         wait_for(lambda: _answers(ports[2]), "nginx")
@@ -181,7 +192,7 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def nginx_upstream(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> Iterator[Nginx]:
-    nginx = Nginx(tmp_path_factory.mktemp("nginx"), pki.localhost)
+    nginx = Nginx(tmp_path_factory.mktemp("nginx"), pki.localhost, pki.client_ca)
     yield nginx
     nginx.end()
 

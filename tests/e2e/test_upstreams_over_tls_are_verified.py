@@ -75,3 +75,24 @@ def test_a_higher_version_can_be_demanded(
 ) -> None:
     edge = gateway(start_gateway, pki, nginx_upstream, 'trust = "own", min_version = "1.3"')
     assert h1(edge).get("/protocol").status == 200
+
+
+def test_tls_sessions_to_upstreams_are_resumed(
+    start_gateway: StartGateway, pki: Pki, nginx_upstream: Nginx, h1: Callable[..., Wire]
+) -> None:
+    """By nginx's own account. Without keep-alive each request is a connection."""
+    edge = start_gateway(
+        f"""
+        [trust.own]
+        ca = ["{pki.ca}"]
+        {pki.host("app")}
+        [upstream.app]
+        endpoints = ["{nginx_upstream.tls_url}"]
+        keepalive = "off"
+        tls = {{ trust = "own", alpn = "http/1.1" }}
+        """
+    )
+    wire = h1(edge)
+    seen = [wire.get("/resumed").body for _ in range(5)]
+    assert seen[0] == b"."
+    assert seen[1:] == [b"r"] * 4

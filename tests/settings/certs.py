@@ -53,6 +53,7 @@ class Authority:
         end: int = 80,
         published: bool = False,
         client_only: bool = False,
+        server_only: bool = False,
     ) -> Leaf:
         """A leaf, valid from `start` to `end` days from NOW. `published`: it says where its issuer's certificate is."""
         own: Key = key if key is not None else ec.generate_private_key(ec.SECP256R1())
@@ -77,8 +78,9 @@ class Authority:
             where = x509.UniformResourceIdentifier("http://ca.example/ca.der")
             access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
             builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-        if client_only:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        if client_only or server_only:
+            purpose = ExtendedKeyUsageOID.CLIENT_AUTH if client_only else ExtendedKeyUsageOID.SERVER_AUTH
+            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         return Leaf(builder.sign(self.key, hashes.SHA256()), own)
 
 

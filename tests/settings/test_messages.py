@@ -105,8 +105,8 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
         ),
         ('[[listener]]\naddress = ":1"\nproxy_protocol = {}\n', ["3:1:14 'proxy_protocol'"]),
         (
-            '[upstream.a]\nendpoints = "http://x"\nfailover_below = "70%"\n[upstream.a.tls]\npins = []\n',
-            ["3:1:14 'failover_below'", "5:1:4 'pins'"],
+            '[upstream.a]\nendpoints = "http://x"\nfailover_below = "70%"\n[upstream.a.tls]\nocsp = []\n',
+            ["3:1:14 'failover_below'", "5:1:4 'ocsp'"],
         ),
         ('[upstream.a]\nendpoints = [{ url = "http://x", tier = 1, region = "eu" }]\n', ["2:34:4 'tier'", "2:44:6 'region'"]),
         ('[trust.a]\nca = []\nsystem = true\ncrl_check = "leaf"\n', ["4:1:9 'crl_check'"]),
