@@ -144,6 +144,7 @@ _WAYS: Final[dict[str, Callable[[Any], Any]]] = {
     "Host.listeners": sorted,
     "Route.listeners": sorted,
     "Certificate.names": sorted,
+    "UpstreamTls.pins": lambda found: [f"sha256/{base64.b64encode(pin).decode()}" for pin in found],
     "Upstream.endpoints": lambda found: {one.url: one.weight for one in found},
 }
 

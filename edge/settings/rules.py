@@ -135,6 +135,15 @@ def _no_sni(old: str | None, new: str | None) -> bool:
     return old is None and new is not None
 
 
+def _pins(old: list[str], new: list[str]) -> bool:
+    """Keys are believed that were not. Fewer pins are more, but none is all keys."""
+    return bool(old) and (not new or gained(old, new))
+
+
+def _pin_mode(report: bool) -> str:
+    return "report" if report else "enforce"
+
+
 def _security(value: str) -> str:
     return {"plain": "without TLS", "unverified": "TLS, not verified"}.get(value, "verified TLS, or local")
 
@@ -231,6 +240,7 @@ RULES: Final[dict[str, Rule]] = {
     "Certificate.not_before": _IGNORED,  # told with the fingerprint
     "Certificate.not_after": _IGNORED,
     "Certificate.fingerprint": Rule("certificate"),
+    "Certificate.purposes": _IGNORED,  # follows from the certificate
     "TlsPolicy.min_version": Rule("tls.min_version", down("1.2", "1.3")),
     "TlsPolicy.max_version": Rule("tls.max_version", down("1.2", "1.3")),
     "TlsPolicy.ciphers": Rule("tls.ciphers", gained),
@@ -256,6 +266,9 @@ RULES: Final[dict[str, Rule]] = {
     "UpstreamTls.verify": Rule("tls.verify", off, why="anybody can pose as the upstream"),
     "UpstreamTls.min_version": Rule("tls.min_version", down("1.2", "1.3")),
     "UpstreamTls.alpn": Rule("tls.alpn"),
+    "UpstreamTls.pins": Rule("tls.pins", _pins, why="keys that no pin named are believed"),
+    "UpstreamTls.pin_report": Rule("tls.pin_mode", on, show=_pin_mode, why="a chain without a pinned key is let through"),
+    "UpstreamTls.client_certificate": Rule("tls.client_certificate"),
     "Health.path": Rule("health.path"),
     "Health.interval": Rule("health.interval", show=duration),
     "Health.timeout": Rule("health.timeout", show=duration),

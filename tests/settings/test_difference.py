@@ -252,6 +252,8 @@ def test_trust(loads: Load, conf: Path) -> None:
 SECURE = '[upstream.app]\nendpoints = ["https://10.0.0.1:443"]\n'
 PLAIN = SECURE.replace("https", "http").replace("443", "80")
 TLS = "[upstream.app.tls]\n"
+PIN = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+PINS = f'pins = "{PIN}"\nallow_single_pin = true\n'
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,13 @@ TLS = "[upstream.app.tls]\n"
     [
         (SECURE, SECURE + TLS + 'verify = "off"\n', "! upstream app: tls.verify on → off (anybody can pose as the upstream)"),
         (SECURE + TLS + 'min_version = "1.3"\n', SECURE, "! upstream app: tls.min_version 1.3 → 1.2"),
+        (SECURE + TLS + PINS, SECURE, f"! upstream app: tls.pins: drops {PIN} (keys that no pin named are believed)"),
+        (SECURE, SECURE + TLS + PINS, f"upstream app: tls.pins: adds {PIN}"),
+        (
+            SECURE + TLS + PINS,
+            SECURE + TLS + PINS + 'pin_mode = "report"\n',
+            "! upstream app: tls.pin_mode enforce → report (a chain without a pinned key is let through)",
+        ),
         (SECURE, PLAIN, "! upstream app: connections verified TLS, or local → without TLS"),
         (SECURE, SECURE + 'balance = "random"\n', "upstream app: balance least_conn → random"),
         (SECURE, SECURE + 'health = { path = "/up" }\n', "upstream app: health added"),
