@@ -65,7 +65,7 @@ def route(path: str = "/", host: str | None = None, *, methods: str = "", name: 
     """A route to the upstream `name`; `methods` are separated by blanks."""
     values: dict[str, Any] = {
         "host": host, "path": path, "listeners": ("tls", "plain"), "methods": frozenset(methods.split()) or None,
-        "targets": () if "redirect" in changes or "respond" in changes else (Target(upstream=upstream(name)),),
+        "targets": () if {"redirect", "respond", "health"} & changes.keys() else (Target(upstream=upstream(name)),),
     }  # fmt: skip
     return Route(**{**values, **changes})
 

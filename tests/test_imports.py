@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "relay": _BASE | {"http", "policy", "route", "upstream"},
     "observe": _BASE,
     "net": _DATA,
-    "process": _DATA | {"net"},
+    "process": _DATA | {"net", "control"},
     "control": _BASE | {"tls", "observe"},
     "cli": _DATA | {"net", "process", "control", "bench"},
     "__main__": {"cli"},
@@ -126,6 +126,8 @@ def violations(path: Path) -> Iterator[str]:
             target = rest.partition(".")[0]
             if target and target != room and target not in ROOMS[room]:
                 yield f"{where}{room} must not import {target}"
+            if (room, target) == ("process", "control") and path.name != "controller.py":
+                yield f"{where}only process/controller.py, which runs it, imports control"
         elif top in OUTSIDE:
             if room not in OUTSIDE[top]:
                 yield f"{where}{top} belongs in {', '.join(sorted(OUTSIDE[top])) or 'no room'}, not in {room}"

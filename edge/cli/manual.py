@@ -34,6 +34,7 @@ _ORDER = (
     "logs",
     "metrics",
     "errors",
+    "admin",
     "resumption",
     "deploying",
 )
@@ -45,6 +46,8 @@ _MEANT = {
     "log": "logs",
     "fault": "errors",
     "systemd": "deploying",
+    "health": "admin",
+    "readiness": "admin",
 }
 
 

@@ -62,6 +62,8 @@ def _mode(route: Route, *, encrypted: bool) -> str:
         return "redirect"
     if route.respond is not None:
         return "respond"
+    if route.health:
+        return "health"
     onward = any(one.scheme is Scheme.HTTPS for target in route.targets for one in target.upstream.endpoints)
     if encrypted:
         return "re-encrypt" if onward else "terminate"
@@ -96,6 +98,8 @@ def _to(route: Route) -> str:
         return f"{route.redirect.status} {route.redirect.to}"
     if route.respond is not None:
         return f"{route.respond.status}"
+    if route.health:
+        return route.health
     weights = sum(target.weight for target in route.targets)
     if len(route.targets) == 1:
         return route.targets[0].upstream.name

@@ -46,10 +46,11 @@ class _Clock:
 class _Now:
     """The part of a worker's context that decisions ask for."""
 
-    __slots__ = ("clock",)
+    __slots__ = ("clock", "ready")
 
     def __init__(self) -> None:
         self.clock = _Clock()
+        self.ready = True
 
     def source(self, upstream: Upstream) -> None:
         """Nothing is sent."""
@@ -295,7 +296,7 @@ def _outcome(front: Front, exchange: Exchange, route: Route | None, found: Trace
         place = route.place if route is not None else front.listener.place
         found.add(
             "answer",
-            f"{verdict.status} to {location}" if location else f"{verdict.status}, by edge itself",
+            _answered(verdict.status, location, route),
             place,
             _lines(fields),
         )
@@ -321,6 +322,15 @@ def _outcome(front: Front, exchange: Exchange, route: Route | None, found: Trace
     removed = [f"without {_text(name)}" for name in sorted(plan.route.response_headers.remove)]
     found.add("answer", "the upstream's, with", more=[*_lines(fields), *removed])
     found.end("relay")
+
+
+def _answered(status: int, location: str, route: Route | None) -> str:
+    if location:
+        return f"{status} to {location}"
+    if route is not None and route.health:
+        otherwise = ", 503 while the gateway is not ready" if route.health == "ready" else ""
+        return f"{status}, the gateway's own health{otherwise}"
+    return f"{status}, by edge itself"
 
 
 def _lines(fields: Fields) -> list[str]:

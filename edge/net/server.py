@@ -58,6 +58,7 @@ class Server:
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
         self._timers: list[asyncio.TimerHandle] = []
         self._stopped = False
+        self.ready = False  # what the supervisor last said of the whole gateway
         self._checkers = [
             Checker(self.hub, place, place.upstream.health, self.journal)
             for place in self._upstreams.places()
@@ -104,6 +105,7 @@ class Server:
     def drain(self, deadline: float, done: Callable[[], None]) -> None:
         """Take no new connections, finish what is under way for at most `deadline` seconds, then call `done`."""
         self.hub.turn()
+        self.ready = False
         for listener in self.listeners:
             listener.stop()
             listener.drain()

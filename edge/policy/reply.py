@@ -18,7 +18,7 @@ from edge.errors import Fault, MethodNotAllowed, Side
 from edge.http.message import Fields, RequestHead
 from edge.settings.model import Respond
 
-__all__ = ["Reply", "error_reply", "is_grpc", "redirect_reply", "respond_reply"]
+__all__ = ["Reply", "error_reply", "health_reply", "is_grpc", "redirect_reply", "respond_reply"]
 
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
@@ -88,6 +88,12 @@ def respond_reply(respond: Respond) -> Reply:
     """A route's fixed answer."""
     fields = [(b"content-type", respond.content_type.encode())] if respond.content_type and respond.body else []
     return Reply(respond.status, fields, respond.body)
+
+
+def health_reply(*, well: bool) -> Reply:
+    """The gateway's own health, for DNS and balancers; says no more than that, and no cache keeps it."""
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    return Reply(200, fields, b"ok\n") if well else Reply(503, fields, b"unready\n")
 
 
 def redirect_reply(location: bytes, status: int) -> Reply:

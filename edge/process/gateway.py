@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from edge.process import privileges, sockets
+from edge.process.admin import bind_admin, claim_admin
+from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
 from edge.process.inherited import Inherited
 from edge.process.logs import Destinations, fill_standard_descriptors
@@ -54,12 +56,19 @@ def _prepare(settings: Settings, on_ready: Callable[[Serving], None], extra_chil
     fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
     tables = _tables(settings)
+    claimed = claim_admin(settings.admin, inherited)
     bound = sockets.bind(settings.listeners, settings.server.workers, inherited)
+    try:
+        admin, lacking = bind_admin(settings.admin, claimed)
+    except BaseException:
+        sockets.close_all(bound)
+        raise
+    controller = ControllerWork(settings, destinations, identity, sockets=admin)
     privileges.harden()
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
     # and finds some 200 objects
     gc.freeze()
-    return Supervisor(settings, bound, tables, destinations, identity, extra_children, on_ready, descriptors)
+    return Supervisor(settings, bound, tables, destinations, identity, extra_children, on_ready, descriptors, controller, lacking)
 
 
 def _tables(settings: Settings) -> dict[str, HostTable]:

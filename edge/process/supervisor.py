@@ -28,7 +28,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge.process import privileges, sockets
+from edge.process.admin import close_admin
 from edge.process.channel import Channel, Message, pair
+from edge.process.controller import ControllerWork, run_controller
 from edge.process.logs import Destinations
 from edge.process.worker import Work, ignore_signals, run_worker
 from edge.settings.model import Settings
@@ -77,6 +79,8 @@ class _Child:
     pid: int = 0  # 0: not running
     channel: Channel | None = None
     ready: bool = False
+    since: float = 0.0  # POSIX seconds
+    restarts: int = 0
     start_at: float = 0.0
     crashes: list[float] = field(default_factory=list)
 
@@ -92,7 +96,10 @@ class Supervisor:
         extra_children: Sequence[ExtraChild],
         on_ready: Callable[[Serving], None],
         descriptors: int,
+        controller: ControllerWork,
+        lacking: str,
     ) -> None:
+        """`lacking`: a sentence about the admin listener when it could not be had."""
         self._settings = settings
         self._bound = bound
         self._destinations = destinations
@@ -102,9 +109,15 @@ class Supervisor:
         self._state = _State.STARTING
         self._deadline = float("inf")
         self._killed = False
-        self._status = 0
+        self._exit_status = 0
         self._selector = selectors.DefaultSelector()
-        self._extras = [_Child(extra.name, _extra_start(extra, identity), is_worker=False) for extra in extra_children]
+        self._lacking = lacking
+        self._started = self._since = time.time()
+        self._controller_work = controller
+        self._controller = _Child("controller", lambda channel: run_controller(controller, channel), is_worker=False)
+        self._controller.start_at = float("inf")  # when the workers serve
+        self._extras = [self._controller]
+        self._extras += [_Child(extra.name, _extra_start(extra, identity), is_worker=False) for extra in extra_children]
         self._workers = [
             _Child(f"worker {number}", _worker_start(Work(number, settings, own, tables, destinations, identity)), is_worker=True)
             for number, own in enumerate(bound, 1)
@@ -131,9 +144,10 @@ class Supervisor:
             wake.close()
             waker.close()
             sockets.close_all(self._bound)
+            close_admin(self._controller_work.sockets)
             self._log.close()
             self._destinations.close()
-        return self._status
+        return self._exit_status
 
     # one turn
 
@@ -184,7 +198,7 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT):
             if self._state >= _State.DRAINING:
                 if number == signal.SIGINT:
-                    self._status = 130
+                    self._exit_status = 130
                 self._end(time.monotonic())
             else:
                 self._drain(signal.Signals(number).name)
@@ -200,6 +214,7 @@ class Supervisor:
         seconds = self._settings.server.drain
         self._log.event("draining", reason=why, seconds=seconds)
         self._state = _State.DRAINING
+        self._tell_state()
         self._deadline = time.monotonic() + seconds + _STOP_GRACE
         sockets.close_all(self._bound)
         for child in self._workers:
@@ -222,7 +237,7 @@ class Supervisor:
         for failure in failures:
             self._log.event("log-not-reopened", level="error", detail=failure)
         if names:
-            for child in self._workers:
+            for child in [*self._workers, self._controller]:
                 self._order(child, {"do": "logs", "to": names}, tuple(descriptors))
         self._log.event("logs-reopened", files=names)
 
@@ -233,19 +248,26 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         self._log.flush()
+        # until the child has handlers of its own, a signal to it would be written into our wake-up descriptor, as one to us
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
+                ignore_signals()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
                 self._leave_behind(child, ours)
                 status = child.start(theirs)
             except Exception:
                 traceback.print_exc()
             finally:
                 os._exit(status)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         child.pid, child.channel, child.ready = pid, ours, False
         self._selector.register(ours.sock, selectors.EVENT_READ, child)
+        child.since = time.time()
+        self._order(child, self._state_order(child))
         self._log.event("started", level="debug", child=child.name, pid=pid)
 
     def _leave_behind(self, child: _Child, ours: Channel) -> None:
@@ -256,6 +278,8 @@ class Supervisor:
         for other in [*self._extras, *self._workers]:
             if other.channel is not None:
                 other.channel.close()
+        if child is not self._controller:
+            close_admin(self._controller_work.sockets)
         self._selector.close()
 
     def _on_message(self, child: _Child) -> None:
@@ -264,11 +288,16 @@ class Supervisor:
         for message, _ in child.channel.receive():
             if message.get("is") == "ready":
                 child.ready = True
+                self._tell_state()
+            elif "ask" in message:
+                self._answer(child, message)
         if child.channel.ended:
             self._hang_up(child)
         if self._state is _State.STARTING and all(worker.ready for worker in self._workers):
             self._state = _State.SERVING
+            self._tell_state()
             self._announce()
+            self._controller.start_at = 0.0
 
     def _announce(self) -> None:
         by_name = {listener.name: listener for listener in self._settings.listeners}
@@ -277,8 +306,66 @@ class Supervisor:
         needed = _DESCRIPTORS_A_CONNECTION * self._settings.limits.connections
         if self._descriptors < needed:
             self._log.event("descriptor-limit-low", level="warning", limit=self._descriptors, needed=needed)
+        if self._lacking:
+            self._log.event("admin-unavailable", level="warning", detail=self._lacking)
         self._log.flush()
         self._on_ready(Serving(urls, len(self._workers), self._descriptors))
+
+    # what the gateway is like
+
+    def _unready(self) -> list[str]:
+        """Why clients should not be sent here; empty when they may."""
+        if self._state is not _State.SERVING:
+            return [self._state.name.lower()]
+        return [] if any(worker.ready for worker in self._workers) else ["no worker serves"]
+
+    def _status(self) -> Message:
+        reasons = self._unready()
+        degraded = [f"{child.name} is not running" for child in [*self._workers, self._controller] if not child.ready]
+        return {
+            "version": 1,
+            "ok": True,
+            "pid": os.getpid(),
+            "generation": self._controller_work.generation,
+            "digest": self._settings.digest,
+            "started": self._started,
+            "since": self._since,
+            "ready": not reasons,
+            "reasons": reasons,
+            "state": self._state.name.lower(),
+            "workers": [
+                {
+                    "number": number,
+                    "pid": child.pid,
+                    "state": "serving" if child.ready else "starting",
+                    "since": child.since,
+                    "restarts": child.restarts,
+                }
+                for number, child in enumerate(self._workers, 1)
+            ],
+            "degraded": [*degraded, *filter(None, [self._lacking])],
+        }
+
+    def _state_order(self, child: _Child) -> Message:
+        """What a child is told of the gateway: the controller all, workers what their health routes answer."""
+        status = self._status()
+        if child is self._controller:
+            return {"do": "state", **status}
+        return {"do": "state", **{key: status[key] for key in ("ready", "generation", "digest")}}
+
+    def _tell_state(self) -> None:
+        for child in [*self._workers, self._controller]:
+            if child.channel is not None:
+                with contextlib.suppress(OSError):  # dying: it is told when it is there again
+                    child.channel.send(self._state_order(child))
+
+    def _answer(self, child: _Child, question: Message) -> None:
+        """Answer what the controller asks."""
+        if question["ask"] == "status":
+            answer = self._status()
+        else:
+            answer = {"version": 1, "ok": False, "error": "unknown-operation", "detail": "this version cannot do that"}
+        self._order(child, {"re": question.get("id"), **answer})
 
     def _order(self, child: _Child, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         if child.channel is None:
@@ -305,12 +392,14 @@ class Supervisor:
         pid, was_ready = child.pid, child.ready
         self._hang_up(child)
         child.pid, child.ready = 0, False
+        child.restarts += 1
+        self._tell_state()
         if code == 0 and self._state >= _State.DRAINING:
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         if self._state is _State.STARTING and child.is_worker and not was_ready:
             self._log.event("start-failed", level="error", child=child.name, pid=pid, detail=f"ended with {how}")
-            self._status = 1
+            self._exit_status = 1
             self._end(time.monotonic())
             return
         if self._state >= _State.DRAINING:
@@ -339,7 +428,6 @@ def _worker_start(work: Work) -> Callable[[Channel], int]:
 
 def _extra_start(extra: ExtraChild, identity: privileges.Identity | None) -> Callable[[Channel], int]:
     def start(channel: Channel) -> int:
-        ignore_signals()
         privileges.drop(identity)
         extra.run(channel.sock.fileno())
         return 0

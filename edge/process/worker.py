@@ -1,8 +1,9 @@
 """A worker: one uvloop loop that is the whole data path.
 
 It is forked with everything it needs (settings, its sockets, TLS contexts, log descriptors) and takes orders only over its
-channel: ``drain``, ``stop``, ``logs``. Signals of the terminal and of service managers go to every process of a group; only the
-supervisor answers them, so that there is one drain with one deadline. When the channel ends, so does the worker.
+channel: ``drain``, ``stop``, ``logs``, ``state``. Signals of the terminal and of service managers go to every process of a
+group; only the supervisor answers them, so that there is one drain with one deadline. When the channel ends, so does the
+worker.
 
 The garbage collector: what exists at the start lives as long as the process, so it is frozen out of every collection. Young
 objects die by reference counts; cycles are rare on the data path, hence the high threshold.
@@ -71,6 +72,7 @@ def run_worker(work: Work, channel: Channel) -> int:
         log.event("privileges-not-dropped", level="error", detail=str(error), worker=work.number)
         log.close()
         return 1
+    privileges.name_process(f"edge-worker-{work.number}")
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -125,6 +127,8 @@ class _Worker:
         elif what == "logs":
             for to, descriptor in zip(order["to"], descriptors, strict=True):
                 self._destinations.replace(to, descriptor)
+        elif what == "state":
+            self._server.ready = order["ready"]
         elif what == "stop":
             self._stop()
 

@@ -52,6 +52,10 @@ class Context(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether the gateway as a whole may be sent clients: what routes with ``health = "ready"`` answer."""
+
     def source(self, upstream: Upstream) -> Source:
         """Where connections to an upstream come from; asked for once, when routes are compiled."""
 

@@ -28,7 +28,7 @@ from edge.policy.phases import (
     check_hops,
     check_size,
 )
-from edge.policy.reply import Reply, redirect_reply, respond_reply
+from edge.policy.reply import Reply, health_reply, redirect_reply, respond_reply
 from edge.relay.websocket import KEY, find
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
@@ -204,6 +204,8 @@ class Front:
         route = plan.route
         if route.respond is not None:
             return respond_reply(route.respond)
+        if route.health:
+            return health_reply(well=route.health == "live" or self._context.ready)
         if route.redirect is not None:
             location = redirect_location(route.redirect, exchange.conn.secure, head.authority, path, match.params)
             return redirect_reply(location, route.redirect.status)

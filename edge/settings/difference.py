@@ -53,6 +53,7 @@ _PREFIX: Final[dict[str, str]] = {
     "Log.access": "log.access.",
     "Log.events": "log.events.",
     "Settings.limits": "limits.",
+    "Settings.admin": "admin.",
     "Listener.limits": "limits.",
     "Route.limits": "limits.",
     "ClientAuth.trust": "client_auth.trust.",

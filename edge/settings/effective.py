@@ -35,7 +35,7 @@ class _Effective:
         self.resolved = loaded.resolved
 
     def shown(self, path: Path, value: Any) -> Any:
-        if self.source.secret(path) or (path and path[-1] == "passphrase"):
+        if self.source.secret(path) or (path and path[-1] in ("passphrase", "token")):
             return HIDDEN
         if isinstance(value, Mapping):
             return {key: self.shown((*path, key), item) for key, item in value.items()}
@@ -92,6 +92,9 @@ class _Effective:
             merged = Merged({"to": value}, {"to": path}) if isinstance(value, str) else self.at(path, value)
             found[key] = self.table(keys.Access, merged, {"to": otherwise})
         return found
+
+    def admin(self) -> Entry:
+        return self.table(keys.Admin, self.top("admin"), {"token": "none"})
 
     def listener(self, listener: model.Listener) -> Entry:
         path, table = self.resolved.listeners.tables[listener.name]
@@ -156,7 +159,7 @@ class _Effective:
             "hsts",
             "request_headers",
             "response_headers",
-            *(key for key in ("redirect", "respond") if key not in merged.values),
+            *(key for key in ("redirect", "respond", "health") if key not in merged.values),
         )
         shown = self.table(keys.Route, merged, computed, leave)
         shown["limits"] = self.policy(keys.Limits, "limits", *found.holders)
@@ -187,6 +190,7 @@ class _Effective:
         return {
             "server": self.table(keys.Server, self.top("server"), computed),
             "log": self.log(),
+            "admin": self.admin(),
             "trusted_proxies": self.table(keys.TrustedProxies, self.top("trusted_proxies")),
             "limits": self.table(keys.Limits, self.top("limits")),
             "listeners": [self.listener(listener) for listener in self.settings.listeners],

@@ -24,7 +24,7 @@ from edge.settings.key_types import (
 )  # fmt: skip
 
 __all__ = [
-    "Access", "CertificateSource", "ClientAuth", "EndpointTable", "File", "HeaderRules", "Health", "Host",
+    "Access", "Admin", "CertificateSource", "ClientAuth", "EndpointTable", "File", "HeaderRules", "Health", "Host",
     "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "Redirect", "Respond", "Retry", "Route", "Server", "TargetTable",
     "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
 ]  # fmt: skip
@@ -111,6 +111,38 @@ class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least severity of events that are logged.")
     ] = "info"
+
+
+class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The listener for operators and their tools: health, readiness, metrics, status, reload. Plain HTTP."""
+
+    address: Annotated[
+        Words,
+        Meta(
+            description='An address with its port, or several, or "off". Beyond loopback only what open names goes without the '
+            "token. The default address is left out, with a warning, when its port is taken; a written one is then an error."
+        ),
+    ] = "127.0.0.1:9901"
+    token: Annotated[
+        Word | UnsetType,
+        Meta(
+            description='What "Authorization: Bearer" must carry; 16 characters at least. Best from elsewhere: ${file:/path}, '
+            "${credential:NAME}. Default: none."
+        ),
+        example("${file:/run/secrets/admin-token}"),
+    ] = UNSET
+    open: Annotated[
+        list[Literal["health", "metrics", "status"]],
+        Meta(description="What is answered without the token, where one is needed: health, metrics, status."),
+    ] = field(default_factory=lambda: ["health"])
+    names: Annotated[
+        Words,
+        Meta(
+            description="Host names by which it may be asked without the token, besides localhost and addresses. Default: none, "
+            "so that no web page can reach it by a name of its own."
+        ),
+        example(["edge.ops.internal"]),
+    ] = field(default_factory=list)
 
 
 class TrustedProxies(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -271,7 +303,7 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens to some requests: exactly one of upstream, redirect and respond. Order never matters."""
+    """What happens to some requests: exactly one of upstream, redirect, respond and health. Order never matters."""
 
     host: Annotated[
         Word | UnsetType, Meta(description="A host name or wildcard. Default: every host."), example("api.example.com")
@@ -301,6 +333,14 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         example("https://example.com{path_and_query}"),
     ] = UNSET
     respond: Annotated[Respond | UnsetType, Meta(description="A fixed answer.")] = UNSET
+    health: Annotated[
+        Literal["live", "ready"] | UnsetType,
+        Meta(
+            description="The gateway's own health as the answer, 200 or 503, for DNS and balancers that choose a region. ready "
+            "turns to 503 when a stop begins, while connections are still taken; live says that this process serves."
+        ),
+        example("ready"),
+    ] = UNSET
     strip_prefix: Annotated[
         str, Meta(description="What is cut off the front of the path for the upstream. Default: nothing."), example("/v2")
     ] = ""
@@ -457,6 +497,9 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=lambda: Server()
     )
     log: Annotated[Log, Meta(description="The logs.")] = field(default_factory=lambda: Log())
+    admin: Annotated[Admin, Meta(description="The listener for operators and their tools. Plain HTTP.")] = field(
+        default_factory=lambda: Admin()
+    )
     trusted_proxies: Annotated[TrustedProxies, Meta(description="Whose X-Forwarded-For and Forwarded are believed.")] = field(
         default_factory=lambda: TrustedProxies()
     )

@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["LATER"]
 
 LATER: Final[dict[str, frozenset[str]]] = {
-    "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "admin", "auth", "rate_limits", "regions", "scan", "ocsp"}),
+    "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan", "ocsp"}),
     "Server": frozenset({"cluster"}),
     "Listener": frozenset({"proxy_protocol"}),
     "Tls": frozenset({"early_data", "ocsp", "ticket_lifetime", "ticket_secret"}),

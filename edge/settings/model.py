@@ -15,9 +15,9 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
-    "AccessLog", "Address", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "HeaderRules", "Health", "Host", "Hsts",
-    "Limits", "Listener", "Log", "Network", "Place", "Redirect", "Respond", "Retry", "Route", "RoutePaths", "Scheme", "Server",
-    "Settings", "Target", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
+    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "HeaderRules", "Health",
+    "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "Redirect", "Respond", "Retry", "Route", "RoutePaths",
+    "Scheme", "Server", "Settings", "Target", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 Network = IPv4Network | IPv6Network
@@ -253,7 +253,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Exactly one of `targets`, `redirect`, `respond` is set."""
+    """Exactly one of `targets`, `redirect`, `respond`, `health` is set."""
 
     host: str | None  # exact name or wildcard, lower-case; None: every host
     path: str
@@ -264,6 +264,7 @@ class Route:
     targets: tuple[Target, ...] = ()
     redirect: Redirect | None = None
     respond: Respond | None = None
+    health: str = ""  # "live" or "ready": the gateway's own
     strip_prefix: str = ""
     rewrite: str = ""  # may hold the path's {names}
     upstream_host: str = ""  # "": the client's; else this Host is sent
@@ -307,6 +308,17 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admin:
+    """The admin listener. Without addresses there is none. `written`: by somebody, so that a taken port is an error."""
+
+    addresses: tuple[Address, ...] = (Address(host="127.0.0.1", port=9901),)
+    written: bool = False
+    token: str = field(default="", repr=False)  # "": none
+    open: frozenset[str] = frozenset({"health"})  # of "health", "metrics", "status"
+    names: frozenset[str] = frozenset()  # hosts that it may be asked by, besides localhost and addresses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     server: Server
     log: Log
@@ -316,5 +328,6 @@ class Settings:
     routes: tuple[Route, ...]
     upstreams: Mapping[str, Upstream]
     trusted_proxies: tuple[Network, ...] = ()
+    admin: Admin = Admin()
     files: tuple[str, ...] = ()  # every file that was read
     digest: str = ""  # SHA-256 of what was read, hex

@@ -57,6 +57,7 @@ TOLD_AS: Final[dict[str, str]] = {
     "Route.targets": "Route.action",
     "Route.redirect": "Route.action",
     "Route.respond": "Route.action",
+    "Route.health": "Route.action",
     "Target.upstream": "Route.action",
     "Target.weight": "Route.action",
     "Redirect.to": "Route.action",
@@ -186,6 +187,8 @@ def _action(route: Route) -> str:
     if route.respond is not None:
         body = f", body {_hidden(route.respond.body)}" if route.respond.body else ""
         return f"answers {route.respond.status} ({route.respond.content_type}{body})"
+    if route.health:
+        return f"answers with the gateway's own health ({route.health})"
     return f"goes to {', '.join(sorted(_share(target, route) for target in route.targets))}"
 
 

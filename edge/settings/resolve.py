@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from msgspec import UnsetType
 
 from edge.settings import keys, model
+from edge.settings.admin import admin
 from edge.settings.certificates import CertificateReader
 from edge.settings.hosts import Hosts, Listeners
 from edge.settings.layers import listed, typed
@@ -64,6 +65,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         routes=found,
         upstreams=upstreams.all(),
         trusted_proxies=_networks(source),
+        admin=admin(source),
         files=tuple(source.files),
         digest=source.digest(),
     )

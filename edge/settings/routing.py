@@ -26,7 +26,7 @@ from edge.settings.upstreams import Upstreams
 __all__ = ["Found", "Routes"]
 
 _REDIRECT_NAMES = ("scheme", "host", "path", "query", "path_and_query")
-_ACTIONS = ("upstream", "redirect", "respond")
+_ACTIONS = ("upstream", "redirect", "respond", "health")
 _EMPTY = frozenset({204, 304})
 
 
@@ -138,6 +138,7 @@ class Routes:
             targets=targets,
             redirect=redirect,
             respond=respond,
+            health="" if isinstance(raw.health, UnsetType) else raw.health,
             strip_prefix=self._strip_prefix(path, raw, pattern),
             rewrite=self._rewrite(path, raw, names),
             upstream_host=self._upstream_host(path, raw),
@@ -247,7 +248,10 @@ class Routes:
                 source.error((*path, given[1]), message, "keep one of them", at_key=True)
             elif not source.touched(path):
                 source.error(
-                    path, "a route that leads nowhere", 'write upstream = "…", redirect = { … } or respond = { … }', at_key=True
+                    path,
+                    "a route that leads nowhere",
+                    'write upstream = "…", redirect = { … }, respond = { … } or health = "ready"',
+                    at_key=True,
                 )
         targets = self._upstreams.targets(table["upstream"], (*path, "upstream")) if "upstream" in table else ()
         redirect = None if isinstance(raw.redirect, UnsetType) else self._redirect((*path, "redirect"), raw.redirect, names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 __all__ = ["INSIDE", "RULES", "Rule", "duration", "listing", "word"]
@@ -131,6 +131,19 @@ def _protecting_set(old: list[str], new: list[str]) -> bool:
     return any(pair not in new for pair in old if pair.partition(":")[0] in _PROTECTING)
 
 
+def _reachable(old: list[str], new: list[str]) -> bool:
+    """Other machines can connect that could not."""
+
+    return any(map(_is_far, new)) and not any(map(_is_far, old))
+
+
+def _is_far(address: str) -> bool:
+    try:
+        return not ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
+    except ValueError:
+        return True  # a name: whoever passes the socket has bound it
+
+
 def _no_sni(old: str | None, new: str | None) -> bool:
     return old is None and new is not None
 
@@ -173,6 +186,7 @@ INSIDE: Final[dict[str, str]] = {
     "Settings.server": "Server",
     "Settings.log": "Log",
     "Settings.limits": "Limits",
+    "Settings.admin": "Admin",
     "Log.access": "AccessLog",
     "Log.events": "AccessLog",
     "Listener.limits": "Limits",
@@ -197,6 +211,11 @@ RULES: Final[dict[str, Rule]] = {
     "Settings.routes": _IGNORED,
     "Settings.upstreams": _IGNORED,
     "Settings.trusted_proxies": Rule("trusted_proxies", _networks, why="their X-Forwarded-For is believed"),
+    "Admin.addresses": Rule("address", _reachable, why="reachable from other machines"),
+    "Admin.written": _IGNORED,
+    "Admin.token": Rule("token", off, lambda value: "(hidden)" if value else "none", why="nobody has to show one"),
+    "Admin.open": Rule("open", gained, why="more is answered without the token"),
+    "Admin.names": Rule("names", gained, why="it may be asked by more names"),
     "Server.workers": Rule("server.workers"),
     "Server.user": Rule("server.user", off, why="workers keep the rights of who started edge"),
     "Server.group": Rule("server.group"),

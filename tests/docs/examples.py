@@ -19,6 +19,7 @@ FILES = [*sorted((ROOT / "config" / "examples").glob("*.toml")), ROOT / "config"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PAIR = re.compile(r'chain = "[^"]*"(,\s*|\n)key = "[^"]*"')
+_SECRET = re.compile(r"\$\{file:/run/secrets/[^}]*\}")
 _CA = re.compile(r'ca = \["[^"]*"\]')
 
 
@@ -103,4 +104,7 @@ def loadable(text: str, folder: Path) -> str:
         chain, key = pki.leaf(names or ["localhost"], with_rsa="rsa" in found[0])
         return f'chain = "{chain}"{found[1]}key = "{key}"'
 
+    secret = folder / "secret"
+    secret.write_text("0123456789abcdef" * 4)
+    text = _SECRET.sub(f"${{file:{secret}}}", text)
     return _CA.sub(f'ca = ["{pki.ca}"]', _PAIR.sub(pair, text))

@@ -42,6 +42,8 @@ def _gateways(folders: Callable[[], Path]) -> Iterator[StartGateway]:
         rest = []
         if "[server]" not in toml:
             rest.append(f'[server]\nworkers = 1\nstate_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n')
+        if "[admin]" not in toml:
+            rest.append('[admin]\naddress = "off"\n')
         if "[log]" not in toml:
             rest.append(
                 f'[log]\naccess = {{ to = "{folder}/access.log", format = "json" }}\n'
@@ -63,8 +65,8 @@ def _gateways(folders: Callable[[], Path]) -> Iterator[StartGateway]:
 def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
     """Start a gateway from the TOML of hosts, routes and upstreams; it ends with the test.
 
-    `[server]`, `[log]` and `[[listener]]` named "main" (and "plain", with `plain`) are put after it. ``$FOLDER`` in
-    the text is the gateway's own folder.
+    `[server]`, `[admin]` (off), `[log]` and `[[listener]]` named "main" (and "plain", with `plain`) are put after it.
+    ``$FOLDER`` in the text is the gateway's own folder.
     """
     numbers = iter(range(100))
 

@@ -43,6 +43,7 @@ class Gateway:
             [[route]]
             path = "/ping"
             respond = {{ status = 200, body = "ok" }}
+            {"" if "[admin]" in settings else "[admin]" + chr(10) + 'address = "off"'}
             [server]
             workers = {workers}
             drain = "3s"
@@ -81,11 +82,18 @@ class Gateway:
 
     def workers(self) -> list[int]:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in task.read_text().split()]
+        return [int(pid) for pid in task.read_text().split() if _name(int(pid)).startswith("edge-worker")]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(10)
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ class Stage:
         self.lines: list[Line] = []  # to upstreams, in the order of dialling
         self.connections: list[Any] = []
         self.pool: list[Any] = []
+        self.ready = True
         self.refuse_dials: Fault | None = None
         self.hold_dials = False
         self.held: list[tuple[Any, Queued]] = []

@@ -362,3 +362,27 @@ def test_weaker_comes_first(loads: Load) -> None:
     found = changes(loads, HOST + UP, new)
     assert [change.weaker for change in found] == sorted((change.weaker for change in found), reverse=True)
     assert all(change.text and change.kind for change in found)
+
+
+def test_the_admin_listener(loads: Load) -> None:
+    base = HOST + UP
+    secret = "0123456789abcdef" * 2
+    guarded = base + f'[admin]\naddress = "127.0.0.1:9901"\ntoken = "{secret}"\n'
+    opened = base + '[admin]\naddress = "0.0.0.0:9901"\nopen = ["health", "status"]\nnames = "edge.ops.internal"\n'
+    assert changes(loads, base, base + '[admin]\naddress = "127.0.0.1:9901"\n') == []
+    assert texts(changes(loads, guarded, opened)) == [
+        "! admin.address: adds 0.0.0.0:9901; drops 127.0.0.1:9901 (reachable from other machines)",
+        "! admin.names: adds edge.ops.internal (it may be asked by more names)",
+        "! admin.open: adds status (more is answered without the token)",
+        "! admin.token (hidden) → none (nobody has to show one)",
+    ]
+    assert not any(change.weaker for change in changes(loads, opened, guarded))
+    assert secret not in json.dumps(shown(loads, guarded))
+
+
+def test_a_route_that_answers_with_health(loads: Load) -> None:
+    route = '[[route]]\npath = "/up"\n'
+    found = changes(loads, HOST + route + 'health = "live"\n', HOST + route + 'health = "ready"\n')
+    assert texts(found) == [
+        "route */up: answers with the gateway's own health (ready) instead of: answers with the gateway's own health (live)"
+    ]

@@ -92,8 +92,8 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
     [
         ('[acme]\nemail = "${env:NO}"\n', ["1:1:6 'acme'"]),
         (
-            "[jwt.main]\nx = 1\n[rate_limit.a]\n[waf.b]\n[store]\n[admin]\n",
-            ["1:2:3 'jwt'", "3:2:10 'rate_limit'", "4:2:3 'waf'", "5:1:7 'store'", "6:1:7 'admin'"],
+            "[jwt.main]\nx = 1\n[rate_limit.a]\n[waf.b]\n[store]\n",
+            ["1:2:3 'jwt'", "3:2:10 'rate_limit'", "4:2:3 'waf'", "5:1:7 'store'"],
         ),
         ('[tls]\nearly_data = "on"\n', ["2:1:10 'early_data'"]),
         (f'{HOST}{UP}auth = "none"\nprotocol = "tcp"\n', ["5:1:4 'auth'", "6:1:8 'protocol'"]),

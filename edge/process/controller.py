@@ -1,0 +1,112 @@
+"""The controller's process: one asyncio loop, unprivileged, beside the data path and never needed by it.
+
+It is forked once the workers serve, so that what it imports (aiohttp takes a quarter of a second) delays no handshake; started
+again with the same back-off as a worker; and ends when its channel does. Here is what touches processes: descriptors,
+privileges, orders. What it does with them is the room `edge.control`, which is imported in this process alone.
+
+Orders: ``state`` (what the gateway is like), ``logs``, ``stop``. Answers to what it asked carry ``re``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edge.observe.log import Log
+from edge.process import privileges
+from edge.process.channel import Channel, Message
+from edge.process.logs import Destinations
+from edge.settings.model import Settings
+
+if TYPE_CHECKING:
+    from edge.control.admin import AdminServer
+    from edge.control.plane import Plane
+
+__all__ = ["ControllerWork", "run_controller"]
+
+
+@dataclass(slots=True)
+class ControllerWork:
+    """What a controller is made of; the supervisor keeps it up to date for the next one."""
+
+    settings: Settings
+    destinations: Destinations
+    identity: privileges.Identity | None
+    generation: int = 1
+    sockets: list[socket.socket] = field(default_factory=list)  # of the admin listener
+
+
+def run_controller(work: ControllerWork, channel: Channel) -> int:
+    """Work until told otherwise; returns the exit status. Called in the forked child."""
+    log = work.destinations.log()
+    try:
+        privileges.drop(work.identity)
+    except OSError as error:
+        log.event("privileges-not-dropped", level="error", detail=str(error))
+        log.close()
+        return 1
+    privileges.name_process("edge-controller")
+    try:
+        asyncio.run(_Controller(work, channel, log).run())
+    except Exception:
+        detail = "".join(traceback.format_exception(*sys.exc_info())[-6:])
+        log.event("controller-failed", level="error", detail=detail)
+        return 1
+    finally:
+        log.close()
+    return 0
+
+
+class _Controller:
+    def __init__(self, work: ControllerWork, channel: Channel, log: Log) -> None:
+        from edge.control.plane import Plane
+
+        self._work = work
+        self._channel = channel
+        self._log = log
+        self._admin: AdminServer | None = None
+        self._plane: Plane = Plane(work.settings, work.generation, log, channel.send)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._channel.sock.fileno(), self._on_orders)
+        await self._listen()
+        with contextlib.suppress(OSError):  # the supervisor has gone: that is told by the end of the channel
+            self._channel.send({"is": "ready"})
+        await self._plane.stopping.wait()
+        loop.remove_reader(self._channel.sock.fileno())
+        if self._admin is not None:
+            await self._admin.close()
+
+    async def _listen(self) -> None:
+        """Serve the admin listener, if there is one. Without one aiohttp stays out of this process: it takes 25 MiB."""
+        if self._admin is None and self._work.sockets:
+            from edge.control.admin import AdminServer
+
+            self._admin = AdminServer(self._plane)
+        if self._admin is not None:
+            await self._admin.listen(self._work.sockets)
+
+    def _on_orders(self) -> None:
+        for order, descriptors in self._channel.receive():
+            self._obey(order, descriptors)
+        if self._channel.ended:
+            self._plane.stopping.set()
+
+    def _obey(self, order: Message, descriptors: list[int]) -> None:
+        what = order.get("do")
+        if what == "stop":
+            self._plane.stopping.set()
+        elif what == "logs":
+            for to, descriptor in zip(order["to"], descriptors, strict=True):
+                self._work.destinations.replace(to, descriptor)
+        else:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self._plane.hear(order)
