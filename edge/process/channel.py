@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ _MOST = 64 * 1024  # bytes of one message
 MOST_DESCRIPTORS = 250  # of one message; the kernel takes 253
 _MOST_WAITING = 4 * 1024 * 1024  # bytes in the queue
 _MOST_COPIES = 2_000  # descriptors in the queue
+_SETTLES = 20  # attempts
+_SETTLE = 0.01  # seconds
 
 
 class Channel:
@@ -151,6 +154,22 @@ class Channel:
         for descriptor in received:
             os.set_inheritable(descriptor, False)
         return data, list(received)
+
+    def settle(self) -> bool:
+        """Before another program goes on with this end: send what waits, drop what has come. False: it cannot go on here, for a
+        message is cut in two or the other side is gone."""
+        for _ in range(_SETTLES):
+            for _, descriptors in self.receive():
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            try:
+                self.flush()
+            except OSError:
+                return False
+            if self.ended or not (self._buffer or self._queue):
+                break
+            select.select([self.sock], [self.sock] if self._queue else [], [], _SETTLE)
+        return not (self.ended or self._buffer or self._queue or self._descriptors)
 
     def close(self) -> None:
         """Close this end; what waits is lost. Idempotent."""

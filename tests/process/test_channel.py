@@ -125,3 +125,19 @@ def test_a_parcel_is_read_by_each_who_gets_it_and_changed_by_none() -> None:
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(copy)
     assert unpack(pack(b"")) == b""
+
+
+def test_another_program_can_go_on_with_an_end_once_no_message_is_cut_in_two() -> None:
+    ours, theirs = pair()
+    null = os.open(os.devnull, os.O_RDONLY)
+    theirs.send({"is": "beat"}, [null])
+    os.close(null)
+    assert ours.settle()
+    theirs.sock.send(b"\x00\x00\x00\x05{")
+    assert not ours.settle()
+    ours.close()
+    theirs.close()
+    ours, theirs = pair()
+    theirs.close()
+    assert not ours.settle()
+    ours.close()
