@@ -4,6 +4,11 @@ Order (DESIGN section 2): the ClientHello is gathered and parsed by us; the host
 then is there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography
 and is answered with its alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and
 every failure is one line in the log.
+
+A reload finds connections at every stage. In the handshake they keep the context that their hello chose. A connection whose
+host still admits its client on the same terms (`same_terms`) serves its next request under the new settings, whatever
+became of certificates and routes; every other one ends after what is under way: GOAWAY, or `Connection: close`. A request is
+thus served by one set of settings from its beginning to its end, and a tunnel as long as it lasts.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ _NOTHING_YET = PlainEngine()
 
 
 class ClientTransport(Transport):
-    __slots__ = ("_context", "_hello", "_reader", "_stage", "conn", "owner", "since")
+    __slots__ = ("_context", "_hello", "_reader", "_stage", "_table", "conn", "owner", "since")
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
@@ -49,6 +54,7 @@ class ClientTransport(Transport):
         self._reader: HelloReader | None = None
         self._hello: ClientHello | None = None
         self._context: ServerContext | None = None
+        self._table = owner.table
         self._stage = "hello"
         if listener.tls:
             self._reader = HelloReader(listener.limits.tls_hello)
@@ -65,7 +71,7 @@ class ClientTransport(Transport):
             if hello is None:
                 return
             self._hello = hello
-            table = self.owner.table
+            self._table = table = self.owner.table
             assert table is not None
             context = table.choose(hello.sni)
         except Fault as fault:
@@ -103,6 +109,7 @@ class ClientTransport(Transport):
     def _begin(self, http2: bool) -> H1Client | H2Client:
         """From here on there is an HTTP session, and what its requests and their log lines are told of the connection."""
         owner, conn = self.owner, self.conn
+        conn.listener = owner.listener
         context, hello = self._context, self._hello
         if context is not None:
             info = self.engine.info()  # type: ignore[attr-defined]
@@ -120,6 +127,8 @@ class ClientTransport(Transport):
             if owner.wants_ja4:
                 conn.ja4 = hello.ja4()
         self.session = session = (H2Client if http2 else H1Client)(self, owner.front, conn, owner.context)
+        if owner.ending or self._table is not owner.table:
+            self.renew()
         return session
 
     def first_data(self, data: bytes) -> None:
@@ -145,6 +154,23 @@ class ClientTransport(Transport):
             session.drain()
         elif not self.in_handshake:
             self.close()
+
+    def renew(self) -> None:
+        """The settings are others than those under which this connection began: go on under them, or end."""
+        session, owner, conn = self.session, self.owner, self.conn
+        if not isinstance(session, H1Client | H2Client):
+            return  # this is asked again when there is an HTTP session
+        if owner.ending:
+            session.drain()
+            return
+        if self._context is not None:
+            host = owner.heir(conn)
+            if host is None:
+                session.drain()
+                return
+            conn.host = host
+        conn.listener = owner.listener
+        session.renew(owner.front)
 
     def on_disposed(self) -> None:
         self.owner.closed(self)

@@ -35,7 +35,7 @@ class Checker(Timed):
         self._place = place
         self._health = health
         self._journal = journal
-        self._check = HealthCheck(health)
+        self._check = HealthCheck(health, healthy=place.state.healthy)
         self._ticket: Ticket | None = None
         self._port: UpstreamPort | None = None
         self._running = False
@@ -57,6 +57,20 @@ class Checker(Timed):
             self._ticket = got
         else:
             self.connection_ready(got)
+
+    def stop(self) -> None:
+        """Check no more."""
+        self._running = False
+        self._leave()
+        self.disarm()
+
+    def _leave(self) -> None:
+        if self._ticket is not None:
+            self._ticket.cancel()
+            self._ticket = None
+        if self._port is not None:
+            port, self._port = self._port, None
+            port.cancel()
 
     def connection_ready(self, connection: UpstreamConnection) -> None:
         self._ticket = None
@@ -101,12 +115,7 @@ class Checker(Timed):
         if not self._running:
             return
         self._running = False
-        if self._ticket is not None:
-            self._ticket.cancel()
-            self._ticket = None
-        if self._port is not None:
-            port, self._port = self._port, None
-            port.cancel()
+        self._leave()
         if not ok:
             self._place.trouble = f"check: {detail}"
         if self._check.record(ok):

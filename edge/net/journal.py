@@ -35,6 +35,11 @@ class Journal:
         self._pending: list[Exchange] = []  # over, but not written down yet
         self.failures = Failures()
 
+    def use(self, log: Log) -> None:
+        """Write to another log from now on."""
+        self.flush()
+        self._log = log
+
     def _record(self, conn: ConnectionInfo) -> AccessRecord:
         """The record of a connection's requests, with what is about the connection."""
         conn.record = record = AccessRecord()

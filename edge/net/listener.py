@@ -3,6 +3,14 @@
 At most `_BATCH` connections are accepted in one turn, so that those that are open are not starved by those that come; and
 only as many as the turns before let expect, because asking in vain costs more than a connection. Beyond
 `limits.connections` a connection is closed at once and counted: no memory, no cryptography.
+
+A listener is known by its name and by whether it speaks TLS. As long as both stay it is the same one through any number of
+reloads: what a new connection gets is exchanged in one step (`renew`), and open connections are told afterwards
+(`ClientTransport.renew`). One that has gone from the settings ends (`end`): what waits in its sockets is still accepted, because
+closing a socket resets the connections in its queue; each gets the answer to its first request.
+
+A socket may also belong to a sibling that is dead or stuck; it is accepted from for as long as the supervisor says, and given
+back open.
 """
 
 from __future__ import annotations
@@ -12,16 +20,17 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from edge.errors import Fault
 from edge.net.client import ClientTransport
 from edge.net.descriptors import accept
 from edge.net.hub import Hub
 from edge.net.poller import READ
 from edge.relay.context import Context
 from edge.relay.front import Front
-from edge.settings.model import Listener
+from edge.settings.identity import same_terms
+from edge.settings.model import Host, Listener
 
 if TYPE_CHECKING:
-    from edge.errors import Fault
     from edge.http.message import ConnectionInfo
     from edge.tls.choice import HostTable
     from edge.wire.hello import ClientHello
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "ListenerState"]
 
 _BATCH = 16
+_LAST_BATCH = 64  # in one turn, of what waits in a socket that is to be closed
 _LACK = 1.0  # seconds without accepting when descriptors have run out
 
 
@@ -65,11 +75,13 @@ class ListenerState:
 
     __slots__ = (
         "_accepting",
+        "_closing",
         "_gates",
         "_journal",
         "_most",
         "accepted",
         "context",
+        "ending",
         "front",
         "hub",
         "listener",
@@ -82,7 +94,6 @@ class ListenerState:
         self,
         hub: Hub,
         listener: Listener,
-        sockets: list[socket.socket],
         table: HostTable | None,
         front: Front,
         context: Context,
@@ -93,7 +104,8 @@ class ListenerState:
     ) -> None:
         self.hub = hub
         self.listener = listener
-        self._gates = [_Gate(self, sock) for sock in sockets]
+        self._gates: list[_Gate] = []
+        self._closing = 0  # sockets that are accepted from until they are empty
         self.table = table
         self.front = front
         self.context = context
@@ -102,24 +114,73 @@ class ListenerState:
         self._journal = journal
         self._most = most
         self._accepting = False
+        self.ending = False  # connections end with their first request, or with what is under way
         self.accepted = 0  # connections since the start
+
+    # --- sockets ---
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return [gate.sock for gate in self._gates]
+
+    @property
+    def is_over(self) -> bool:
+        """It ends, and nothing of it is left."""
+        return self.ending and not (self.transports or self._gates or self._closing)
 
     def start(self) -> None:
         self._accepting = True
         for gate in self._gates:
-            sock = gate.sock
-            sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
-            self.hub.poller.watch(sock.fileno(), gate, READ)
+            self._open(gate)
+
+    def add(self, sock: socket.socket) -> None:
+        """Accept from `sock` too, at once if this listener has been started. It is closed by `stop`, `end` or `close_sockets`."""
+        gate = _Gate(self, sock)
+        self._gates.append(gate)
+        if self._accepting:
+            self._open(gate)
+
+    def _open(self, gate: _Gate) -> None:
+        sock = gate.sock
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
+        self.hub.poller.watch(sock.fileno(), gate, READ)
+
+    def remove(self, sock: socket.socket) -> None:
+        """Accept from `sock` no more, and leave it open: it is somebody else's. No effect on one that is not accepted from."""
+        for gate in self._gates:
+            if gate.sock is sock:
+                self._gates.remove(gate)
+                self.hub.poller.watch(sock.fileno(), gate, 0)
+                return
 
     def stop(self) -> None:
-        """Take no more connections."""
-        if self._accepting:
-            self._accepting = False
-            for gate in self._gates:
-                self.hub.poller.watch(gate.sock.fileno(), gate, 0)
-                gate.sock.close()
+        """Take no more connections, whatever waits."""
+        self._accepting = False
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            self._close(gate)
+
+    def _close(self, gate: _Gate) -> None:
+        self.hub.poller.watch(gate.sock.fileno(), gate, 0)
+        gate.sock.close()
+
+    def close_sockets(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept from these sockets (None: all) until nothing waits in them, then close them."""
+        leaving = [gate for gate in self._gates if sockets is None or gate.sock in sockets]
+        self._gates = [gate for gate in self._gates if gate not in leaving]
+        for gate in leaving:
+            self._closing += 1
+            self.hub.poller.watch(gate.sock.fileno(), gate, 0)
+            self._empty(gate)
+
+    def _empty(self, gate: _Gate) -> None:
+        if self.accept(gate, _LAST_BATCH) == _LAST_BATCH:
+            self.hub.loop.call_soon(self._empty, gate)
+        else:
+            self._closing -= 1
+            gate.sock.close()
 
     def accept(self, gate: _Gate, most: int) -> int:
         """Take up to `most` connections. Returns how many came."""
@@ -146,12 +207,40 @@ class ListenerState:
     def _out_of_descriptors(self, gate: _Gate, error: OSError) -> None:
         """EMFILE and its kin: the backlog waits in the kernel for a moment."""
         self._journal.event("accept-failed", listener=self.listener.name, detail=error.strerror or "")
-        self.hub.poller.watch(gate.sock.fileno(), gate, 0)
-        self.hub.loop.call_later(_LACK, self._again, gate)
+        if gate in self._gates:
+            self.hub.poller.watch(gate.sock.fileno(), gate, 0)
+            self.hub.loop.call_later(_LACK, self._again, gate)
 
     def _again(self, gate: _Gate) -> None:
-        if self._accepting:
+        if self._accepting and gate in self._gates:
             self.hub.poller.watch(gate.sock.fileno(), gate, READ)
+
+    # --- generations ---
+
+    def renew(self, listener: Listener, table: HostTable | None, front: Front, *, most: int, wants_ja4: bool) -> None:
+        """What new connections get from now on. The listener has the same name, and TLS if it had TLS."""
+        self.listener = listener
+        self.table = table
+        self.front = front
+        self._most = most
+        self.wants_ja4 = wants_ja4
+
+    def heir(self, conn: ConnectionInfo) -> Host | None:
+        """The host that serves, under the present settings, a client who was admitted as `conn` was; None: not this client."""
+        if self.table is None or conn.host is None:
+            return None
+        try:
+            host = self.table.choose(conn.sni).host
+        except Fault:
+            return None
+        return host if same_terms(conn.host, host) else None
+
+    def end(self) -> None:
+        """This listener is no more: what waits is accepted, requests under way are finished, tunnels go on."""
+        self.ending = True
+        self.close_sockets()
+
+    # --- connections ---
 
     def closed(self, transport: ClientTransport) -> None:
         self.transports.discard(transport)

@@ -2,14 +2,15 @@
 
 Every name that the settings mention is resolved at start and refreshed for as long as the worker lives; a request
 only reads what is known. While nothing is known yet its dial waits for the first answer. A name that stops resolving
-keeps its last addresses: an unreachable name server must not take working upstreams down.
+keeps its last addresses: an unreachable name server must not take working upstreams down. A name that the settings no
+longer mention is forgotten when its next refresh is due.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from edge.net.hub import Hub
@@ -22,6 +23,9 @@ __all__ = ["Resolver"]
 _LEAST_TTL = 2.0
 _MOST_TTL = 300.0
 _RETRY = 2.0  # seconds after a failure
+_TIMEOUT = 3.0
+_TRIES = 2
+_PATIENCE = 4 * _TIMEOUT * _TRIES  # until the last answer of servers that are asked no more
 
 Found = Callable[[list[tuple[int, str]] | None], None]
 
@@ -36,7 +40,7 @@ class _Name:
 
 
 class Resolver:
-    __slots__ = ("_hub", "_journal", "_names", "_resolver", "_servers", "_stopped", "_tasks")
+    __slots__ = ("_hub", "_journal", "_names", "_resolver", "_servers", "_stopped", "_tasks", "_timers", "_wanted")
 
     def __init__(self, hub: Hub, servers: tuple[str, ...], journal: Journal) -> None:
         self._hub = hub
@@ -46,9 +50,27 @@ class Resolver:
         self._resolver: Any = None
         self._stopped = False
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # when each name is asked for again
+        self._wanted: frozenset[str] = frozenset()
+
+    def want(self, names: Iterable[str]) -> None:
+        """Keep these names fresh, and no others."""
+        self._wanted = frozenset(names)
+        for name in self._wanted:
+            self.watch(name)
+
+    def ask(self, servers: tuple[str, ...]) -> None:
+        """Ask these servers from now on. Queries under way still get their answers."""
+        if servers == self._servers:
+            return
+        self._servers = servers
+        old, self._resolver = self._resolver, None
+        if old is not None:
+            loop = self._hub.loop
+            loop.call_later(_PATIENCE, lambda: asyncio.ensure_future(old.close(), loop=loop))
 
     def watch(self, name: str) -> None:
-        """Resolve a name now and keep it fresh. Addresses need no watching."""
+        """Resolve a name now. Addresses need no watching."""
         if name not in self._names and _literal(name) is None:
             self._names[name] = _Name()
             self._query(name)
@@ -69,6 +91,13 @@ class Resolver:
         entry.waiting.append(then)
         return None
 
+    def _refresh(self, name: str) -> None:
+        del self._timers[name]
+        if name in self._wanted:
+            self._query(name)
+        else:
+            del self._names[name]
+
     def _query(self, name: str) -> None:
         if self._stopped:
             return
@@ -76,7 +105,7 @@ class Resolver:
             import aiodns
 
             self._resolver = aiodns.DNSResolver(
-                nameservers=list(self._servers) or None, loop=self._hub.loop, timeout=3.0, tries=2
+                nameservers=list(self._servers) or None, loop=self._hub.loop, timeout=_TIMEOUT, tries=_TRIES
             )
         future = asyncio.ensure_future(
             self._resolver.getaddrinfo(name, socket.AF_UNSPEC, type=socket.SOCK_STREAM), loop=self._hub.loop
@@ -108,10 +137,13 @@ class Resolver:
         self._hub.turn()
         for then in waiting:
             then(entry.addresses or None)
-        self._hub.loop.call_later(again, self._query, name)
+        self._timers[name] = self._hub.loop.call_later(again, self._refresh, name)
 
     def stop(self) -> None:
         self._stopped = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         for task in self._tasks:
             task.cancel()
         if self._resolver is not None:

@@ -1,6 +1,10 @@
 """A worker's whole data path: listeners, upstreams, health checks, log, and how it all begins and ends.
 
 `Server` is what the worker process starts. It is also the context in which exchanges work (`edge.relay.context.Context`).
+
+New settings come in two steps. `prepare` builds everything beside what runs, in short turns, and may fail; `commit` exchanges
+it in one step, which cannot. What a new connection gets is new from then on; open connections are told one after the other, again
+in short turns (`ClientTransport.renew`). What has left the settings lives on as long as a connection or an exchange needs it.
 """
 
 from __future__ import annotations
@@ -8,20 +12,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from edge.errors import Fault
 from edge.http.message import ConnectionInfo
-from edge.net.health import Checker
+from edge.net.client import ClientTransport
+from edge.net.generation import Generation
 from edge.net.hub import Hub
 from edge.net.journal import Journal
 from edge.net.listener import ListenerState
 from edge.net.resolver import Resolver
-from edge.net.upstreams import Place, Upstreams
+from edge.net.stint import Stint
+from edge.net.upstreams import Group, Place, Upstreams
 from edge.relay.context import Source
-from edge.relay.front import Front
 from edge.settings.model import Settings, Upstream
 from edge.upstream.retry import may_retry
 
@@ -35,6 +40,9 @@ __all__ = ["Server"]
 _LOG_INTERVAL = 0.1  # seconds
 _HOUSEKEEPING = 1.0  # seconds
 _DRAIN_LOOK = 0.05  # seconds
+_RENEWED_AT_ONCE = 16  # connections, in one step
+
+Sockets = Sequence[tuple[str, socket.socket]]  # with the names of their listeners
 
 
 class Server:
@@ -43,7 +51,7 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        sockets: Sequence[tuple[str, socket.socket]],
+        sockets: Sockets,
         tables: Mapping[str, HostTable],
         log: Log,
         loop: asyncio.AbstractEventLoop,
@@ -56,67 +64,78 @@ class Server:
         self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
-        self._timers: list[asyncio.TimerHandle] = []
         self._stopped = False
         self.ready = False  # what the supervisor last said of the whole gateway
-        self._checkers = [
-            Checker(self.hub, place, place.upstream.health, self.journal)
-            for place in self._upstreams.places()
-            if place.upstream.health is not None
-        ]
-        self.listeners = [
-            ListenerState(
-                self.hub,
-                listener,
-                [sock for name, sock in sockets if name == listener.name],
-                tables.get(listener.name),
-                Front(settings, listener, self),
-                self,
-                self.journal,
-                most=settings.limits.connections,
-                wants_ja4=settings.log.access.to is not None,
-            )
-            for listener in settings.listeners
-        ]
+        self._drain_until: float | None = None
+        self._generation = Generation(settings, tables, self)
+        self._next: tuple[Generation, Sockets] | None = None
+        self._next_sockets: Sockets = ()
+        self._preparing: Stint | None = None
+        self._renewing: Stint | None = None
+        self._accepted_before = 0  # by listeners that are no more
+        self._started = False
+        self.listeners: list[ListenerState] = []  # of the settings in force
+        self._ended: list[ListenerState] = []  # of earlier ones, as long as they have connections
+        self._lent: dict[int, Sockets] = {}  # sockets of siblings that are accepted from here at present
+        self._put_in_force(self._generation, sockets)
 
     # --- life ---
 
     def start(self) -> None:
         """Accept connections."""
         self.hub.start()
+        self._started = True
         for listener in self.listeners:
             listener.start()
         self._loop.call_later(_LOG_INTERVAL, self._flush_log)
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
 
     @property
+    def settings(self) -> Settings:
+        return self._generation.settings
+
+    @property
     def connections(self) -> int:
-        return sum(len(listener.transports) for listener in self.listeners)
+        return sum(len(listener.transports) for listener in (*self.listeners, *self._ended))
 
     @property
     def accepted(self) -> int:
         """Connections taken since the start."""
-        return sum(listener.accepted for listener in self.listeners)
+        return self._accepted_before + sum(listener.accepted for listener in (*self.listeners, *self._ended))
 
     def places(self) -> list[Place]:
         """The endpoints of all upstreams."""
         return self._upstreams.places()
 
     def drain(self, deadline: float, done: Callable[[], None]) -> None:
-        """Take no new connections, finish what is under way for at most `deadline` seconds, then call `done`."""
-        self.hub.turn()
-        self.ready = False
-        for listener in self.listeners:
-            listener.stop()
-            listener.drain()
-        self._await_drained(monotonic() + deadline, done)
+        """Take what waits and no more, finish what is under way for at most `deadline` seconds, then call `done`, once.
 
-    def _await_drained(self, until: float, done: Callable[[], None]) -> None:
-        if self.connections and monotonic() < until:
-            self._loop.call_later(_DRAIN_LOOK, self._await_drained, until, done)
+        Asked again, the earlier deadline holds.
+        """
+        until = monotonic() + deadline
+        if self._drain_until is not None:
+            self._drain_until = min(until, self._drain_until)
             return
-        if not self._stopped:
+        self._drain_until = until
+        self.ready = False
+        self.abandon()
+        self.hub.turn()
+        self._give_back(list(self._lent))
+        for listener in self.listeners:
+            listener.end()
+        for listener in (*self.listeners, *self._ended):
+            listener.drain()
+        self._await_drained(done)
+
+    def _await_drained(self, done: Callable[[], None]) -> None:
+        if self._stopped:
+            return
+        assert self._drain_until is not None
+        over = all(listener.is_over for listener in (*self.listeners, *self._ended))
+        if over or monotonic() >= self._drain_until:
             done()
+        else:
+            self._loop.call_later(_DRAIN_LOOK, self._await_drained, done)
 
     def stop(self) -> None:
         """End at once: what is still open is broken off."""
@@ -124,7 +143,11 @@ class Server:
             return
         self._stopped = True
         self.hub.turn()
-        for listener in self.listeners:
+        self.abandon()
+        if self._renewing is not None:
+            self._renewing.cancel()
+        self._give_back(list(self._lent))
+        for listener in (*self.listeners, *self._ended):
             listener.stop()
             for transport in list(listener.transports):
                 transport.abort()
@@ -133,6 +156,162 @@ class Server:
         self.hub.stop()
         self.journal.flush()
         self._log.flush()
+
+    # --- generations ---
+
+    def prepare(self, parcel: bytes, sockets: Sockets, done: Callable[[Exception | None], None]) -> None:
+        """Build the data path of other settings (`edge.settings.transfer.encode`) beside this one, then call `done`.
+
+        `sockets` are all those of the listeners that are new or have other addresses; they are the server's from now on. What
+        is being prepared or waits for its `commit` is abandoned. `done` gets what was in the way; with None `commit` may come.
+        """
+        self.abandon()
+        found: list[Generation] = []
+
+        def steps() -> Iterator[None]:
+            for made in self._generation.follow(parcel, self, self._upstreams):
+                if made is not None:
+                    found.append(made)
+                yield
+
+        def built(error: Exception | None) -> None:
+            self._preparing = None
+            if error is None:
+                strangers = {name for name, _ in sockets} - set(found[0].fronts)
+                if strangers:
+                    error = ValueError(f"sockets of listeners that are not in the settings: {', '.join(strangers)}")
+            if error is None:
+                self._next = found[0], sockets
+            else:
+                self._upstreams.abandon()
+                _close(sockets)
+            done(error)
+
+        self._next_sockets = sockets
+        self._preparing = Stint(self._loop, steps(), built)
+
+    def abandon(self) -> None:
+        """Forget what was prepared. Idempotent."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing = None
+        elif self._next is None:
+            return
+        self._next = None
+        self._upstreams.abandon()
+        _close(self._next_sockets)
+        self._next_sockets = ()
+
+    def commit(self, log: Log) -> None:
+        """Put what was prepared in force, and write to `log` from now on. Raises RuntimeError when nothing was prepared."""
+        if self._next is None:
+            raise RuntimeError("nothing was prepared")
+        (generation, sockets), self._next, self._next_sockets = self._next, None, ()
+        self.hub.turn()
+        self.journal.flush()
+        self._log = log
+        self.journal.use(log)
+        self._generation = generation
+        self._upstreams.commit(generation.settings)
+        self._put_in_force(generation, sockets)
+        self._renew_connections()
+
+    def _put_in_force(self, generation: Generation, sockets: Sockets) -> None:
+        """The listeners of a generation. `sockets` replace those of the listeners that they name."""
+        settings = generation.settings
+        before = {(state.listener.name, state.listener.tls): state for state in self.listeners}
+        most, wants_ja4 = settings.limits.connections, settings.log.access.to is not None
+        self.listeners = []
+        for listener in settings.listeners:
+            table, front = generation.tables.get(listener.name), generation.fronts[listener.name]
+            state = before.pop((listener.name, listener.tls), None)
+            if state is None:
+                state = ListenerState(
+                    self.hub, listener, table, front, self, self.journal, most=most, wants_ja4=wants_ja4
+                )  # fmt: skip
+                if self._started:
+                    state.start()
+            else:
+                state.renew(listener, table, front, most=most, wants_ja4=wants_ja4)
+            self.listeners.append(state)
+        gone = list(before.values())
+        self._distribute(sockets, gone)
+        for state in gone:
+            state.end()
+        self._ended += gone
+
+    def _distribute(self, sockets: Sockets, gone: Iterable[ListenerState]) -> None:
+        """Give sockets to their listeners. One that is replaced by another descriptor of itself is let go as it is."""
+        by_name = {state.listener.name: state for state in self.listeners}
+        arriving = {os.fstat(sock.fileno()).st_ino for _, sock in sockets}
+        replaced = {name for name, _ in sockets}
+        kept_from_ended = {state.listener.name: state for state in gone if state.listener.name in by_name}
+        for state in (*[by_name[name] for name in replaced], *gone):
+            own = [sock for sock in state.sockets if not self._is_lent(sock)]
+            if state.listener.name in kept_from_ended and state.listener.name not in replaced:
+                for sock in own:  # the same addresses, with TLS instead of without or the other way round
+                    state.remove(sock)
+                    by_name[state.listener.name].add(sock)
+                continue
+            for sock in own:
+                if os.fstat(sock.fileno()).st_ino in arriving:
+                    state.remove(sock)
+                    sock.close()
+            state.close_sockets([sock for sock in own if sock.fileno() >= 0])
+        for name, sock in sockets:
+            by_name[name].add(sock)
+
+    def _renew_connections(self) -> None:
+        """Tell all open connections, in short turns. Those that are told by an earlier round are told by this one too."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        waiting = [transport for state in (*self.listeners, *self._ended) for transport in state.transports]
+        self._renewing = Stint(self._loop, self._renew_all(waiting), self._renewed)
+
+    def _renew_all(self, waiting: list[ClientTransport]) -> Iterator[None]:
+        while waiting:
+            self.hub.turn()
+            for transport in waiting[-_RENEWED_AT_ONCE:]:
+                transport.renew()
+            del waiting[-_RENEWED_AT_ONCE:]
+            yield
+
+    def _renewed(self, error: Exception | None) -> None:
+        self._renewing = None
+        if error is not None:
+            self.hub.bug(error)
+
+    # --- sockets of others, and away with ours ---
+
+    def adopt(self, worker: int, sockets: Sockets) -> None:
+        """Accept from the sockets of a sibling too, until `release`. Names of listeners that are no more are passed over."""
+        self.release(worker)
+        by_name = {state.listener.name: state for state in self.listeners}
+        self._lent[worker] = sockets
+        for name, sock in sockets:
+            if name in by_name:
+                by_name[name].add(sock)
+
+    def release(self, worker: int) -> None:
+        """Leave a sibling's sockets to it. Idempotent."""
+        self._give_back([worker])
+
+    def _give_back(self, workers: Iterable[int]) -> None:
+        for worker in workers:
+            for _, sock in self._lent.pop(worker, ()):
+                for state in (*self.listeners, *self._ended):
+                    state.remove(sock)
+
+    def _is_lent(self, sock: socket.socket) -> bool:
+        return any(sock is lent for sockets in self._lent.values() for _, lent in sockets)
+
+    def take_away(self, listener: str | None) -> None:
+        """Accept what waits in our sockets of a listener (None: of all), then close them. Connections go on."""
+        for state in self.listeners:
+            if listener is None or state.listener.name == listener:
+                state.close_sockets([sock for sock in state.sockets if not self._is_lent(sock)])
+
+    # --- from time to time ---
 
     def _flush_log(self) -> None:
         self.journal.flush()
@@ -144,6 +323,10 @@ class Server:
         if self._stopped:
             return
         self._upstreams.expire(self.hub.turn())
+        over = [state for state in self._ended if state.is_over]
+        if over:
+            self._accepted_before += sum(state.accepted for state in over)
+            self._ended = [state for state in self._ended if state not in over]
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
 
     def _bug(self, error: str, where: str) -> None:
@@ -155,6 +338,9 @@ class Server:
         return self._upstreams.group(upstream)
 
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
+        assert exchange.forward is not None
+        source = exchange.forward.terms.source  # the upstream may have left the settings since
+        assert isinstance(source, Group)
         return may_retry(
             fault,
             exchange.head.method,
@@ -163,7 +349,7 @@ class Server:
             reused=True,
             attempts=exchange.tries,
             limit=upstream.retry.attempts,
-            budget=self._upstreams.budget(upstream),
+            budget=source.budget,
             now=self.hub.now,
         )
 
@@ -191,3 +377,8 @@ class Server:
 
     def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
         self.journal.event("protocol-error", peer=conn.peer, listener=conn.listener.name, fault=fault.kind, detail=fault.detail)
+
+
+def _close(sockets: Sockets) -> None:
+    for _, sock in sockets:
+        sock.close()

@@ -334,9 +334,14 @@ class H1Client:
             else:
                 self._transport.resume()
 
+    def renew(self, front: Front) -> None:
+        """Decide the requests to come by `front`. What the codec allows a request stays as it was."""
+        self._front = front
+        self._conn.prepared = front.prepare(self._conn)
+
     def drain(self) -> None:
-        """Finish what is under way, take nothing new."""
+        """Finish what is under way, a request that has begun to come or must be on its way included; take nothing new."""
         self._draining = True
-        if self._exchange is None:
+        if self._exchange is None and self._served and not self._codec.buffered:
             self._close = True
             self._transport.close()

@@ -22,6 +22,7 @@ from edge.relay.websocket import ACCEPT, without
 __all__ = ["H2Client", "H2ClientStream"]
 
 _SHARED = 512 * 1024  # bytes that all streams of a connection may have waiting for its windows before each has enough
+_LAST_CALL = 5.0  # seconds for the answer to the PING behind a GOAWAY; later streams are refused without it
 _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 
@@ -101,8 +102,8 @@ class H2ClientStream:
 
 class H2Client:
     __slots__ = (
-        "_closing", "_conn", "_context", "_draining", "_front", "_head_since", "_idle_since", "_leftovers", "_served",
-        "_settle_by", "codec", "streams", "transport",
+        "_closing", "_conn", "_context", "_draining", "_final_by", "_front", "_head_since", "_idle_since", "_leftovers",
+        "_served", "_settle_by", "codec", "streams", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:
@@ -116,6 +117,7 @@ class H2Client:
         self.streams: dict[int, H2ClientStream] = {}
         self._closing = False
         self._draining = False
+        self._final_by = inf
         self._served = 0
         self._idle_since = now
         # streams whose exchange is over but whose client has not taken everything: when to give up, bytes left when last looked
@@ -286,6 +288,11 @@ class H2Client:
                 self._fail(self.codec.give_up("h2-settings-timeout", H2Code.SETTINGS_TIMEOUT))  # RFC 9113 section 6.5.3
                 return
             due = min(due, self._settle_by)
+        if now >= self._final_by:
+            self._final_by = inf
+            self.codec.goaway(now_final=True)
+            self.transport.mark()
+        due = min(due, self._final_by)
         limits = self._front.listener.limits
         if self._head_since:
             if now >= self._head_since + limits.header_timeout:
@@ -334,11 +341,17 @@ class H2Client:
                 self.transport.mark()
         return min((due for due, _ in self._leftovers.values()), default=inf)
 
+    def renew(self, front: Front) -> None:
+        """Decide the requests to come by `front`. What was announced to the client in SETTINGS stays as it was."""
+        self._front = front
+        self._conn.prepared = front.prepare(self._conn)
+
     def drain(self) -> None:
         """Say GOAWAY; open streams finish."""
         if not self._draining:
             self._draining = True
             self.codec.goaway()
             self.transport.mark()
-            if not self.streams:
-                self.transport.arm_session(self._context.clock.now + _REST)
+            now = self._context.clock.now
+            self._final_by = now + _LAST_CALL
+            self.transport.arm_session_earlier(now + (_LAST_CALL if self.streams else _REST))

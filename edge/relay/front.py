@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Fault, Side
 from edge.http.fields import split_authority
-from edge.http.message import Fields, RequestHead, ResponseHead, SharedFields
+from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead, SharedFields
 from edge.policy.authority import Authority
 from edge.policy.forwarded import Forwarding, Prepared
 from edge.policy.headers import RouteHeaders, compile_headers, write_reply_fields, write_request_fields, write_response_fields
@@ -146,6 +146,10 @@ class Front:
             ]
         )
         self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
+
+    def prepare(self, conn: ConnectionInfo) -> object:
+        """What the requests of a connection have in common (`ConnectionInfo.prepared`)."""
+        return self._forwarding.prepare(conn)
 
     # --- the request ---
 

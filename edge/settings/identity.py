@@ -15,7 +15,7 @@ import hashlib
 
 from edge.settings.model import Host
 
-__all__ = ["coalesce_id", "policy_id"]
+__all__ = ["coalesce_id", "policy_id", "same_terms"]
 
 
 def _digest(parts: list[bytes]) -> bytes:
@@ -44,3 +44,11 @@ def policy_id(host: Host) -> bytes:
     """32 bytes: the host's names, its version floor and who may be its client. Renewing a certificate leaves it unchanged."""
     names = [name.encode() for name in sorted(host.names)]
     return _digest([b"policy", *names, b"min", host.tls.min_version.encode(), *_client_auth(host)])
+
+
+def same_terms(one: Host, other: Host) -> bool:
+    """Whether a client that was admitted by one host would have been admitted by the other one on the same terms.
+
+    What the host shows of itself (names, certificates) does not count, who may be its client and how well that was proven does.
+    """
+    return one is other or (one.client_auth == other.client_auth and one.tls.min_version == other.tls.min_version)

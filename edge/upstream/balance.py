@@ -61,6 +61,12 @@ class EndpointState:
         self.ejections = 0
         self.ejected_until = 0.0
 
+    def inherit(self, known: EndpointState, *, checked: bool) -> None:
+        """Begin with what was known of the same endpoint under other settings. `checked`: its verdict still means the same."""
+        if checked:
+            self.healthy = known.healthy
+        self.failures, self.ejections, self.ejected_until = known.failures, known.ejections, known.ejected_until
+
     def __repr__(self) -> str:
         return f"<EndpointState {self.endpoint.url} active={self.active} healthy={self.healthy} failures={self.failures}>"
 

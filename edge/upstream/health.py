@@ -17,9 +17,9 @@ class HealthCheck:
 
     __slots__ = ("_health", "_streak", "healthy")
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, *, healthy: bool = True) -> None:
         self._health = health
-        self.healthy = True
+        self.healthy = healthy
         self._streak = 0  # results in a row that contradict `healthy`
 
     def record(self, ok: bool) -> bool:

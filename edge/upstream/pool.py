@@ -165,6 +165,19 @@ class Pool(Generic[Conn]):
                 expired += gone
         return expired
 
+    def retire(self) -> list[Conn]:
+        """Nothing is kept idle from now on: the upstream is no longer in the settings. What carries requests goes on.
+
+        Takes out what is idle now; `give` and `expire` hand out the rest as it becomes idle.
+        """
+        self._keepalive = 0
+        self._timeout = 0.0
+        return self.clear()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._slots
+
     def clear(self) -> list[Conn]:
         """Takes out every connection that carries no request (the worker drains, or the upstream is gone)."""
         return self.expire(float("inf"))
