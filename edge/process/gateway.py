@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 
-from edge.process import privileges, sockets
+from edge.process import control_socket, privileges
 from edge.process.admin import bind_admin, claim_admin
 from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
 from edge.process.inherited import Inherited
+from edge.process.listening import Sockets
 from edge.process.logs import Destinations, fill_standard_descriptors
-from edge.process.supervisor import ExtraChild, Serving, Supervisor
+from edge.process.rehearsal import Origin
+from edge.process.supervisor import ExtraChild, Parts, Serving, Supervisor
 from edge.settings.model import Host, Settings
 from edge.tls.choice import HostTable, ServerContext, build_table
 from edge.tls.trust import TrustError
@@ -28,17 +32,18 @@ __all__ = ["run"]
 def run(
     settings: Settings,
     *,
+    origin: Origin | None = None,
     on_ready: Callable[[Serving], None] | None = None,
     extra_children: Sequence[ExtraChild | tuple[str, Callable[[int], None]]] = (),
 ) -> int:
     """Run the gateway in the foreground until a signal ends it; returns the exit status (INTERFACE section 6).
 
-    `on_ready` is called once, in the supervisor, when every worker accepts connections; without it, the addresses are
-    printed to stderr. `extra_children` are kept alive beside the workers and end after them. A start that fails says why
-    in one line on stderr.
+    `origin`: where the settings can be read again; without it they stay as they are. `on_ready` is called once, in the
+    supervisor, when every worker accepts connections; without it, the addresses are printed to stderr. `extra_children` are
+    kept alive beside the workers and end after them. A start that fails says why in one line on stderr.
     """
     try:
-        supervisor = _prepare(settings, on_ready or _print_urls, [_extra(child) for child in extra_children])
+        supervisor = _prepare(settings, origin, on_ready or _print_urls, [_extra(child) for child in extra_children])
     except StartError as error:
         print(f"edge: {error}", file=sys.stderr)
         return error.status
@@ -49,26 +54,66 @@ def _extra(child: ExtraChild | tuple[str, Callable[[int], None]]) -> ExtraChild:
     return child if isinstance(child, ExtraChild) else ExtraChild(*child)
 
 
-def _prepare(settings: Settings, on_ready: Callable[[Serving], None], extra_children: list[ExtraChild]) -> Supervisor:
+def _prepare(
+    settings: Settings, origin: Origin | None, on_ready: Callable[[Serving], None], extra_children: list[ExtraChild]
+) -> Supervisor:
     identity = privileges.identity(settings.server.user, settings.server.group)
     descriptors = privileges.raise_descriptor_limit()
     inherited = Inherited.from_systemd(os.environ)
     fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
     tables = _tables(settings)
-    claimed = claim_admin(settings.admin, inherited)
-    bound = sockets.bind(settings.listeners, settings.server.workers, inherited)
-    try:
+    with ExitStack() as undo:
+        degraded: dict[str, str] = {}
+        control = _control(settings, degraded, must_be_alone=origin is not None)
+        if control is not None:
+            undo.callback(_give_up, *control)
+        claimed = claim_admin(settings.admin, inherited)
+        bound = Sockets.bind(settings.listeners, range(1, settings.server.workers + 1), inherited)
+        undo.callback(bound.close)
         admin, lacking = bind_admin(settings.admin, claimed)
-    except BaseException:
-        sockets.close_all(bound)
-        raise
+        undo.pop_all()
     controller = ControllerWork(settings, destinations, identity, sockets=admin)
     privileges.harden()
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
     # and finds some 200 objects
     gc.freeze()
-    return Supervisor(settings, bound, tables, destinations, identity, extra_children, on_ready, descriptors, controller, lacking)
+    return Supervisor(
+        Parts(
+            settings=settings,
+            sockets=bound,
+            tables=tables,
+            destinations=destinations,
+            identity=identity,
+            descriptors=descriptors,
+            origin=origin,
+            control=control,
+            controller=controller,
+            lacking=lacking,
+            extra_children=extra_children,
+            on_ready=on_ready,
+            degraded=degraded,
+        )
+    )
+
+
+def _control(settings: Settings, degraded: dict[str, str], *, must_be_alone: bool) -> tuple[socket.socket, str] | None:
+    """The control socket. Without one the gateway serves as well, but cannot be asked anything: that is told."""
+    try:
+        return control_socket.claim(settings.server.runtime_dir)
+    except control_socket.AlreadyRunning as error:
+        if must_be_alone:
+            raise
+        degraded["control"] = str(error)
+    except StartError as error:
+        degraded["control"] = str(error)
+    return None
+
+
+def _give_up(sock: socket.socket, path: str) -> None:
+    sock.close()
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _tables(settings: Settings) -> dict[str, HostTable]:

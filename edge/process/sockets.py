@@ -1,4 +1,4 @@
-"""Listening sockets: bound once by the supervisor, one for each worker and address.
+"""Binding one address: the sockets of a listener, one for each worker.
 
 With ``SO_REUSEPORT`` the kernel spreads connections over the sockets of one address, so workers share no accept queue. It also
 lets a second gateway of the same user join in silence, so before binding, a socket without that option is bound and closed
@@ -14,58 +14,21 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 from edge.process.errors import NOT_PERMITTED, StartError
-from edge.process.inherited import Inherited, spread
 from edge.settings.model import Address, Listener
 
-__all__ = ["Bound", "bind", "close_all", "holders", "url_of"]
+__all__ = ["BACKLOG", "Bound", "bind_address", "explained", "family_is_missing", "holders", "is_unix", "url_of"]
 
 BACKLOG = 4096  # connections waiting for accept; the kernel caps it at net.core.somaxconn
 _NO_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 Bound = list[tuple[str, socket.socket]]
-
-
-def bind(listeners: Sequence[Listener], workers: int, inherited: Inherited | None = None) -> list[Bound]:
-    """For each worker its sockets with the names of their listeners. Raises StartError; then nothing stays open.
-
-    What is in `inherited` is used instead of being bound.
-    """
-    inherited = inherited or Inherited()
-    sockets: list[Bound] = [[] for _ in range(workers)]
-    try:
-        for listener in listeners:
-            left_out = 0
-            for address in listener.addresses:
-                try:
-                    passed = inherited.claim(address)
-                    made = spread(passed, workers) if passed is not None else _bind_address(listener, address, workers)
-                except OSError as error:
-                    if ":" in address.host and error.errno in _NO_FAMILY and len(listener.addresses) > left_out + 1:
-                        left_out += 1
-                        continue
-                    raise _explained(listener, address, error) from error
-                for own, part in zip(sockets, made, strict=True):
-                    own += [(listener.name, sock) for sock in part]
-        inherited.settle(listeners)
-    except BaseException:
-        close_all(sockets)
-        inherited.close()
-        raise
-    return sockets
-
-
-def close_all(sockets: Iterable[Bound]) -> None:
-    """Close every socket. Idempotent."""
-    for bound in sockets:
-        for _, sock in bound:
-            sock.close()
 
 
 def url_of(listener: Listener, sock: socket.socket) -> str:
@@ -82,27 +45,40 @@ def url_of(listener: Listener, sock: socket.socket) -> str:
     return f"{scheme}://{shown}:{port}"
 
 
-def _bind_address(listener: Listener, address: Address, workers: int) -> list[list[socket.socket]]:
+def is_unix(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_UNIX
+
+
+def family_is_missing(address: Address, error: OSError) -> bool:
+    """Whether binding failed because the machine has no IPv6."""
+    return ":" in address.host and error.errno in _NO_FAMILY
+
+
+def bind_address(address: Address, count: int, *, port: int = 0, probe: bool = True) -> list[socket.socket]:
+    """`count` sockets on one address, which do not listen yet. Raises OSError; then nothing stays open.
+
+    `port` is the real one where the address leaves it open. `probe`: find out first whether somebody else has the port.
+    """
     if address.path:
-        return spread([_bind_unix(address.path)], workers)
+        return _bind_unix(address.path, count)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    port = address.port
-    with _made(family) as probe:
-        probe.bind((address.host, port))
+    port = port or address.port
+    if probe:
+        with _made(family) as alone:
+            alone.bind((address.host, port))
     made: list[socket.socket] = []
     try:
-        for _ in range(workers):
+        for _ in range(count):
             sock = _made(family)
             made.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((address.host, port))
-            sock.listen(BACKLOG)
             port = sock.getsockname()[1]  # with port 0 the first socket chooses for all
     except BaseException:
         for sock in made:
             sock.close()
         raise
-    return spread(made, workers)
+    return made
 
 
 def _made(family: socket.AddressFamily) -> socket.socket:
@@ -114,16 +90,15 @@ def _made(family: socket.AddressFamily) -> socket.socket:
     return sock
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, count: int) -> list[socket.socket]:
     """One socket that all workers accept from. What a gateway that was killed left behind is taken away."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_stale(path):
             os.unlink(path)
         sock.bind(path)
-        sock.listen(BACKLOG)
         sock.setblocking(False)
-        return sock
+        return [sock, *(sock.dup() for _ in range(count - 1))]
     except BaseException:
         sock.close()
         raise
@@ -145,7 +120,8 @@ def _is_stale(path: str) -> bool:
     return False
 
 
-def _explained(listener: Listener, address: Address, error: OSError) -> StartError:
+def explained(listener: Listener, address: Address, error: OSError) -> StartError:
+    """Why a listener cannot have an address, for people."""
     head = f'listener "{listener.name}" cannot listen on {address.path or address.text}'
     if error.errno == errno.EADDRINUSE:
         by = ", ".join(holders(address.port)) if address.port else ""

@@ -1,15 +1,16 @@
-"""The supervisor: binds, forks, keeps alive, ends. It serves no traffic and never waits for anything but its own poll.
+"""The supervisor: keeps workers alive, changes what they run, ends them. It serves no traffic and waits for nothing but its poll.
 
 Handlers of signals do nothing (the interpreter writes their numbers into a pipe); the loop reads the numbers and acts, so
-no action ever interrupts another one. Its state only moves forward: STARTING → SERVING → DRAINING → ENDING.
+no action ever interrupts another one. Its state only moves forward:
 
 * STARTING: workers are forked; one that ends before all are ready means that the gateway cannot run.
-* SERVING: a worker that ends is replaced, at once the first time, with a growing pause when it goes on.
+* SERVING: a worker that ends is replaced, and its sockets are served by its siblings until the next one is ready.
+* LEAVING: a stop was asked for and is announced (`server.drain_delay`); everything goes on, but the gateway is not ready.
 * DRAINING: workers finish what is under way until the deadline.
 * ENDING: what still lives is told to stop, then killed.
 
-Other children (the demo upstream) are kept alive in the same way and end last. Children hold one end of a channel; when
-the supervisor dies, in whatever way, they see its end and end as well.
+What runs is `settings`, `tables` and `generation`, which change together at a commit. Others hook in by `on_committed`
+(settings were replaced), `on_state` (the state or the readiness has changed), `operations.add` and timers of `loop`.
 """
 
 from __future__ import annotations
@@ -17,41 +18,47 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import selectors
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge.process import privileges, sockets
+from edge.process import heartbeat, privileges, sockets
 from edge.process.admin import close_admin
-from edge.process.channel import Channel, Message, pair
+from edge.process.channel import Channel, Message
+from edge.process.children import Child, Children
+from edge.process.control_socket import VERSION, ControlSocket
 from edge.process.controller import ControllerWork, run_controller
+from edge.process.heartbeat import Heartbeats, Verdict
+from edge.process.listening import Sockets
 from edge.process.logs import Destinations
-from edge.process.worker import Work, ignore_signals, run_worker
+from edge.process.loop import Loop
+from edge.process.operations import Operations
+from edge.process.orphans import Orphans
+from edge.process.rehearsal import Origin
+from edge.process.status import status_of
+from edge.process.worker import Work, run_worker
 from edge.settings.model import Settings
 
 if TYPE_CHECKING:
     from edge.tls.choice import HostTable
 
-__all__ = ["ExtraChild", "Serving", "Supervisor"]
+__all__ = ["ExtraChild", "Parts", "Serving", "State", "Supervisor"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 _DESCRIPTORS_A_CONNECTION = 2  # the client's and the upstream's
 _STOP_GRACE = 1.0  # seconds between telling a worker to stop and killing it
-_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the next start, by crashes in the last minute
-_CRASH_MEMORY = 60.0  # seconds
 
 
-class _State(enum.IntEnum):
+class State(enum.IntEnum):
     STARTING = 0
     SERVING = 1
-    DRAINING = 2
-    ENDING = 3
+    LEAVING = 2
+    DRAINING = 3
+    ENDING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,58 +78,59 @@ class ExtraChild:
     run: Callable[[int], None]
 
 
-@dataclass(slots=True)
-class _Child:
-    name: str
-    start: Callable[[Channel], int]  # in the child: work, return the exit status
-    is_worker: bool
-    pid: int = 0  # 0: not running
-    channel: Channel | None = None
-    ready: bool = False
-    since: float = 0.0  # POSIX seconds
-    restarts: int = 0
-    start_at: float = 0.0
-    crashes: list[float] = field(default_factory=list)
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """What a gateway is made of when it starts."""
+
+    settings: Settings
+    sockets: Sockets
+    tables: Mapping[str, HostTable]
+    destinations: Destinations
+    identity: privileges.Identity | None
+    descriptors: int
+    origin: Origin | None
+    control: tuple[socket.socket, str] | None  # with its path
+    controller: ControllerWork
+    lacking: str  # a sentence about the admin listener when it could not be had
+    extra_children: Sequence[ExtraChild]
+    on_ready: Callable[[Serving], None]
+    degraded: Mapping[str, str]  # what could not be had
 
 
 class Supervisor:
-    def __init__(
-        self,
-        settings: Settings,
-        bound: list[sockets.Bound],
-        tables: Mapping[str, HostTable],
-        destinations: Destinations,
-        identity: privileges.Identity | None,
-        extra_children: Sequence[ExtraChild],
-        on_ready: Callable[[Serving], None],
-        descriptors: int,
-        controller: ControllerWork,
-        lacking: str,
-    ) -> None:
-        """`lacking`: a sentence about the admin listener when it could not be had."""
-        self._settings = settings
-        self._bound = bound
-        self._destinations = destinations
-        self._on_ready = on_ready
-        self._descriptors = descriptors
-        self._log = destinations.log()
-        self._state = _State.STARTING
-        self._deadline = float("inf")
-        self._killed = False
+    def __init__(self, parts: Parts) -> None:
+        self.settings = parts.settings
+        self.sockets = parts.sockets
+        self.tables = parts.tables
+        self.destinations = parts.destinations
+        self.origin = parts.origin
+        self.generation = 1
+        self.started = self.since = time.time()  # since: of this generation; POSIX seconds
+        self.state = State.STARTING
+        self.degraded = dict(parts.degraded)  # what is not as it should be, by what it is about
+        self.on_committed: list[Callable[[], None]] = []
+        self.on_state: list[Callable[[], None]] = []
+        self.log = parts.destinations.log()
+        self.loop = Loop(self._on_defect)
+        self.children = Children(self.loop, self.log, self._leave_behind)
+        self.operations = Operations(self)
+        self.orphans = Orphans(self.children, self.sockets)
+        self._control = (
+            ControlSocket(self.loop, *parts.control, handle=self.operations.from_socket) if parts.control is not None else None
+        )
+        self._identity = parts.identity
+        self._on_ready = parts.on_ready
+        self._descriptors = parts.descriptors
+        self._heartbeats = Heartbeats()
         self._exit_status = 0
-        self._selector = selectors.DefaultSelector()
-        self._lacking = lacking
-        self._started = self._since = time.time()
-        self._controller_work = controller
-        self._controller = _Child("controller", lambda channel: run_controller(controller, channel), is_worker=False)
-        self._controller.start_at = float("inf")  # when the workers serve
-        self._extras = [self._controller]
-        self._extras += [_Child(extra.name, _extra_start(extra, identity), is_worker=False) for extra in extra_children]
-        self._workers = [
-            _Child(f"worker {number}", _worker_start(Work(number, settings, own, tables, destinations, identity)), is_worker=True)
-            for number, own in enumerate(bound, 1)
-        ]
+        self._ended = False
         self._has_terminal = _has_terminal()
+        self._lacking = parts.lacking
+        self.controller_work = parts.controller
+        self.controller = Child("controller", lambda channel: run_controller(parts.controller, channel), self._on_controller)
+        self.controller.on_exit = lambda _how: self._on_other_exit()
+        self._extras = [self._extra(extra) for extra in parts.extra_children]
+        self.workers = [self._worker(number) for number in range(1, self.settings.server.workers + 1)]
 
     def run(self) -> int:
         """Supervise until the end; returns the exit status. Restores the signal handlers that it found."""
@@ -131,308 +139,258 @@ class Supervisor:
         waker.setblocking(False)
         before = {number: signal.signal(number, _handler) for number in _SIGNALS}
         old_wakeup = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        self._selector.register(wake, selectors.EVENT_READ, None)
+        self.loop.watch(wake, lambda: self._on_signals(wake))
+        self.loop.every(heartbeat.INTERVAL, self._look)
         try:
-            while self._step(wake):
-                pass
+            for child in [*self._extras, *self.workers]:
+                self.children.start(child)
+            while not self._ended:
+                self.log.flush()
+                self.loop.turn()
         finally:
-            self._kill_all()
+            self.children.kill_all()
             signal.set_wakeup_fd(old_wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._selector.close()
+            if self._control is not None:
+                self._control.close()
+            self.loop.close()
             wake.close()
             waker.close()
-            sockets.close_all(self._bound)
-            close_admin(self._controller_work.sockets)
-            self._log.close()
-            self._destinations.close()
+            self.sockets.close()
+            close_admin(self.controller_work.sockets)
+            self.log.close()
+            self.destinations.close()
         return self._exit_status
 
-    # one turn
+    def _on_defect(self, error: Exception) -> None:
+        """A mistake of ours in a callback: written down, and the gateway goes on."""
+        detail = "".join(traceback.format_exception(error)[-6:])
+        self.log.event("internal-error", level="error", message="in the supervisor", detail=detail)
 
-    def _step(self, wake: socket.socket) -> bool:
-        """Start what is due, wait, act. False: everything has ended."""
-        now = time.monotonic()
-        if self._state <= _State.SERVING:
-            for child in [*self._extras, *self._workers]:
-                if not child.pid and child.start_at <= now:
-                    self._fork(child)
-        if not self._advance(now):
-            return False
-        self._log.flush()
-        for key, _ in self._selector.select(self._timeout(time.monotonic())):
-            if key.data is None:
-                for number in _drained(wake):
-                    self._on_signal(number)
+    # workers
+
+    def _worker(self, number: int) -> Child:
+        child = Child(f"worker {number}", lambda channel: run_worker(self._work(number), channel), lambda *_: None, number=number)
+        child.on_message = lambda message, descriptors: self._on_report(child, message)
+        child.on_exit = lambda how: self._on_worker_exit(child, how)
+        return child
+
+    def _work(self, number: int) -> Work:
+        """In a new worker: what it is made of, as things are at the fork."""
+        return Work(number, self.settings, self.sockets.of(number), self.tables, self.destinations, self._identity)
+
+    def _leave_behind(self, child: Child) -> None:
+        self.sockets.close_others(child.number)
+        if child is not self.controller:
+            close_admin(self.controller_work.sockets)
+        if self._control is not None:
+            self._control.close_copies()
+
+    def _on_report(self, worker: Child, message: Message) -> None:
+        what = message.get("is")
+        if what == "ready":
+            worker.ready = True
+            self.orphans.tell(worker)
+            if self.state is State.STARTING and all(other.ready for other in self.workers):
+                self._serve()
             else:
-                self._on_message(key.data)
-        self._reap()
-        return True
+                self.changed()
+            self._look()
+        elif what == "beat":
+            worker.beat_at, worker.beat = time.monotonic(), message
+        elif what == "told":
+            self.operations.told(worker, message)
 
-    def _timeout(self, now: float) -> float:
-        due = [self._deadline, now + 3600.0]
-        if self._state <= _State.SERVING:
-            due += [child.start_at for child in [*self._extras, *self._workers] if not child.pid]
-        return max(0.0, min(due) - now)
+    def _on_worker_exit(self, worker: Child, how: str) -> None:
+        if self.state is State.STARTING:
+            self.log.event("start-failed", level="error", child=worker.name, detail=f"ended with {how or 'status 0'}")
+            self._exit_status = 1
+            self.end()
+        elif self.state <= State.LEAVING:
+            self.changed()
+            self._look()
+        self._ended_all()
 
-    def _advance(self, now: float) -> bool:
-        """What follows from who lives and how late it is."""
-        if self._state is _State.DRAINING and not any(child.pid for child in self._workers):
-            self._end(now)
-        if self._state is _State.DRAINING and now >= self._deadline:
-            self._log.event("drain-deadline", level="warning", seconds=self._settings.server.drain)
-            self._end(now)
-        if self._state is _State.ENDING:
-            if not any(child.pid for child in [*self._extras, *self._workers]):
-                return False
-            if now >= self._deadline and not self._killed:
-                self._killed = True
-                self._deadline = float("inf")
-                self._kill_all()
-        return True
+    def _look(self) -> None:
+        """Judge the workers, and see to it that every socket is served."""
+        if self.state not in (State.SERVING, State.LEAVING):
+            return
+        for worker, verdict in self._heartbeats.judge(self.workers, time.monotonic()):
+            if verdict is Verdict.HUNG:
+                self.log.event("worker-hung", level="error", child=worker.name, pid=worker.pid, seconds=heartbeat.HUNG)
+                self.children.kill(worker)
+            elif verdict is Verdict.STALLED:
+                self.log.event("worker-stalled", level="warning", child=worker.name, pid=worker.pid)
+            else:
+                self.log.event("worker-recovered", child=worker.name, pid=worker.pid)
+                self.orphans.tell(worker)
+        self.orphans.look(self.workers, {worker.number for worker in self.workers if not self.is_well(worker)})
+
+    def is_well(self, worker: Child) -> bool:
+        """Whether it accepts connections, as far as one can tell."""
+        return worker.ready and worker.pid not in self._heartbeats.stalled
+
+    # state
+
+    def _serve(self) -> None:
+        self.state = State.SERVING
+        by_name = {listener.name: listener for listener in self.settings.listeners}
+        bound = self.sockets.of(1)
+        urls = tuple(dict.fromkeys(sockets.url_of(by_name[name], sock) for name, sock in bound))
+        self.log.event("serving", urls=urls, workers=len(self.workers), pid=os.getpid(), descriptors=self._descriptors)
+        needed = _DESCRIPTORS_A_CONNECTION * self.settings.limits.connections
+        if self._descriptors < needed:
+            self.log.event("descriptor-limit-low", level="warning", limit=self._descriptors, needed=needed)
+        if self._lacking:
+            self.log.event("admin-unavailable", level="warning", detail=self._lacking)
+        for detail in self.degraded.values():
+            self.log.event("degraded", level="warning", detail=detail)
+        if self._lacking:
+            self.degraded["admin"] = self._lacking
+        self.log.flush()
+        self.changed()
+        self._on_ready(Serving(urls, len(self.workers), self._descriptors))
+        self.children.start(self.controller)
+
+    def unready(self) -> list[str]:
+        """Why clients should not be sent here; empty when they may. One worker that serves also serves the others' sockets."""
+        if self.state is not State.SERVING:
+            return [self.state.name.lower()]
+        return [] if any(worker.ready for worker in self.workers) else ["no worker serves"]
+
+    def status(self) -> Message:
+        """How it is, as the control socket tells it."""
+        return status_of(self)
+
+    def changed(self) -> None:
+        """Call after the state, the readiness or the generation has changed."""
+        order = {"do": "state", "ready": not self.unready(), "generation": self.generation, "digest": self.settings.digest}
+        for worker in self.workers:
+            if worker.ready:
+                self.children.send(worker, order)
+        self._tell_controller()
+        for hook in self.on_state:
+            hook()
+
+    # the controller
+
+    def _on_controller(self, message: Message, _descriptors: list[int]) -> None:
+        if message.get("is") == "ready":
+            self.controller.ready = True
+            self._tell_controller()
+        elif "ask" in message:
+            number = message.get("id")
+            request = {**message, "op": message["ask"]}
+            self.operations.handle(request, "admin", lambda answer: self._answer(number, answer))
+
+    def _answer(self, number: object, answer: Message) -> None:
+        if self.controller.ready:
+            self.children.send(self.controller, {"re": number, "version": VERSION, **answer})
+
+    def _tell_controller(self) -> None:
+        if self.controller.ready:
+            self.children.send(self.controller, {"do": "state", "version": VERSION, "ok": True, **self.status()})
+
+    def _on_other_exit(self) -> None:
+        if self.state <= State.LEAVING:
+            self.changed()
+        self._ended_all()
 
     # signals
 
-    def _on_signal(self, number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            if self._state >= _State.DRAINING:
-                if number == signal.SIGINT:
-                    self._exit_status = 130
-                self._end(time.monotonic())
-            else:
-                self._drain(signal.Signals(number).name)
-        elif number == signal.SIGUSR1:
-            self._reopen_logs()
-        elif number == signal.SIGHUP:
-            if self._has_terminal and not _has_terminal():
-                self._drain("SIGHUP")  # the terminal is gone, this is no request to reload
-            else:
-                self._log.event("reload-unavailable", level="warning", detail="this version takes new settings by a restart only")
+    def _on_signals(self, wake: socket.socket) -> None:
+        for number in _drained(wake):
+            if number == signal.SIGCHLD:
+                self.children.reap()
+                self._ended_all()
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                if self.state >= State.LEAVING:
+                    if number == signal.SIGINT:
+                        self._exit_status = 130
+                    self.end()
+                else:
+                    self.stop(signal.Signals(number).name)
+            elif number == signal.SIGUSR1:
+                self._reopen_logs()
+            elif number == signal.SIGHUP:
+                self._on_hangup()
 
-    def _drain(self, why: str) -> None:
-        seconds = self._settings.server.drain
-        self._log.event("draining", reason=why, seconds=seconds)
-        self._state = _State.DRAINING
-        self._tell_state()
-        self._deadline = time.monotonic() + seconds + _STOP_GRACE
-        sockets.close_all(self._bound)
-        for child in self._workers:
-            self._order(child, {"do": "drain", "seconds": seconds})
+    def _on_hangup(self) -> None:
+        if self._has_terminal and not _has_terminal():
+            self.stop("SIGHUP")  # the terminal is gone, this is no request to reload
+        else:
+            self.log.event("reload-unavailable", level="warning", detail="this version takes new settings by a restart only")
 
-    def _end(self, now: float) -> None:
-        if self._state is _State.ENDING:
-            self._kill_all()
+    def stop(self, why: str) -> None:
+        """Drain, then end. Idempotent."""
+        if self.state >= State.LEAVING:
             return
-        self._state = _State.ENDING
-        self._deadline = now + _STOP_GRACE
-        sockets.close_all(self._bound)
-        for child in self._workers:
-            self._order(child, {"do": "stop"})
-        for child in self._extras:
-            self._hang_up(child)
+        self.log.event("draining", reason=why, seconds=self.settings.server.drain)
+        self.state = State.LEAVING
+        self.changed()
+        self._drain()
+
+    def _drain(self) -> None:
+        if self.state is not State.LEAVING:
+            return
+        self.state = State.DRAINING
+        self.children.replacing = False
+        self.sockets.close()
+        for worker in self.workers:
+            self.children.send(worker, {"do": "drain", "seconds": self.settings.server.drain})
+        self.loop.later(self.settings.server.drain + _STOP_GRACE, self._drain_is_late)
+        self.changed()
+        self._ended_all()
+
+    def _drain_is_late(self) -> None:
+        if self.state is State.DRAINING:
+            self.log.event("drain-deadline", level="warning", seconds=self.settings.server.drain)
+            self.end()
+
+    def end(self) -> None:
+        """End now; the second time, kill."""
+        if self.state is State.ENDING:
+            for child in self.children.living():
+                self.children.kill(child)
+            return
+        self.state = State.ENDING
+        self.children.replacing = False
+        self.sockets.close()
+        for worker in self.workers:
+            self.children.send(worker, {"do": "stop"})
+        for child in self.children.living():
+            if not child.number:
+                self.children.hang_up(child)
+        self.loop.later(_STOP_GRACE, self.end)
+        self.changed()
+        self._ended_all()
+
+    def _ended_all(self) -> None:
+        """Go on when all workers have ended, and end when all have."""
+        if self.state is State.DRAINING and not any(worker.pid for worker in self.workers):
+            self.end()
+        if self.state is State.ENDING and not self.children.living():
+            self._ended = True
+
+    # other duties
 
     def _reopen_logs(self) -> None:
-        names, descriptors, failures = self._destinations.reopen()
+        names, descriptors, failures = self.destinations.reopen()
         for failure in failures:
-            self._log.event("log-not-reopened", level="error", detail=failure)
+            self.log.event("log-not-reopened", level="error", detail=failure)
         if names:
-            for child in [*self._workers, self._controller]:
-                self._order(child, {"do": "logs", "to": names}, tuple(descriptors))
-        self._log.event("logs-reopened", files=names)
+            for child in [*self.workers, self.controller]:
+                self.children.send(child, {"do": "logs", "to": names}, descriptors)
+        self.log.event("logs-reopened", files=names)
 
-    # children
+    def _extra(self, extra: ExtraChild) -> Child:
+        def start(channel: Channel) -> int:
+            privileges.drop(self._identity)
+            extra.run(channel.sock.fileno())
+            return 0
 
-    def _fork(self, child: _Child) -> None:
-        ours, theirs = pair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._log.flush()
-        # until the child has handlers of its own, a signal to it would be written into our wake-up descriptor, as one to us
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                ignore_signals()
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-                self._leave_behind(child, ours)
-                status = child.start(theirs)
-            except Exception:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        theirs.close()
-        child.pid, child.channel, child.ready = pid, ours, False
-        self._selector.register(ours.sock, selectors.EVENT_READ, child)
-        child.since = time.time()
-        self._order(child, self._state_order(child))
-        self._log.event("started", level="debug", child=child.name, pid=pid)
-
-    def _leave_behind(self, child: _Child, ours: Channel) -> None:
-        """In the child: close what belongs to others. The supervisor's ends of the channels would hide its death, and
-        the sockets of other workers would go on taking connections after these have closed them."""
-        ours.close()
-        sockets.close_all(bound for worker, bound in zip(self._workers, self._bound, strict=True) if worker is not child)
-        for other in [*self._extras, *self._workers]:
-            if other.channel is not None:
-                other.channel.close()
-        if child is not self._controller:
-            close_admin(self._controller_work.sockets)
-        self._selector.close()
-
-    def _on_message(self, child: _Child) -> None:
-        if child.channel is None:
-            return
-        for message, _ in child.channel.receive():
-            if message.get("is") == "ready":
-                child.ready = True
-                self._tell_state()
-            elif "ask" in message:
-                self._answer(child, message)
-        if child.channel.ended:
-            self._hang_up(child)
-        if self._state is _State.STARTING and all(worker.ready for worker in self._workers):
-            self._state = _State.SERVING
-            self._tell_state()
-            self._announce()
-            self._controller.start_at = 0.0
-
-    def _announce(self) -> None:
-        by_name = {listener.name: listener for listener in self._settings.listeners}
-        urls = tuple(dict.fromkeys(sockets.url_of(by_name[name], sock) for name, sock in self._bound[0]))
-        self._log.event("serving", urls=urls, workers=len(self._workers), pid=os.getpid(), descriptors=self._descriptors)
-        needed = _DESCRIPTORS_A_CONNECTION * self._settings.limits.connections
-        if self._descriptors < needed:
-            self._log.event("descriptor-limit-low", level="warning", limit=self._descriptors, needed=needed)
-        if self._lacking:
-            self._log.event("admin-unavailable", level="warning", detail=self._lacking)
-        self._log.flush()
-        self._on_ready(Serving(urls, len(self._workers), self._descriptors))
-
-    # what the gateway is like
-
-    def _unready(self) -> list[str]:
-        """Why clients should not be sent here; empty when they may."""
-        if self._state is not _State.SERVING:
-            return [self._state.name.lower()]
-        return [] if any(worker.ready for worker in self._workers) else ["no worker serves"]
-
-    def _status(self) -> Message:
-        reasons = self._unready()
-        degraded = [f"{child.name} is not running" for child in [*self._workers, self._controller] if not child.ready]
-        return {
-            "version": 1,
-            "ok": True,
-            "pid": os.getpid(),
-            "generation": self._controller_work.generation,
-            "digest": self._settings.digest,
-            "started": self._started,
-            "since": self._since,
-            "ready": not reasons,
-            "reasons": reasons,
-            "state": self._state.name.lower(),
-            "workers": [
-                {
-                    "number": number,
-                    "pid": child.pid,
-                    "state": "serving" if child.ready else "starting",
-                    "since": child.since,
-                    "restarts": child.restarts,
-                }
-                for number, child in enumerate(self._workers, 1)
-            ],
-            "degraded": [*degraded, *filter(None, [self._lacking])],
-        }
-
-    def _state_order(self, child: _Child) -> Message:
-        """What a child is told of the gateway: the controller all, workers what their health routes answer."""
-        status = self._status()
-        if child is self._controller:
-            return {"do": "state", **status}
-        return {"do": "state", **{key: status[key] for key in ("ready", "generation", "digest")}}
-
-    def _tell_state(self) -> None:
-        for child in [*self._workers, self._controller]:
-            if child.channel is not None:
-                with contextlib.suppress(OSError):  # dying: it is told when it is there again
-                    child.channel.send(self._state_order(child))
-
-    def _answer(self, child: _Child, question: Message) -> None:
-        """Answer what the controller asks."""
-        if question["ask"] == "status":
-            answer = self._status()
-        else:
-            answer = {"version": 1, "ok": False, "error": "unknown-operation", "detail": "this version cannot do that"}
-        self._order(child, {"re": question.get("id"), **answer})
-
-    def _order(self, child: _Child, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        if child.channel is None:
-            return
-        try:
-            child.channel.send(message, descriptors)
-        except OSError as error:  # dying, or stuck: the deadline takes care of it
-            self._log.event("worker-does-not-listen", level="warning", child=child.name, pid=child.pid, detail=str(error))
-
-    def _hang_up(self, child: _Child) -> None:
-        if child.channel is not None:
-            self._selector.unregister(child.channel.sock)
-            child.channel.close()
-            child.channel = None
-
-    def _reap(self) -> None:
-        for child in [*self._extras, *self._workers]:
-            if child.pid:
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
-                if pid:
-                    self._on_exit(child, os.waitstatus_to_exitcode(status))
-
-    def _on_exit(self, child: _Child, code: int) -> None:
-        pid, was_ready = child.pid, child.ready
-        self._hang_up(child)
-        child.pid, child.ready = 0, False
-        child.restarts += 1
-        self._tell_state()
-        if code == 0 and self._state >= _State.DRAINING:
-            return
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
-        if self._state is _State.STARTING and child.is_worker and not was_ready:
-            self._log.event("start-failed", level="error", child=child.name, pid=pid, detail=f"ended with {how}")
-            self._exit_status = 1
-            self._end(time.monotonic())
-            return
-        if self._state >= _State.DRAINING:
-            self._log.event("child-ended", level="error", child=child.name, pid=pid, detail=how)
-            return
-        now = time.monotonic()
-        child.crashes = [moment for moment in child.crashes if now - moment < _CRASH_MEMORY]
-        pause = _PAUSES[min(len(child.crashes), len(_PAUSES) - 1)]
-        child.crashes.append(now)
-        child.start_at = now + pause
-        self._log.event("child-ended", level="error", child=child.name, pid=pid, detail=how, restart_in=pause)
-
-    def _kill_all(self) -> None:
-        for child in [*self._workers, *self._extras]:
-            if child.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGKILL)
-                os.waitpid(child.pid, 0)
-                self._hang_up(child)
-                child.pid = 0
-
-
-def _worker_start(work: Work) -> Callable[[Channel], int]:
-    return lambda channel: run_worker(work, channel)
-
-
-def _extra_start(extra: ExtraChild, identity: privileges.Identity | None) -> Callable[[Channel], int]:
-    def start(channel: Channel) -> int:
-        privileges.drop(identity)
-        extra.run(channel.sock.fileno())
-        return 0
-
-    return start
+        return Child(extra.name, start, lambda *_: None, on_exit=lambda _how: self._on_other_exit())
 
 
 def _handler(_number: int, _frame: object) -> None:
@@ -440,10 +398,9 @@ def _handler(_number: int, _frame: object) -> None:
 
 
 def _drained(wake: socket.socket) -> bytes:
-    try:
+    with contextlib.suppress(BlockingIOError):
         return wake.recv(4096)
-    except BlockingIOError:
-        return b""
+    return b""
 
 
 def _has_terminal() -> bool:

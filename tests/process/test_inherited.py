@@ -13,6 +13,7 @@ import pytest
 from edge.process import sockets
 from edge.process.errors import StartError
 from edge.process.inherited import Inherited, Passed, spread
+from edge.process.listening import Sockets
 from edge.settings.model import Address, Listener
 
 
@@ -61,9 +62,9 @@ def tcp(sock: socket.socket) -> Address:
 
 
 def bound(keep: contextlib.ExitStack, inherited: Inherited, workers: int, *listeners: Listener) -> list[sockets.Bound]:
-    found = sockets.bind(listeners, workers, inherited)
-    keep.callback(sockets.close_all, found)
-    return found
+    made = Sockets.bind(listeners, range(1, workers + 1), inherited)
+    keep.callback(made.close)
+    return [made.of(number) for number in range(1, workers + 1)]
 
 
 def test_a_socket_is_its_addresss_whatever_it_is_called(keep: contextlib.ExitStack) -> None:
@@ -131,7 +132,7 @@ def test_the_error_says_what_the_listener_of_that_name_has(keep: contextlib.Exit
 
 def test_a_listener_that_waits_for_systemd_is_an_error_without_it() -> None:
     with pytest.raises(StartError, match="FileDescriptorName=https"):
-        sockets.bind([Listener(name="https", addresses=(Address(passed="https"),), tls=True)], 1)
+        Sockets.bind([Listener(name="https", addresses=(Address(passed="https"),), tls=True)], [1])
 
 
 def test_what_is_no_listening_stream_socket_is_an_error(keep: contextlib.ExitStack) -> None:

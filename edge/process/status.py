@@ -1,0 +1,73 @@
+"""How the gateway is, in one object: what `edge status`, the admin API and the health routes show."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from edge.process.sockets import url_of
+
+if TYPE_CHECKING:
+    from edge.process.children import Child
+    from edge.process.supervisor import Supervisor
+
+__all__ = ["status_of"]
+
+
+def status_of(supervisor: Supervisor) -> dict[str, Any]:
+    """Times are POSIX seconds. `degraded` holds sentences; empty: all is well. `reasons` say why it is not ready."""
+    reasons = supervisor.unready()
+    return {
+        "pid": os.getpid(),
+        "generation": supervisor.generation,
+        "digest": supervisor.settings.digest,
+        "started": supervisor.started,
+        "since": supervisor.since,
+        "ready": not reasons,
+        "reasons": reasons,
+        "state": supervisor.state.name.lower(),
+        "config": supervisor.origin.path if supervisor.origin is not None else "",
+        "workers": [_worker(supervisor, worker) for worker in supervisor.workers],
+        "controller": {
+            "pid": supervisor.controller.pid,
+            "state": "serving" if supervisor.controller.ready else "down",
+            "since": supervisor.controller.since,
+            "restarts": supervisor.controller.restarts,
+        },
+        "listeners": _listeners(supervisor),
+        "degraded": [*supervisor.degraded.values(), *_unwell(supervisor)],
+    }
+
+
+def _worker(supervisor: Supervisor, worker: Child) -> dict[str, Any]:
+    serving = "serving" if supervisor.is_well(worker) else "stalled"
+    return {
+        "number": worker.number,
+        "pid": worker.pid,
+        "state": "down" if not worker.pid else serving if worker.ready else "starting",
+        "since": worker.since,
+        "restarts": worker.restarts,
+        "connections": worker.beat.get("connections", 0),
+        "accepted": worker.beat.get("accepted", 0),
+        "lag_ms": worker.beat.get("lag_ms", 0.0),
+    }
+
+
+def _listeners(supervisor: Supervisor) -> list[dict[str, Any]]:
+    found = []
+    for listener in supervisor.settings.listeners:
+        urls = [
+            url_of(listener, group.first)
+            for group in supervisor.sockets.by_listener.get(listener.name, ())
+            if group.first is not None
+        ]
+        addresses = [address.path or address.text for address in listener.addresses]
+        found.append({"name": listener.name, "address": addresses, "urls": list(dict.fromkeys(urls))})
+    return found
+
+
+def _unwell(supervisor: Supervisor) -> list[str]:
+    unwell = [worker.name for worker in supervisor.workers if not supervisor.is_well(worker)]
+    if supervisor.state > supervisor.state.STARTING and not supervisor.controller.ready:
+        unwell.append(supervisor.controller.name)
+    return [f"{name} is not running" for name in unwell]
