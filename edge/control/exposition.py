@@ -1,4 +1,5 @@
-"""Metrics for Prometheus: what the settings and the supervisor's status say, in its text format or OpenMetrics by Accept.
+"""Metrics for Prometheus: what the settings and the supervisor's status say, and what all processes have counted. In its text
+format or OpenMetrics, by Accept.
 
 Values are made when they are asked for, so nothing is kept here that could be wrong after a restart of this process.
 """
@@ -11,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from edge.control.collector import Counted
 from edge.control.plane import Plane
 from edge.settings.model import Certificate, Settings
 
@@ -21,6 +23,7 @@ def exposition(plane: Plane, accept: str) -> tuple[str, bytes]:
     """The content type and the text of all metrics, in the form that `accept` prefers."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Gateway(plane))
+    registry.register(Counted(plane.counters))
     encoder, content_type = choose_encoder(accept)
     return content_type, encoder(registry)
 

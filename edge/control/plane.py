@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from edge.observe.counters import Table
 from edge.observe.log import Log
 from edge.settings.model import Settings
 
@@ -34,10 +35,11 @@ class NoAnswer(Exception):
 class Plane:
     """All methods are called on its loop."""
 
-    def __init__(self, settings: Settings, generation: int, log: Log, send: Callable[[Message], None]) -> None:
+    def __init__(self, settings: Settings, generation: int, log: Log, send: Callable[[Message], None], counters: Table) -> None:
         self.settings = settings
         self.generation = generation
         self.log = log
+        self.counters = counters  # what all processes have counted
         self.started = time.time()
         self.stopping = asyncio.Event()
         self._send = send

@@ -27,6 +27,7 @@ from edge.wire.hello import HelloReader, alert_record
 if TYPE_CHECKING:
     from edge.net.listener import ListenerState
     from edge.tls.choice import ServerContext
+    from edge.tls.engine import TlsInfo
     from edge.wire.hello import ClientHello
 
 __all__ = ["ClientTransport"]
@@ -43,7 +44,7 @@ _NOTHING_YET = PlainEngine()
 
 
 class ClientTransport(Transport):
-    __slots__ = ("_context", "_hello", "_reader", "_stage", "_table", "conn", "owner", "since")
+    __slots__ = ("_context", "_hello", "_info", "_reader", "_stage", "_table", "conn", "owner", "since")
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
@@ -55,6 +56,7 @@ class ClientTransport(Transport):
         self._hello: ClientHello | None = None
         self._context: ServerContext | None = None
         self._table = owner.table
+        self._info: TlsInfo | None = None  # between the handshake and the session
         self._stage = "hello"
         if listener.tls:
             self._reader = HelloReader(listener.limits.tls_hello)
@@ -101,7 +103,9 @@ class ClientTransport(Transport):
         """HTTP/2 says the first word. With HTTP/1.1 the client does, and many never do: all else waits for it."""
         now = monotonic()
         self._stage = "http"
-        if self.engine.alpn() == b"h2":  # type: ignore[attr-defined]
+        self._info = info = self.engine.info()  # type: ignore[attr-defined]
+        self.owner.handshake_done(info, now - self.since)
+        if info.alpn == b"h2":
             self._begin(True)
         else:
             self.arm_session(now + self.owner.listener.limits.idle_timeout)
@@ -112,7 +116,8 @@ class ClientTransport(Transport):
         conn.listener = owner.listener
         context, hello = self._context, self._hello
         if context is not None:
-            info = self.engine.info()  # type: ignore[attr-defined]
+            info, self._info = self._info, None
+            assert info is not None
             conn.host = context.host
             conn.tls_version = info.version
             conn.suite = info.suite

@@ -118,8 +118,9 @@ class Checker(Timed):
         self._leave()
         if not ok:
             self._place.trouble = f"check: {detail}"
+        state = self._place.state
+        self._journal.checked(self._place.upstream, state.endpoint, ok)
         if self._check.record(ok):
-            state = self._place.state
             state.healthy = self._check.healthy
             name = "upstream-well" if ok else "upstream-unwell"
             self._journal.event(name, upstream=self._place.upstream.name, endpoint=state.endpoint.url, detail=detail)

@@ -1,4 +1,7 @@
-"""From what happened on a connection to the records that the log writes.
+"""From what happened on a connection to the records that the log writes, and to the counters.
+
+Requests are counted where their lines are made: in batches, into tallies that hang on their route and their endpoint, which are
+added to the shared counters when the batch is done.
 
 Times of the loop's clock become POSIX times by an offset that is taken anew with each date (once a second), so a
 line's time follows the machine's clock while durations never jump.
@@ -11,13 +14,17 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Fault
 from edge.http.message import ConnectionInfo
+from edge.net.tallies import EndpointTally, RouteTally
 from edge.net.tell import Failures
 from edge.observe.access import AccessRecord, HandshakeFailure
 
 if TYPE_CHECKING:
     from edge.net.hub import Hub
+    from edge.observe.counters import Cell, Counters, Histogram
     from edge.observe.log import Log
     from edge.relay.exchange import Exchange
+    from edge.settings.model import Endpoint, Listener, Upstream
+    from edge.tls.engine import TlsInfo
     from edge.wire.hello import ClientHello
 
 __all__ = ["Journal"]
@@ -27,11 +34,16 @@ _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}
 
 
 class Journal:
-    __slots__ = ("_hub", "_log", "_pending", "failures")
+    __slots__ = ("_counters", "_faults", "_handshakes", "_hub", "_log", "_nowhere", "_pending", "_touched", "failures")
 
-    def __init__(self, hub: Hub, log: Log) -> None:
+    def __init__(self, hub: Hub, log: Log, counters: Counters) -> None:
         self._hub = hub
         self._log = log
+        self._counters = counters
+        self._nowhere = RouteTally(counters, "")  # requests without a route
+        self._touched: list[RouteTally | EndpointTally] = []
+        self._faults: dict[tuple[str, str], Cell] = {}
+        self._handshakes: dict[tuple[str, str, str, bool], tuple[Cell, Histogram]] = {}
         self._pending: list[Exchange] = []  # over, but not written down yet
         self.failures = Failures()
 
@@ -69,6 +81,10 @@ class Journal:
         pending, self._pending = self._pending, []
         for exchange in pending:
             self._write(exchange)
+        if self._touched:
+            for tally in self._touched:
+                tally.publish()
+            self._touched.clear()
 
     def _write(self, exchange: Exchange) -> None:
         head, conn, started = exchange.head, exchange.conn, exchange.started
@@ -106,6 +122,60 @@ class Journal:
                 elif name == b"referer":
                     record.referer = value
         self._log.access(record)
+        self._count(exchange)
+
+    def _count(self, exchange: Exchange) -> None:
+        head, status, started, plan = exchange.head, exchange.status, exchange.started, exchange.plan
+        tally = self._nowhere if plan is None else plan.tally
+        if not isinstance(tally, RouteTally):
+            assert plan is not None
+            plan.tally = tally = RouteTally(self._counters, plan.name)
+        codes = tally.codes
+        if not codes:
+            self._touched.append(tally)
+        code = head.version * 1000 + status
+        codes[code] = codes.get(code, 0) + 1
+        if not head.protocol:  # a tunnel's time says nothing of anybody's speed
+            tally.times.append(exchange.ended_at - started)
+        tally.bytes_in += exchange.body_in
+        tally.bytes_out += exchange.body_out
+        endpoint = exchange.endpoint
+        if endpoint is not None:
+            target = endpoint.tally
+            if not isinstance(target, EndpointTally):
+                assert exchange.forward is not None
+                name = exchange.forward.terms.target.name
+                endpoint.tally = target = EndpointTally(self._counters, name, endpoint.endpoint.url)
+            codes = target.codes
+            if not codes:
+                self._touched.append(target)
+            codes[status] = codes.get(status, 0) + 1
+            if exchange.first_byte_at:
+                target.times.append(exchange.first_byte_at - exchange.connected_at)
+            if exchange.tries > 1:
+                target.retries += exchange.tries - 1
+        if exchange.fault is not None:
+            self._count_fault(exchange.fault)
+
+    def _count_fault(self, fault: Fault) -> None:
+        key = fault.kind, fault.side
+        cell = self._faults.get(key)
+        if cell is None:
+            cell = self._faults[key] = self._counters.counter("edge_faults_total", *key)
+        cell.add()
+
+    def handshake_done(self, listener: Listener, info: TlsInfo, seconds: float) -> None:
+        """A client's handshake is complete, `seconds` after its connection was accepted."""
+        key = listener.name, info.version, info.group, info.resumed
+        found = self._handshakes.get(key)
+        if found is None:
+            resumed = "yes" if info.resumed else "no"
+            found = self._handshakes[key] = (
+                self._counters.counter("edge_handshakes_total", listener.name, info.version, info.group, resumed),
+                self._counters.histogram("edge_handshake_seconds", listener.name, resumed),
+            )
+        found[0].add()
+        found[1].observe(seconds)
 
     def handshake_failed(self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float) -> None:
         """A connection ended before it carried a request."""
@@ -126,6 +196,28 @@ class Journal:
         record.us = int(seconds * 1e6)
         self._log.failure(record)
         self.failures.add(record)
+        self._counters.counter("edge_handshake_failures_total", record.listener, fault.kind, fault.side, stage).add()
+
+    def refused(self, listener: Listener, reason: str) -> None:
+        """A connection was not taken."""
+        self._counters.counter("edge_connections_refused_total", listener.name, reason).add()
+
+    def protocol_error(self, conn: ConnectionInfo, fault: Fault) -> None:
+        """A client broke the protocol in a way that no exchange can tell of."""
+        self.event("protocol-error", peer=conn.peer, listener=conn.listener.name, fault=fault.kind, detail=fault.detail)
+        self._count_fault(fault)
+
+    def dialled(self, upstream: Upstream, endpoint: Endpoint, fault: Fault | None) -> None:
+        """A connection to an endpoint stands, or could not be had."""
+        if fault is None:
+            self._counters.counter("edge_upstream_connects_total", upstream.name, endpoint.url).add()
+        else:
+            self._counters.counter("edge_upstream_connect_failures_total", upstream.name, endpoint.url, fault.kind).add()
+
+    def checked(self, upstream: Upstream, endpoint: Endpoint, ok: bool) -> None:
+        """An active health check is over."""
+        result = "ok" if ok else "failed"
+        self._counters.counter("edge_upstream_checks_total", upstream.name, endpoint.url, result).add()
 
     def event(self, name: str, **fields: object) -> None:
         """Something happened to the gateway itself."""

@@ -32,7 +32,9 @@ from edge.settings.model import Host, Listener
 
 if TYPE_CHECKING:
     from edge.http.message import ConnectionInfo
+    from edge.settings.model import Endpoint, Upstream
     from edge.tls.choice import HostTable
+    from edge.tls.engine import TlsInfo
     from edge.wire.hello import ClientHello
 
 __all__ = ["Journal", "ListenerState"]
@@ -43,11 +45,19 @@ _LACK = 1.0  # seconds without accepting when descriptors have run out
 
 
 class Journal(Protocol):
-    """Who writes down what happens to connections."""
+    """Who writes down and counts what happens to connections."""
+
+    def handshake_done(self, listener: Listener, info: TlsInfo, seconds: float) -> None: ...
 
     def handshake_failed(
         self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float
     ) -> None: ...
+
+    def refused(self, listener: Listener, reason: str) -> None: ...
+
+    def dialled(self, upstream: Upstream, endpoint: Endpoint, fault: Fault | None) -> None: ...
+
+    def checked(self, upstream: Upstream, endpoint: Endpoint, ok: bool) -> None: ...
 
     def event(self, name: str, **fields: object) -> None: ...
 
@@ -81,6 +91,7 @@ class ListenerState:
         "_most",
         "accepted",
         "context",
+        "disturbances",
         "ending",
         "front",
         "hub",
@@ -116,6 +127,7 @@ class ListenerState:
         self._accepting = False
         self.ending = False  # connections end with their first request, or with what is under way
         self.accepted = 0  # connections since the start
+        self.disturbances = 0  # KeyUpdates and attempts to renegotiate, of connections that have ended
 
     # --- sockets ---
 
@@ -196,6 +208,7 @@ class ListenerState:
                 return count
             if len(self.transports) >= self._most:
                 os.close(fd)
+                self._journal.refused(self.listener, "limit")
                 self._journal.event("connection-refused", listener=self.listener.name, reason="limits.connections")
                 continue
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
@@ -206,6 +219,7 @@ class ListenerState:
 
     def _out_of_descriptors(self, gate: _Gate, error: OSError) -> None:
         """EMFILE and its kin: the backlog waits in the kernel for a moment."""
+        self._journal.refused(self.listener, "descriptors")
         self._journal.event("accept-failed", listener=self.listener.name, detail=error.strerror or "")
         if gate in self._gates:
             self.hub.poller.watch(gate.sock.fileno(), gate, 0)
@@ -244,6 +258,11 @@ class ListenerState:
 
     def closed(self, transport: ClientTransport) -> None:
         self.transports.discard(transport)
+        if transport.engine.disturbances:
+            self.disturbances += transport.engine.disturbances
+
+    def handshake_done(self, info: TlsInfo, seconds: float) -> None:
+        self._journal.handshake_done(self.listener, info, seconds)
 
     def log_handshake_failure(
         self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float

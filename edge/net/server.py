@@ -23,6 +23,7 @@ from edge.net.generation import Generation
 from edge.net.hub import Hub
 from edge.net.journal import Journal
 from edge.net.listener import ListenerState
+from edge.net.meters import Meters
 from edge.net.resolver import Resolver
 from edge.net.stint import Stint
 from edge.net.upstreams import Group, Place, Upstreams
@@ -31,6 +32,7 @@ from edge.settings.model import Settings, Upstream
 from edge.upstream.retry import may_retry
 
 if TYPE_CHECKING:
+    from edge.observe.counters import Counters
     from edge.observe.log import Log
     from edge.relay.exchange import Exchange
     from edge.tls.choice import HostTable
@@ -55,12 +57,14 @@ class Server:
         tables: Mapping[str, HostTable],
         log: Log,
         loop: asyncio.AbstractEventLoop,
+        counters: Counters,
     ) -> None:
         self._loop = loop
         self._log = log
         self.hub = Hub(loop)
         self.clock = self.hub
-        self.journal = Journal(self.hub, log)
+        self.journal = Journal(self.hub, log, counters)
+        self._meters = Meters(counters)
         self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
@@ -87,7 +91,7 @@ class Server:
         self._started = True
         for listener in self.listeners:
             listener.start()
-        self._loop.call_later(_LOG_INTERVAL, self._flush_log)
+        self._loop.call_later(_LOG_INTERVAL, self._flush_log, monotonic() + _LOG_INTERVAL)
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
 
     @property
@@ -154,8 +158,8 @@ class Server:
         self._upstreams.close()
         self._resolver.stop()
         self.hub.stop()
-        self.journal.flush()
-        self._log.flush()
+        self._flush_all()
+        self._look()
 
     # --- generations ---
 
@@ -313,11 +317,19 @@ class Server:
 
     # --- from time to time ---
 
-    def _flush_log(self) -> None:
+    def _flush_log(self, due: float) -> None:
+        self._meters.late(monotonic() - due)
+        self._flush_all()
+        if not self._stopped:
+            self._loop.call_later(_LOG_INTERVAL, self._flush_log, monotonic() + _LOG_INTERVAL)
+
+    def _flush_all(self) -> None:
         self.journal.flush()
         self._log.flush()
-        if not self._stopped:
-            self._loop.call_later(_LOG_INTERVAL, self._flush_log)
+        self._meters.look_at_listeners((*self.listeners, *self._ended))
+
+    def _look(self) -> None:
+        self._meters.look(self._upstreams.places(), self._log, self.hub.now)
 
     def _housekeep(self) -> None:
         if self._stopped:
@@ -325,8 +337,10 @@ class Server:
         self._upstreams.expire(self.hub.turn())
         over = [state for state in self._ended if state.is_over]
         if over:
+            self._flush_all()
             self._accepted_before += sum(state.accepted for state in over)
             self._ended = [state for state in self._ended if state not in over]
+        self._look()
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
 
     def _bug(self, error: str, where: str) -> None:
@@ -376,7 +390,7 @@ class Server:
         self.journal.exchange(exchange)
 
     def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
-        self.journal.event("protocol-error", peer=conn.peer, listener=conn.listener.name, fault=fault.kind, detail=fault.detail)
+        self.journal.protocol_error(conn, fault)
 
 
 def _close(sockets: Sockets) -> None:

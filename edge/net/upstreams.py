@@ -79,7 +79,9 @@ class Place:
         "_resolver",
         "_pins_told_again",
         "_waiting",
+        "hits",
         "limits",
+        "misses",
         "pool",
         "state",
         "trouble",
@@ -105,6 +107,8 @@ class Place:
         self._pins_told_again = 0.0
         self._waiting: deque[_Wait] = deque()
         self.trouble = ""  # why connecting or a check failed last, for people
+        self.hits = 0  # who asked for a connection and got one at once
+        self.misses = 0  # and who did not
         if not state.endpoint.address.path:
             resolver.watch(state.endpoint.address.host)
 
@@ -116,7 +120,9 @@ class Place:
                 self.pool.give(self.state.key, conn, self._hub.now)
                 conn = None
             if conn is not None:
+                self.hits += 1
                 return conn
+        self.misses += 1
         ticket = _Wait(waiter, self._hub, self.upstream.connect_timeout + 1.0)
         self._waiting.append(ticket)
         if len(self._waiting) > _MOST_WAITING:
@@ -151,6 +157,7 @@ class Place:
 
     def _dialled(self, dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
         self._dialling -= 1
+        self._journal.dialled(self.upstream, self.state.endpoint, fault)
         now, key = self._hub.now, self.state.key
         if dial.unpinned:
             self._tell_of_pins("report", dial.unpinned)

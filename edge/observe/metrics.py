@@ -115,7 +115,11 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 series=4 * _ROUTES,
             ),
             _histogram(
-                "edge_request_seconds", "From a request's head to the end of its answer.", _REQUEST, "route", series=_ROUTES
+                "edge_request_seconds",
+                "From a request's head to the end of its answer; tunnels are left out.",
+                _REQUEST,
+                "route",
+                series=_ROUTES,
             ),
             _counter("edge_request_body_bytes_total", "Bytes of bodies of requests.", "route", series=_ROUTES),
             _counter("edge_response_body_bytes_total", "Bytes of bodies of answers.", "route", series=_ROUTES),

@@ -18,6 +18,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edge.observe.counters import Table
 from edge.observe.log import Log
 from edge.process import privileges
 from edge.process.channel import Channel, Message
@@ -38,6 +39,7 @@ class ControllerWork:
     settings: Settings
     destinations: Destinations
     identity: privileges.Identity | None
+    counters: Table  # to be read
     generation: int = 1
     sockets: list[socket.socket] = field(default_factory=list)  # of the admin listener
 
@@ -71,7 +73,7 @@ class _Controller:
         self._channel = channel
         self._log = log
         self._admin: AdminServer | None = None
-        self._plane: Plane = Plane(work.settings, work.generation, log, channel.send)
+        self._plane: Plane = Plane(work.settings, work.generation, log, channel.send, work.counters)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

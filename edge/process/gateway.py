@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
+from edge.observe.counters import Table
 from edge.process import control_socket, privileges
 from edge.process.admin import bind_admin, claim_admin
 from edge.process.controller import ControllerWork
@@ -73,7 +74,8 @@ def _prepare(
         undo.callback(bound.close)
         admin, lacking = bind_admin(settings.admin, claimed)
         undo.pop_all()
-    controller = ControllerWork(settings, destinations, identity, sockets=admin)
+    counters = Table.create(settings.server.workers)
+    controller = ControllerWork(settings, destinations, identity, counters, sockets=admin)
     privileges.harden()
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
     # and finds some 200 objects
@@ -83,6 +85,7 @@ def _prepare(
             settings=settings,
             sockets=bound,
             tables=tables,
+            counters=counters,
             destinations=destinations,
             identity=identity,
             descriptors=descriptors,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from edge.observe.counters import totals
 from edge.process.children import Child
 from edge.process.control_socket import Answer, Peer, failure
 from edge.process.loop import Timer
@@ -35,6 +36,7 @@ class Operations:
             "status": lambda _request, _by, answer: answer({"ok": True, **supervisor.status()}),
             "outline": lambda _request, _by, answer: answer({"ok": True, "outline": outline(supervisor.settings)}),
             "certs": lambda _request, _by, answer: answer({"ok": True, "certificates": self._certificates()}),
+            "metrics": lambda _request, _by, answer: answer({"ok": True, "metrics": totals(supervisor.counters)}),
             "failures": self._tell,
             "upstreams": self._tell,
             "stop": self._stop,

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge.observe.counters import Table
 from edge.process import heartbeat, privileges, sockets
 from edge.process.admin import close_admin
 from edge.process.channel import Channel, Message
@@ -85,6 +86,7 @@ class Parts:
     settings: Settings
     sockets: Sockets
     tables: Mapping[str, HostTable]
+    counters: Table
     destinations: Destinations
     identity: privileges.Identity | None
     descriptors: int
@@ -102,6 +104,7 @@ class Supervisor:
         self.settings = parts.settings
         self.sockets = parts.sockets
         self.tables = parts.tables
+        self.counters = parts.counters
         self.destinations = parts.destinations
         self.origin = parts.origin
         self.generation = 1
@@ -178,7 +181,8 @@ class Supervisor:
 
     def _work(self, number: int) -> Work:
         """In a new worker: what it is made of, as things are at the fork."""
-        return Work(number, self.settings, self.sockets.of(number), self.tables, self.destinations, self._identity)
+        own = self.sockets.of(number)
+        return Work(number, self.settings, own, self.tables, self.destinations, self._identity, self.counters)
 
     def _leave_behind(self, child: Child) -> None:
         self.sockets.close_others(child.number)
@@ -203,6 +207,7 @@ class Supervisor:
             self.operations.told(worker, message)
 
     def _on_worker_exit(self, worker: Child, how: str) -> None:
+        self.counters.clear(worker.number)
         if self.state is State.STARTING:
             self.log.event("start-failed", level="error", child=worker.name, detail=f"ended with {how or 'status 0'}")
             self._exit_status = 1

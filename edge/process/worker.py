@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from edge.net.server import Server
+from edge.observe.counters import Table
 from edge.observe.log import Log
 from edge.process import privileges
 from edge.process.channel import Channel, Message
@@ -52,6 +53,7 @@ class Work:
     tables: Mapping[str, HostTable]
     destinations: Destinations
     identity: privileges.Identity | None
+    counters: Table  # a worker's part has its number
 
 
 def ignore_signals() -> None:
@@ -96,7 +98,7 @@ class _Worker:
         self._log = log
         self._loop = loop
         self._number = work.number
-        self._server = Server(work.settings, work.sockets, work.tables, log, loop)
+        self._server = Server(work.settings, work.sockets, work.tables, log, loop, work.counters.part(work.number))
         self._tidy = Tidy()
 
     def start(self) -> None:

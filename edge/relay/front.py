@@ -77,7 +77,7 @@ class Terms:
 class Plan:
     """A route with what was compiled from it."""
 
-    __slots__ = ("headers", "host", "name", "only", "route", "terms")
+    __slots__ = ("headers", "host", "name", "only", "route", "tally", "terms")
 
     only: Terms  # where there is one upstream
 
@@ -86,6 +86,7 @@ class Plan:
         self.headers = headers
         self.host = route.upstream_host.encode()
         self.name = (route.host or "") + route.path
+        self.tally: object = None  # of whoever counts requests by route
         self.terms = {
             target.upstream.name: Terms(route, target.upstream, context.source(target.upstream)) for target in route.targets
         }

@@ -30,7 +30,7 @@ EJECT_MOST = 60.0  # seconds
 class EndpointState:
     """What one worker knows about one endpoint."""
 
-    __slots__ = ("active", "current", "ejected_until", "ejections", "endpoint", "failures", "healthy", "key", "weight")
+    __slots__ = ("active", "current", "ejected_until", "ejections", "endpoint", "failures", "healthy", "key", "tally", "weight")
 
     def __init__(self, endpoint: Endpoint, key: PeerKey) -> None:
         self.endpoint = endpoint
@@ -42,6 +42,7 @@ class EndpointState:
         self.ejections = 0  # in a row
         self.ejected_until = 0.0
         self.current = 0  # smooth round robin's score
+        self.tally: object = None  # of whoever counts requests by endpoint
 
     def is_available(self, now: float) -> bool:
         return self.healthy and now >= self.ejected_until

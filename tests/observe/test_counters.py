@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.observe.counters import SUPERVISOR, Counters, Sample, Table, totals
+from edge.observe.counters import CONTROLLER, SUPERVISOR, Sample, Table, totals
 from edge.observe.metrics import METRICS, OTHER, Kind, Metric, catalogue
 
 SMALL = catalogue(
@@ -78,12 +78,12 @@ def test_a_series_is_there_and_zero_as_soon_as_it_is_asked_for() -> None:
 
 def test_parts_are_summed() -> None:
     table = Table.create(3, metrics=SMALL)
-    for index in (SUPERVISOR, 1, 2, table.controller):
+    for index in (SUPERVISOR, 1, 2, CONTROLLER):
         counters = table.part(index)
-        counters.counter("hits_total", "a", "fast").add(index + 1)
+        counters.counter("hits_total", "a", "fast").add(index + 2)
         counters.gauge("open", "a").set(1)
         counters.histogram("seconds", "a").observe(0.01)
-    assert values(table)["hits_total", "a", "fast"] == 1 + 2 + 3 + table.controller + 1
+    assert values(table)["hits_total", "a", "fast"] == 2 + 3 + 4 + 1
     assert values(table)["open", "a"] == 4
     assert sample(table, "seconds").buckets == [4, 0, 0, 0]
 
@@ -307,9 +307,19 @@ def test_the_totals_are_plain_data() -> None:
 
 def test_there_is_room_for_workers_that_come_later() -> None:
     table = Table.create(2, metrics=SMALL)
-    assert table.controller == 65
-    assert Table.create(100, metrics=SMALL).controller == 101
-    assert isinstance(table.part(64), Counters)
+    table.part(64).counter("starts_total").add()
+    assert values(table) == {("starts_total",): 1}
+    large = Table.create(100, metrics=SMALL)
+    large.part(200).counter("starts_total").add()
+    large.part(CONTROLLER).counter("starts_total").add()
+    assert values(large) == {("starts_total",): 2}
+
+
+def test_a_worker_for_which_there_is_no_room_works_and_is_not_counted() -> None:
+    table = Table.create(2, metrics=SMALL)
+    table.part(65).counter("starts_total").add()
+    table.clear(65)
+    assert values(table) == {}
 
 
 def test_reading_takes_memory_only_for_parts_that_are_used() -> None:
