@@ -10,6 +10,7 @@ from edge.cli.loading import read, refusal, report
 from edge.cli.locate import configuration
 from edge.cli.terminal import Exit, Stop, note, page, paint, plural, print_json
 from edge.settings.load import Loaded
+from edge.settings.model import Settings
 from edge.settings.problems import Severity
 from edge.settings.report import problems_json, summary
 
@@ -26,9 +27,12 @@ def run(args: argparse.Namespace) -> int:
     if args.effective and loaded.settings is not None:
         _print_effective(loaded, as_json=as_json)
     elif as_json:
-        print_json({**problems_json(loaded.problems), "ok": fine, "files": list(loaded.texts)})
+        why = _not_resumed(loaded.settings) if loaded.settings is not None else ""
+        print_json({**problems_json(loaded.problems), "ok": fine, "files": list(loaded.texts), "resumption": why or "shared"})
         return code
     report(loaded, loaded.problems)
+    if loaded.settings is not None and (why := _not_resumed(loaded.settings)):
+        note(f"{paint('warning', 'yellow', sys.stderr)}: resumption will be per worker after the next reload: {why}")
     found = summary(loaded.problems)
     if fine and loaded.settings is not None:
         settings = loaded.settings
@@ -42,6 +46,18 @@ def run(args: argparse.Namespace) -> int:
         strictly = " (--strict)" if loaded.settings is not None else ""
         note(f"{name}: {paint(found or 'cannot be used', 'red', sys.stderr)}{strictly}")
     return code
+
+
+def _not_resumed(settings: Settings) -> str:
+    """Why ticket keys cannot be set in the TLS library that is installed; empty when they can, or when there are no tickets."""
+    from edge.tls.layout import LayoutError, layout
+
+    if any(host.tls.tickets for host in settings.hosts):
+        try:
+            layout()
+        except LayoutError as error:
+            return f"ticket keys cannot be set in the TLS library that is installed ({error})"
+    return ""
 
 
 def _print_effective(loaded: Loaded, *, as_json: bool) -> None:

@@ -83,7 +83,7 @@ class ClientTransport(Transport):
         self._context = context
         self._reader = None
         self._stage = "handshake"
-        self.engine = context.engine(hello.sni)
+        self.engine = context.engine(hello.sni, hello.session_ticket)
         super().received(reader.raw)
 
     def _refuse(self, reader: HelloReader, fault: Fault) -> None:

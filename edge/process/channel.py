@@ -18,6 +18,7 @@ Orders (``do``) of the supervisor, and the reports (``is``) of a worker:
 * ``adopt``: accept also from the sockets of another ``worker``; they come along, and ``sockets`` names their listeners. This
   replaces what was adopted from the same worker before. ``release`` ends it. ``take-away``: accept until the own sockets are
   empty, then close them (``taken-away``).
+* ``tickets``: the parcel with the generations of ticket keys (`edge.tls.ticket_keys`) comes along.
 * ``tell``: ``what``, ``id``; answered by ``told``: ``id``, ``value``.
 """
 

@@ -1,7 +1,8 @@
 """From settings to a running gateway, in the order in which things can go wrong without harm.
 
 Nothing is bound before the log destinations and the TLS contexts are made, and nothing is forked before everything is
-bound. Contexts are made before the fork, so that all workers accept each other's tickets.
+bound. Ticket keys are there before contexts, and contexts before the fork: all workers accept each other's tickets, and where
+ticket keys cannot be set, they share at least those of the contexts that were made at the start.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from edge.observe.counters import Table
-from edge.process import control_socket, privileges
+from edge.process import control_socket, privileges, ticketing
 from edge.process.admin import bind_admin, claim_admin
 from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
@@ -22,7 +23,9 @@ from edge.process.inherited import Inherited
 from edge.process.listening import Sockets
 from edge.process.logs import Destinations, fill_standard_descriptors
 from edge.process.rehearsal import Origin
+from edge.process.rotation import Rotation
 from edge.process.supervisor import ExtraChild, Parts, Serving, Supervisor
+from edge.process.ticketing import Ticketing
 from edge.settings.model import Host, Settings
 from edge.tls.choice import HostTable, ServerContext, build_table
 from edge.tls.trust import TrustError
@@ -63,6 +66,8 @@ def _prepare(
     inherited = Inherited.from_systemd(os.environ)
     fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
+    rotation = Rotation()
+    ticketing.begin(settings, rotation)
     tables = _tables(settings)
     with ExitStack() as undo:
         degraded: dict[str, str] = {}
@@ -80,7 +85,7 @@ def _prepare(
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
     # and finds some 200 objects
     gc.freeze()
-    return Supervisor(
+    supervisor = Supervisor(
         Parts(
             settings=settings,
             sockets=bound,
@@ -98,6 +103,8 @@ def _prepare(
             degraded=degraded,
         )
     )
+    Ticketing(supervisor, rotation)
+    return supervisor
 
 
 def _control(settings: Settings, degraded: dict[str, str], *, must_be_alone: bool) -> tuple[socket.socket, str] | None:

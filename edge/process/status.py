@@ -35,6 +35,7 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
             "restarts": supervisor.controller.restarts,
         },
         "listeners": _listeners(supervisor),
+        **{name: tell() for name, tell in supervisor.more_status.items()},
         "degraded": [*supervisor.degraded.values(), *_unwell(supervisor)],
     }
 

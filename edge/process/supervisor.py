@@ -113,6 +113,7 @@ class Supervisor:
         self.degraded = dict(parts.degraded)  # what is not as it should be, by what it is about
         self.on_committed: list[Callable[[], None]] = []
         self.on_state: list[Callable[[], None]] = []
+        self.more_status: dict[str, Callable[[], object]] = {}  # what others have to say in `status`
         self.log = parts.destinations.log()
         self.loop = Loop(self._on_defect)
         self.children = Children(self.loop, self.log, self._leave_behind)

@@ -1,9 +1,9 @@
 """A worker: one uvloop loop that is the whole data path.
 
 It is forked with everything it needs (settings, its sockets, TLS contexts, log descriptors) and takes orders only over its
-channel: ``drain``, ``stop``, ``logs``, ``state``. Signals of the terminal and of service managers go to every process of a
-group; only the supervisor answers them, so that there is one drain with one deadline. When the channel ends, so does the
-worker.
+channel: ``drain``, ``stop``, ``logs``, ``state``, ``tickets``. Signals of the terminal and of service managers go to every
+process of a group; only the supervisor answers them, so that there is one drain with one deadline. When the channel ends, so
+does the worker.
 
 The garbage collector: what exists at the start lives as long as the process, so it is frozen out of every collection. Young
 objects die by reference counts; cycles are rare on the data path, hence the high threshold.
@@ -27,11 +27,12 @@ import uvloop
 from edge.net.server import Server
 from edge.observe.counters import Table
 from edge.observe.log import Log
-from edge.process import privileges
+from edge.process import parcel, privileges
 from edge.process.channel import Channel, Message
 from edge.process.logs import Destinations
 from edge.process.memory import Tidy
 from edge.settings.model import Settings
+from edge.tls import ticket_keys
 
 if TYPE_CHECKING:
     from edge.tls.choice import HostTable
@@ -131,6 +132,8 @@ class _Worker:
                 self._destinations.replace(to, descriptor)
         elif what == "state":
             self._server.ready = order["ready"]
+        elif what == "tickets":
+            ticket_keys.PROCESS.update(*ticket_keys.unpack(parcel.unpack(descriptors[0])))
         elif what == "stop":
             self._stop()
 

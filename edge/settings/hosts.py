@@ -20,6 +20,7 @@ from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
 from edge.settings.syntax import LISTENERS_OWN, Bad, host_name, is_address, listen_addresses
+from edge.settings.tickets import ONLY_AT_THE_TOP
 from edge.settings.upstreams import TrustStores
 
 __all__ = ["Hosts", "Listeners", "read_listener_names"]
@@ -170,6 +171,11 @@ class Hosts:
                     f"'{key}' is decided before the host is known",
                     "write it in [tls] at the top",
                     at_key=True,
+                )
+        for key in ONLY_AT_THE_TOP:
+            if key in table.get("tls", {}):
+                source.error(
+                    (*path, "tls", key), f"'{key}' holds for all hosts together", "write it in [tls] at the top", at_key=True
                 )
         policy = tls_policy(source, merged, (*path, "tls"))
         layers = written((("client_auth",), source.tree.get("client_auth")), ((*path, "client_auth"), table.get("client_auth")))

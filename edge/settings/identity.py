@@ -1,10 +1,13 @@
 """What makes two hosts the same to a client that has proven who it is.
 
-`policy_id` covers everything that decides who a client is and on which terms it was let in. It is the session-id
-context of the host's TLS context and the input from which its ticket keys derive, so a ticket of one policy means
-nothing to another one: without that, resumption walks around client authentication. `coalesce_id` covers only the
-certificates and the client authentication: two hosts that share it may share a connection (INTERFACE rule 4), all others
-answer 421.
+`policy_id` covers everything that decides who a client is and on which terms it was let in: the host's names, versions, suites
+and groups, and all of its client authentication. It is the session-id context of the host's TLS context and the input from
+which its ticket keys derive, so a ticket of one policy means nothing to another one: without that, resumption walks around
+client authentication. `coalesce_id` covers only the certificates and the client authentication: two hosts that share it may
+share a connection (INTERFACE rule 4), all others answer 421.
+
+The client authentication counts whole, field by field as the model has it, so a new key of it cannot be forgotten here. Left
+out is what says nothing about clients: where something was written, and what a trust store is called.
 
 Both are SHA-256 digests over length-prefixed parts, so that no two different inputs can run together.
 """
@@ -12,10 +15,15 @@ Both are SHA-256 digests over length-prefixed parts, so that no two different in
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from edge.settings.model import Host
+from edge.settings.model import Host, Place, Trust
 
 __all__ = ["coalesce_id", "policy_id", "same_terms"]
+
+_OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
 
 
 def _digest(parts: list[bytes]) -> bytes:
@@ -26,24 +34,46 @@ def _digest(parts: list[bytes]) -> bytes:
     return digest.digest()
 
 
-def _client_auth(host: Host) -> list[bytes]:
-    auth = host.client_auth
-    parts = [b"client-auth", auth.mode.encode(), str(auth.depth).encode()]
-    if auth.trust is not None:
-        parts += [auth.trust.ca_pem, b"system" if auth.trust.system else b""]
-    return parts
+def _parts(value: Any) -> Iterator[bytes]:
+    """A value of the model as parts; different values give different parts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in fields(value) if not (isinstance(value, Trust) and each.name == "name")]
+        held = [(name, item) for name in names if not isinstance(item := getattr(value, name), Place)]
+        yield f"{type(value).__name__} {len(held)}".encode()
+        for name, item in held:
+            yield name.encode()
+            yield from _parts(item)
+    elif isinstance(value, Mapping):
+        yield f"mapping {len(value)}".encode()
+        for name in sorted(value):
+            yield str(name).encode()
+            yield from _parts(value[name])
+    elif isinstance(value, frozenset):
+        yield f"set {len(value)}".encode()
+        yield from sorted(_digest(list(_parts(item))) for item in value)
+    elif isinstance(value, tuple):
+        yield f"tuple {len(value)}".encode()
+        for item in value:
+            yield from _parts(item)
+    elif isinstance(value, bytes):
+        yield b"bytes"
+        yield value
+    else:
+        yield type(value).__name__.encode()
+        yield str(value).encode()
 
 
 def coalesce_id(host: Host) -> bytes:
     """32 bytes, equal for hosts with the same certificates and the same client-auth policy."""
     prints = sorted(certificate.fingerprint.encode() for certificate in host.certificates)
-    return _digest([b"coalesce", *prints, *_client_auth(host)])
+    return _digest([b"coalesce", *prints, *_parts(host.client_auth)])
 
 
 def policy_id(host: Host) -> bytes:
-    """32 bytes: the host's names, its version floor and who may be its client. Renewing a certificate leaves it unchanged."""
+    """32 bytes: the host's names, what it negotiates and who may be its client. Renewing a certificate leaves it unchanged."""
     names = [name.encode() for name in sorted(host.names)]
-    return _digest([b"policy", *names, b"min", host.tls.min_version.encode(), *_client_auth(host)])
+    negotiated = [part for name in _OF_TLS for part in _parts(getattr(host.tls, name))]
+    return _digest([b"policy 2", *names, *negotiated, *_parts(host.client_auth)])
 
 
 def same_terms(one: Host, other: Host) -> bool:

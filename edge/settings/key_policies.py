@@ -123,6 +123,22 @@ class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="What a client gets that names a host which is not here. Only at the top."),
     ] = "refuse"
     tickets: Annotated[Switch, Meta(description="Session tickets, so that clients that come back need no full handshake.")] = "on"
+    ticket_lifetime: Annotated[
+        Duration,
+        Meta(description="How long a ticket is good. At most 7d. With client certificates it ends with theirs, if sooner."),
+    ] = "2h"
+    ticket_rotation: Annotated[
+        Duration,
+        Meta(description="How often the keys of tickets change. Only at the top. An old key opens tickets for a lifetime more."),
+    ] = "1h"
+    ticket_secret: Annotated[
+        Word | UnsetType,
+        Meta(
+            description="A file of at least 32 random bytes, mode 0600, the same on all machines that take each other's tickets. "
+            "Only at the top. Default: secrets are random and never leave this gateway's memory."
+        ),
+        example("/etc/edge/ticket.secret"),
+    ] = UNSET
     alpn: Annotated[
         Words,
         Meta(

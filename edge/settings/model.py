@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network
 __all__ = [
     "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "HeaderRules", "Health",
     "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "Redirect", "Respond", "Retry", "Route", "RoutePaths",
-    "Scheme", "Server", "Settings", "Target", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
+    "Scheme", "Server", "Settings", "Target", "Tickets", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 Network = IPv4Network | IPv6Network
@@ -124,6 +124,7 @@ class TlsPolicy:
     ciphersuites: tuple[str, ...] = ()  # TLS 1.3
     groups: tuple[str, ...] = ()
     tickets: bool = True
+    ticket_lifetime: float = 7200.0  # whole seconds, at most seven days (RFC 8446 section 4.6.1)
     alpn: tuple[str, ...] = ("h2", "http/1.1")
 
 
@@ -319,6 +320,15 @@ class Admin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tickets:
+    """The life of ticket keys, the same for all hosts."""
+
+    rotation: float = 3600.0  # seconds between new keys
+    lifetime: float = 7200.0  # the longest of all hosts: how long keys are good after the last ticket under them
+    file: str = ""  # the path of the shared secret, which only the supervisor reads; "": secrets are random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     server: Server
     log: Log
@@ -329,5 +339,6 @@ class Settings:
     upstreams: Mapping[str, Upstream]
     trusted_proxies: tuple[Network, ...] = ()
     admin: Admin = Admin()
+    tickets: Tickets = Tickets()
     files: tuple[str, ...] = ()  # every file that was read
     digest: str = ""  # SHA-256 of what was read, hex

@@ -12,6 +12,7 @@ from edge.settings.layers import Merged, Place, listed, merge, typed
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
 from edge.settings.syntax import Bad, field_name, field_value
+from edge.settings.tickets import lifetime
 from edge.settings.units import bytes_a_second, seconds, size
 from edge.settings.upstreams import TrustStores, read_alpn
 
@@ -126,6 +127,7 @@ def tls_policy(source: Source, merged: Merged, at: Path) -> model.TlsPolicy | No
         ciphersuites=lists["ciphersuites"],
         groups=lists["groups"],
         tickets=raw.tickets == "on",
+        ticket_lifetime=lifetime(source, raw, merged, at),
         alpn=read_alpn(source, raw.alpn, merged.origin("alpn", at)),
     )
 

@@ -24,6 +24,7 @@ from edge.settings.problems import Path
 from edge.settings.routing import Routes
 from edge.settings.source import Source
 from edge.settings.syntax import Bad, field_name
+from edge.settings.tickets import tickets
 from edge.settings.units import seconds, share
 from edge.settings.upstreams import TrustStores, Upstreams
 
@@ -66,6 +67,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         upstreams=upstreams.all(),
         trusted_proxies=_networks(source),
         admin=admin(source),
+        tickets=tickets(source, hosts.models),
         files=tuple(source.files),
         digest=source.digest(),
     )

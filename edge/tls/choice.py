@@ -17,6 +17,8 @@ from edge.settings.names import NameIndex, canonical
 from edge.tls.binding import context_pointer
 from edge.tls.context import server_context
 from edge.tls.engine import ServerEngine
+from edge.tls.older_key import OlderKeyEngine
+from edge.tls.ticket_keys import PROCESS, KeyRing
 
 __all__ = ["HostTable", "ServerContext", "build_table"]
 
@@ -24,19 +26,28 @@ __all__ = ["HostTable", "ServerContext", "build_table"]
 class ServerContext:
     """A host's TLS context, ready to make connections."""
 
-    __slots__ = ("_alive", "_context", "_pointer", "_verifies", "coalesce_id", "host", "policy_id")
+    __slots__ = ("_alive", "_context", "_pointer", "_verifies", "coalesce_id", "host", "policy_id", "tickets")
 
-    def __init__(self, host: Host) -> None:
-        """Raises `edge.tls.trust.TrustError` for a chain, key, store or name that OpenSSL does not take."""
+    def __init__(self, host: Host, ring: KeyRing = PROCESS) -> None:
+        """Its ticket keys come from `ring`.
+
+        Raises `edge.tls.trust.TrustError` for a chain, key, store or name that OpenSSL does not take.
+        """
         self.host = host
         self.policy_id = policy_id(host)
         self.coalesce_id = coalesce_id(host)
         self._context, self._alive = server_context(host)
         self._verifies = host.client_auth.mode is not ClientAuthMode.OFF
         self._pointer: Any = context_pointer(self._context)
+        self.tickets = ring.enrol(self._pointer, self.policy_id)
 
-    def engine(self, sni: str | None) -> ServerEngine:
-        """A new connection. `sni` is the name in the hello by which this context was chosen (`ClientHello.sni`)."""
+    def engine(self, sni: str | None, ticket: bytes = b"") -> ServerEngine:
+        """A new connection, from what its hello says: the name by which this context was chosen, and the ticket."""
+        if ticket:
+            tickets = self.tickets
+            key = tickets.named(ticket)
+            if key is not None and key is not tickets.newest:
+                return OlderKeyEngine(self._pointer, self, sni, tickets, key, verifies=self._verifies)
         return ServerEngine(self._pointer, self, sni, verifies=self._verifies)
 
     def __repr__(self) -> str:

@@ -9,9 +9,10 @@ Decisions
   suites on offer are equally strong, so nothing is lost by choosing: Mozilla's "server preference: no" exists to let such
   clients have ChaCha20, which they get, and TLS_AES_128_GCM_SHA256 saves an eighth of a handshake's crypto against
   the SHA-384 suite that OpenSSL's clients name first.
-* The session-id context is the policy identity and each context has ticket keys of its own, so a ticket means nothing under
-  another policy. OpenSSL's session cache is off (a KiB a session, and no other worker sees it); tickets resume.
-* With tickets off, OpenSSL's TLS 1.3 still sends tickets that name an entry of that cache; nothing is in it, so nothing resumes.
+* The session-id context is the policy identity and ticket keys derive from it (`edge.tls.ticket_keys`), so a ticket means
+  nothing under another policy. OpenSSL's session cache is off (a KiB a session, and no other worker sees it); tickets resume.
+* With tickets off, OpenSSL's TLS 1.3 would still send tickets that name an entry of that cache, in which there is nothing. Where
+  the layout of contexts is proven (`edge.tls.layout`), none are sent.
 * ALPN is answered by one callback for all contexts, made at import (a callback per context would leak, and needs
   writable and executable memory each). No common protocol is the alert no_application_protocol (RFC 7301 section 3.2); a
   client that offers none speaks HTTP/1.1. The answer to a client's list is remembered: there are few different lists.
@@ -20,6 +21,7 @@ Decisions
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from OpenSSL import SSL
@@ -27,18 +29,16 @@ from OpenSSL import SSL
 from edge.settings.identity import policy_id
 from edge.settings.model import ClientAuthMode, Host, TlsPolicy
 from edge.tls.binding import NULL, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
+from edge.tls.layout import LayoutError, layout
 from edge.tls.trust import TrustError, store_of, use_certificate
 
-__all__ = ["MODES", "TICKET_LIFETIME", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
+__all__ = ["MODES", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
 
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _OPTIONS = (
     lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION | lib.SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA
 )
 MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
-TICKET_LIFETIME = 7200
-"""Seconds for which a ticket is good, and what clients are told (RFC 8446 section 4.6.1)."""
-
 _REMEMBERED = 256
 _LONGEST_REMEMBERED = 128
 
@@ -113,8 +113,11 @@ def server_context(host: Host) -> tuple[SSL.Context, Any]:
     context.set_options(_OPTIONS | (0 if host.tls.tickets else lib.SSL_OP_NO_TICKET))
     context.set_mode(MODES)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_timeout(TICKET_LIFETIME)
+    context.set_timeout(int(host.tls.ticket_lifetime))
     context.set_session_id(policy_id(host))
+    if not host.tls.tickets:
+        with suppress(LayoutError):
+            layout().set_tickets(pointer, 0)
     for certificate in host.certificates:
         use_certificate(context, certificate)
     handle = ffi.new_handle(ProtocolChooser(host.tls.alpn))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from edge.cli.main import main
+from edge.tls import layout
 
 WRONG = """\
 [[host]]
@@ -209,3 +210,15 @@ def test_a_key_that_may_not_be_read_is_4(mesh: Path, monkeypatch: pytest.MonkeyP
     assert main(["check", str(mesh)]) == 4
     assert "cannot be read: permission denied" in capsys.readouterr().err
     assert main(["run"]) == 4
+
+
+def test_it_says_when_ticket_keys_cannot_be_set(
+    mesh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumption"] == "shared"
+    monkeypatch.setattr(layout, "_outcome", lambda: layout.LayoutError("the keys stand in 0 places"))
+    assert main(["check"]) == 0
+    assert "warning: resumption will be per worker after the next reload" in capsys.readouterr().err
+    assert main(["check", "--json"]) == 0
+    assert "0 places" in json.loads(capsys.readouterr().out)["resumption"]

@@ -182,7 +182,7 @@ def meet(context: ServerContext, client: Client, *, greet: bool = True) -> Meeti
     data = client.step()
     hello = HelloReader(65536).feed(data)
     assert hello is not None
-    engine = context.engine(hello.sni)
+    engine = context.engine(hello.sni, hello.session_ticket)
     meeting = Meeting(client, engine)
     for _ in range(8):
         try:

@@ -1,0 +1,95 @@
+"""What holds for the tickets of all hosts together: how often their keys change, and where secrets come from.
+
+A generation of keys lives as long as it is the newest and then for the longest lifetime of a ticket. How many live at the
+same time is bounded here, because each costs every host some memory and every process a derivation.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path as FilePath
+
+from edge.settings import model
+from edge.settings.files import Unreadable, read_file
+from edge.settings.keys import Tls
+from edge.settings.layers import Merged, typed
+from edge.settings.problems import Path
+from edge.settings.source import Source
+from edge.settings.units import seconds
+
+__all__ = ["ONLY_AT_THE_TOP", "SecretError", "lifetime", "read_secret", "tickets"]
+
+ONLY_AT_THE_TOP = ("ticket_rotation", "ticket_secret")
+_LONGEST = 7 * 86_400.0  # RFC 8446 section 4.6.1
+_MOST_GENERATIONS = 24  # that are over and still accepted
+_LEAST_SECRET = 32  # bytes
+_MOST_SECRET = 1 << 20
+
+
+class SecretError(ValueError):
+    """Why a file cannot be the tickets' secret: the text follows the file's name."""
+
+
+def read_secret(path: FilePath) -> bytes:
+    """The shared secret, without the white space around it. Raises SecretError, Unreadable."""
+    data = read_file(path, _MOST_SECRET).strip()
+    if len(data) < _LEAST_SECRET:
+        raise SecretError(f"holds {len(data)} bytes; a secret has at least {_LEAST_SECRET}")
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {(error.strerror or '').lower()}") from None
+    if mode & 0o077:
+        raise SecretError(f"can be read by others than its owner (mode {mode:04o})")
+    return data
+
+
+def lifetime(source: Source, raw: Tls, merged: Merged, at: Path) -> float:
+    """How long a host's tickets are good, in whole seconds."""
+    where = merged.origin("ticket_lifetime", at)
+    value = seconds(raw.ticket_lifetime) or 0.0
+    if value < 1.0:
+        source.error(where, "a ticket lives at least a second", 'to do without tickets: tickets = "off"')
+    elif value > _LONGEST:
+        source.error(where, "a ticket lives at most seven days (RFC 8446 section 4.6.1)", 'write "7d"')
+    return float(math.floor(value))
+
+
+def tickets(source: Source, hosts: Iterable[model.Host]) -> model.Tickets:
+    """The top's share of the tickets' settings."""
+    table = source.tree.get("tls", {})
+    raw = typed(source, ("tls",), {key: table[key] for key in ONLY_AT_THE_TOP if key in table}, Tls)
+    if raw is None:
+        return model.Tickets()
+    longest = max((host.tls.ticket_lifetime for host in hosts if host.tls.tickets), default=model.TlsPolicy().ticket_lifetime)
+    rotation = seconds(raw.ticket_rotation) or 0.0
+    at: Path = ("tls", "ticket_rotation")
+    where: Path = at if "ticket_rotation" in table else ("tls", "ticket_lifetime") if "ticket_lifetime" in table else ("tls",)
+    if rotation < 1.0:
+        source.error(at, "ticket keys change at most once in a second", 'write "1h"')
+    elif longest > _MOST_GENERATIONS * rotation:
+        least = math.ceil(longest / _MOST_GENERATIONS)
+        source.error(
+            where,
+            f"tickets of {longest:.0f}s under keys that change every {rotation:.0f}s: more than {_MOST_GENERATIONS} keys to keep",
+            f'write ticket_rotation = "{least}s" or more',
+        )
+    return model.Tickets(rotation=rotation, lifetime=longest, file=_file(source, table.get("ticket_secret")))
+
+
+def _file(source: Source, name: str | None) -> str:
+    if name is None:
+        return ""
+    at: Path = ("tls", "ticket_secret")
+    path = source.directory(at) / name
+    try:
+        source.remember(os.path.abspath(path), read_secret(path))
+    except Unreadable as error:
+        source.error(at, f"{source.shown(at, name)} {error}", reason=error.reason)
+    except SecretError as error:
+        shown = source.shown(at, name)
+        source.error(at, f"{shown} {error}", f"head -c 48 /dev/urandom | base64 > {shown}; chmod 600 {shown}")
+    return os.path.abspath(path)

@@ -1,0 +1,359 @@
+"""Where OpenSSL keeps a context's ticket keys: found, proven and only then used.
+
+The binding has no call that sets ticket keys, and none for the number of tickets. Without the first, contexts made at
+different times (before and after a reload, on two machines) do not take each other's tickets; without the second, TLS 1.3
+sends tickets even where they are switched off. Both are fields of `SSL_CTX` at offsets that no header promises.
+
+So they are looked for in contexts that are made for it and thrown away, by reading alone:
+
+* The 16 bytes with which a real ticket begins are the key's name. In two contexts they must lie at the same offset, and at
+  no other.
+* Near them lies a pointer to 64 bytes. One half of these must be the HMAC-SHA-256 key of both real tickets, and the
+  other half must decrypt them (AES-256-CBC) to DER. No other pointer may do so. Every address is looked up in the process's
+  map before it is followed.
+* The number of tickets is 2 by default and stands behind the field that `SSL_CTX_set_max_early_data` writes, which is found
+  by writing a number that is nowhere else.
+
+What was found is then written, in the same contexts, and must do what it says: a ticket of one resumes in the other, with
+TLS 1.2 and 1.3, under the name that was written, and not in a third one; and the number of tickets changes how many are sent.
+
+If one step fails nothing is ever written into a context that serves. The reason is in the error; what it costs is for the
+caller to say. The whole takes some ten milliseconds, once per process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from OpenSSL import SSL
+
+from edge.errors import Fault
+from edge.tls.binding import (
+    BUFFER,
+    BUFFER_SIZE,
+    SSL_SENT_AND_RECEIVED_SHUTDOWN,
+    buffer,
+    context_pointer,
+    ffi,
+    lib,
+    new_bio,
+    reasons,
+)
+from edge.wire.hello import HelloReader
+
+__all__ = ["KEYS", "MAC", "NAME", "Layout", "LayoutError", "layout"]
+
+NAME = 16
+"""Bytes of a key's name, with which a ticket begins (RFC 5077 section 4)."""
+
+MAC = 32
+"""Bytes of a ticket's HMAC-SHA-256, with which it ends."""
+
+KEYS = 64
+"""Bytes of a key: one half for the HMAC, one for AES-256."""
+
+_WINDOW = 2048  # bytes of a context that are looked at
+_NEAR = 64  # bytes between the name and the pointer to its keys
+_BEHIND = 128  # bytes behind max_early_data
+_MARK = 0x5A3C_1177
+_TICKETS = 2  # OpenSSL's default
+_SERVER_ID = b"edge layout"
+
+
+class LayoutError(Exception):
+    """The fields were not found, or they do not do what they should. Nothing was touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Offsets in bytes."""
+
+    name: int  # the key's name, in the context
+    pointer: int  # the pointer to the keys, in the context
+    mac: int  # the HMAC key, in the keys: 0 or 32; the AES key is the other half
+    tickets: int | None  # the number of TLS 1.3 tickets in the context; None: not found
+
+    def name_field(self, context: Any) -> Any:
+        """Where an `SSL_CTX *` has the 16 bytes of its key's name. As long-lived as the context."""
+        return ffi.cast("unsigned char *", context) + self.name
+
+    def keys_field(self, context: Any) -> Any:
+        """Where the keys of an `SSL_CTX *` are: 64 bytes. As long-lived as the context."""
+        return ffi.cast("unsigned char **", ffi.cast("unsigned char *", context) + self.pointer)[0]
+
+    def set_tickets(self, context: Any, number: int) -> bool:
+        """How many tickets TLS 1.3 sends after a full handshake. False: this binding cannot be told."""
+        if self.tickets is None:
+            return False
+        ffi.cast("size_t *", ffi.cast("unsigned char *", context) + self.tickets)[0] = number
+        return True
+
+
+@cache
+def _outcome() -> Layout | LayoutError:
+    try:
+        return _proven()
+    except LayoutError as error:
+        return error
+    except (OSError, ValueError, SSL.Error, Fault) as error:
+        reasons()
+        return LayoutError(f"{type(error).__name__}: {error}")
+
+
+def layout() -> Layout:
+    """The proven layout of this process's OpenSSL. Raises LayoutError, always the same one."""
+    found = _outcome()
+    if isinstance(found, LayoutError):
+        raise found
+    return found
+
+
+def _proven() -> Layout:
+    one, other, stranger = (_Server() for _ in range(3))
+    found = _find(one, other)
+    number = _find_tickets(one)
+    found = Layout(found.name, found.pointer, found.mac, number)
+    _prove_keys(found, one, other, stranger)
+    return found
+
+
+# --- finding ---
+
+
+def _find(one: _Server, other: _Server) -> Layout:
+    tickets = [server.ticket(SSL.TLS1_2_VERSION) for server in (one, other)]
+    if any(len(ticket) < NAME + 16 + 16 + MAC for ticket in tickets):
+        raise LayoutError("a ticket is too short")
+    with _memory() as memory:
+        images = [memory.read(server.address, _WINDOW) for server in (one, other)]
+        offsets = [
+            at
+            for at in range(_WINDOW - NAME)
+            if all(image[at : at + NAME] == ticket[:NAME] for image, ticket in zip(images, tickets, strict=True))
+        ]
+        if len(offsets) != 1:
+            raise LayoutError(f"the key's name stands in {len(offsets)} places")
+        name = offsets[0]
+        places = [
+            (at, mac)
+            for at in range(name - name % 8 - _NEAR, name + _NEAR + NAME, 8)
+            for mac in (0, MAC)
+            if 0 <= at <= _WINDOW - 8
+            and all(_fits(memory, image, at, mac, ticket) for image, ticket in zip(images, tickets, strict=True))
+        ]
+    if len(places) != 1:
+        raise LayoutError(f"the keys stand in {len(places)} places")
+    return Layout(name, *places[0], None)
+
+
+def _fits(memory: _Memory, image: bytes, at: int, mac: int, ticket: bytes) -> bool:
+    """Whether the pointer at an offset leads to the keys of a ticket."""
+    address = int.from_bytes(image[at : at + 8], "little")
+    if address % 8 or not memory.holds(address, KEYS):
+        return False
+    keys = memory.read(address, KEYS)
+    if not hmac.compare_digest(hmac.digest(keys[mac : mac + 32], ticket[:-MAC], "sha256"), ticket[-MAC:]):
+        return False
+    cipher = Cipher(algorithms.AES(keys[32 - mac : 64 - mac]), modes.CBC(ticket[NAME : NAME + 16])).decryptor()
+    return (cipher.update(ticket[NAME + 16 : -MAC]) + cipher.finalize())[:1] == b"\x30"
+
+
+def _find_tickets(server: _Server) -> int | None:
+    """The offset of the number of tickets, or None when it cannot be told beyond doubt."""
+    with _memory() as memory:
+        lib.SSL_CTX_set_max_early_data(server.pointer, _MARK)
+        image = memory.read(server.address, _WINDOW)
+        lib.SSL_CTX_set_max_early_data(server.pointer, 0)
+    mark = _MARK.to_bytes(4, "little")
+    at = image.find(mark)
+    if at < 0 or image.count(mark) != 1:
+        return None
+    first = at + 8 - at % 8
+    places = [
+        place
+        for place in range(first, min(first + _BEHIND, _WINDOW - 8), 8)
+        if int.from_bytes(image[place : place + 8], "little") == _TICKETS
+    ]
+    if len(places) != 1:
+        return None
+    field = ffi.cast("size_t *", ffi.cast("unsigned char *", server.pointer) + places[0])
+    sent = []
+    for number in (0, 1, _TICKETS):
+        field[0] = number
+        sent.append(server.bytes_after_handshake())
+    field[0] = _TICKETS
+    return places[0] if sent[0] == 0 < sent[1] and sent[2] == 2 * sent[1] else None
+
+
+def _prove_keys(found: Layout, one: _Server, other: _Server, stranger: _Server) -> None:
+    name, keys = b"edge's own proof", bytes(range(KEYS))
+    stale = [(version, one.session(version)) for version in _VERSIONS]
+    for server in (one, other):
+        ffi.memmove(found.name_field(server.pointer), name, NAME)
+        ffi.memmove(found.keys_field(server.pointer), keys, KEYS)
+    for version, session in stale:
+        if other.resumes(version, session):
+            raise LayoutError("a ticket under another key was taken")
+    for version in _VERSIONS:
+        session = one.session(version)
+        if _ticket_of(session, version)[:NAME] != name:
+            raise LayoutError("a new ticket does not have the name that was written")
+        if not other.resumes(version, session):
+            raise LayoutError(f"a ticket did not resume in another context ({version:#06x})")
+        if stranger.resumes(version, session):
+            raise LayoutError("a ticket resumed in a context of other keys")
+
+
+# --- reading memory ---
+
+
+class _Memory:
+    """What of this process may be read and written, as the kernel tells it."""
+
+    def __init__(self) -> None:
+        self._areas: list[tuple[int, int]] = []
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            span, rights = line.split(maxsplit=2)[:2]
+            first, _, end = span.partition("-")
+            if rights.startswith("rw"):
+                self._areas.append((int(first, 16), int(end, 16)))
+
+    def holds(self, address: int, size: int) -> bool:
+        return any(first <= address and address + size <= end for first, end in self._areas)
+
+    def read(self, address: int, size: int) -> bytes:
+        if not self.holds(address, size):
+            raise LayoutError("a context lies where nothing may be read")
+        return bytes(buffer(ffi.cast("char *", address), size))
+
+
+@contextmanager
+def _memory() -> Iterator[_Memory]:
+    """The map as of now: good until memory is given back."""
+    yield _Memory()
+
+
+# --- contexts and connections to throw away ---
+
+_VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
+
+
+@cache
+def _identity() -> tuple[x509.Certificate, Ed25519PrivateKey]:
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([])
+    moment = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    return builder.not_valid_before(moment).not_valid_after(moment.replace(year=2099)).sign(key, None), key
+
+
+class _Server:
+    def __init__(self) -> None:
+        self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        certificate, key = _identity()
+        context.use_certificate(certificate)
+        context.use_privatekey(key)
+        context.set_session_id(_SERVER_ID)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        self.pointer: Any = context_pointer(context)
+        self.address = int(ffi.cast("uintptr_t", self.pointer))
+
+    def session(self, version: int) -> Any:
+        """A session of a full handshake."""
+        with _Pair(self.pointer, version) as pair:
+            return pair.session()
+
+    def ticket(self, version: int) -> bytes:
+        return _ticket_of(self.session(version), version)
+
+    def resumes(self, version: int, session: Any) -> bool:
+        with _Pair(self.pointer, version, session) as pair:
+            return bool(lib.SSL_session_reused(pair.server.ssl))
+
+    def bytes_after_handshake(self) -> int:
+        """What TLS 1.3 sends after the client's Finished: nothing but tickets."""
+        with _Pair(self.pointer, SSL.TLS1_3_VERSION) as pair:
+            return pair.last_flight
+
+
+class _End:
+    def __init__(self, context: Any) -> None:
+        self.ssl: Any = lib.SSL_new(context)
+        self.rbio, self.wbio = new_bio(), new_bio()
+        lib.SSL_set_bio(self.ssl, self.rbio, self.wbio)
+
+    def step(self, data: bytes) -> bytes:
+        lib.BIO_write(self.rbio, data, len(data))
+        result = lib.SSL_do_handshake(self.ssl)
+        if result != 1 and lib.SSL_get_error(self.ssl, result) != lib.SSL_ERROR_WANT_READ:
+            raise LayoutError(f"a handshake in memory failed: {reasons()[1]}")
+        return self.flight()
+
+    def flight(self) -> bytes:
+        got = lib.BIO_read(self.wbio, BUFFER, BUFFER_SIZE)
+        return bytes(buffer(BUFFER, got)) if got > 0 else b""
+
+    def free(self) -> None:
+        lib.SSL_set_shutdown(self.ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN)
+        lib.SSL_free(self.ssl)
+
+
+@cache
+def _client_context(version: int) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    return context
+
+
+class _Pair:
+    """A client and a server with the handshake done."""
+
+    def __init__(self, server: Any, version: int, session: Any = None) -> None:
+        self.server, self.client = _End(server), _End(context_pointer(_client_context(version)))
+        lib.SSL_set_accept_state(self.server.ssl)
+        lib.SSL_set_connect_state(self.client.ssl)
+        if session is not None:
+            lib.SSL_set_session(self.client.ssl, session)
+        self.last_flight = 0
+        data = self.client.step(b"")
+        while data:
+            answer = self.server.step(data)
+            self.last_flight = len(answer)
+            data = self.client.step(answer)
+
+    def __enter__(self) -> _Pair:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.free()
+        self.server.free()
+
+    def session(self) -> Any:
+        lib.SSL_write(self.server.ssl, b"x", 1)
+        data = self.server.flight()
+        lib.BIO_write(self.client.rbio, data, len(data))
+        lib.SSL_read(self.client.ssl, BUFFER, 1)  # tickets of TLS 1.3 come before it
+        return ffi.gc(lib.SSL_get1_session(self.client.ssl), lib.SSL_SESSION_free)
+
+
+def _ticket_of(session: Any, version: int) -> bytes:
+    """The ticket that a client with this session shows."""
+    end = _End(context_pointer(_client_context(version)))
+    try:
+        lib.SSL_set_connect_state(end.ssl)
+        lib.SSL_set_session(end.ssl, session)
+        hello = HelloReader(1 << 14).feed(end.step(b""))
+        return hello.session_ticket if hello is not None else b""
+    finally:
+        end.free()
