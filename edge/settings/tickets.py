@@ -34,8 +34,8 @@ class SecretError(ValueError):
 
 
 def read_secret(path: FilePath) -> bytes:
-    """The shared secret, without the white space around it. Raises SecretError, Unreadable."""
-    data = read_file(path, _MOST_SECRET).strip()
+    """The shared secret: all bytes of the file. Raises SecretError, Unreadable."""
+    data = read_file(path, _MOST_SECRET)
     if len(data) < _LEAST_SECRET:
         raise SecretError(f"holds {len(data)} bytes; a secret has at least {_LEAST_SECRET}")
     try:

@@ -80,7 +80,7 @@ def test_a_short_secret_and_one_that_others_can_read(loads: Load, secret: Path) 
     assert "ticket.secret can be read by others than its owner (mode 0640)" in line
     assert "chmod 600 ticket.secret" in line
     secret.chmod(0o600)
-    secret.write_bytes(b"x" * 31 + b"\n")
+    secret.write_bytes(b"x" * 31)
     (line,) = told(loads(SECRET + HOST + UP))
     assert "ticket.secret holds 31 bytes; a secret has at least 32" in line
 
