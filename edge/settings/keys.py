@@ -61,7 +61,32 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
         example("/run/edge"),
     ] = UNSET
+    pid_file: Annotated[
+        str, Meta(description="A file for the process id of the supervisor. Default: none."), example("/run/edge/edge.pid")
+    ] = ""
+    pin: Annotated[Switch, Meta(description="on: each worker runs on one CPU and stays there.")] = "off"
     drain: Annotated[Duration, Meta(description="How long open requests may go on after a stop was asked for; a total.")] = "30s"
+    drain_delay: Annotated[
+        DurationOrOff,
+        Meta(
+            description="Time between answering that it is not ready and taking no more connections, for balancers that look "
+            "only now and then."
+        ),
+    ] = "off"
+    watch: Annotated[
+        Literal["certificates", "all", "off"],
+        Meta(
+            description="What is taken over when it changes on disk. certificates: certificates, keys and authorities; "
+            "all: the settings file and what it includes as well."
+        ),
+    ] = "certificates"
+    reload_weaker: Annotated[
+        Literal["ask", "allow"],
+        Meta(
+            description="ask: a reload that takes protection away needs edge reload --allow-weaker, or a SIGHUP; one that "
+            "follows a change on disk is refused. allow: it is only logged."
+        ),
+    ] = "ask"
     region: Annotated[str, Meta(description="The region that this node is in, for logs. Default: none.")] = ""
     resolver: Annotated[
         Words | UnsetType,

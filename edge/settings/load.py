@@ -27,16 +27,29 @@ class Loaded:
     resolved: Resolved | None
 
     @property
+    def documents(self) -> dict[str, str]:
+        """The text of each settings file, by its absolute path."""
+        return {document.file: document.text for document in self.source.documents}
+
+    @property
     def errors(self) -> tuple[Problem, ...]:
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
 
-def load(path: str | Path, *, text: str | None = None, environ: Mapping[str, str], now: float | None = None) -> Loaded:
+def load(
+    path: str | Path,
+    *,
+    text: str | None = None,
+    environ: Mapping[str, str],
+    now: float | None = None,
+    documents: Mapping[str, str] | None = None,
+) -> Loaded:
     """Read and resolve the settings at `path`, or `text` as if it stood there. Never raises for what a file may hold.
 
-    `now` (POSIX seconds, default: the clock) is what certificates' dates are held against.
+    `now` (POSIX seconds, default: the clock) is what certificates' dates are held against. `documents`: the texts of an earlier
+    load (`Loaded.documents`), so that only what the settings name (certificates, keys, authorities) is read anew.
     """
-    source = Source(environ)
+    source = Source(environ, documents)
     source.read(str(path), text)
     resolved: Resolved | None = None
     if source.documents and not source.failed_to_parse:

@@ -302,7 +302,12 @@ class Server:
     group: str = ""
     state_dir: str = ""
     runtime_dir: str = ""
+    pid_file: str = ""  # absolute; "": none
+    pin: bool = False
     drain: float = 30.0
+    drain_delay: float | None = None
+    watch: str = "certificates"  # "certificates", "all" or "off"
+    reload_weaker: str = "ask"  # or "allow"
     region: str = ""
     resolver: tuple[str, ...] = ()  # addresses of DNS servers; empty: the system's
     via: str = "edge"  # the pseudonym in Via
@@ -341,4 +346,5 @@ class Settings:
     admin: Admin = Admin()
     tickets: Tickets = Tickets()
     files: tuple[str, ...] = ()  # every file that was read
+    documents: tuple[str, ...] = ()  # those of them that hold settings
     digest: str = ""  # SHA-256 of what was read, hex

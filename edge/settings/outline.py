@@ -35,7 +35,7 @@ LEFT_OUT: Final = frozenset(
         "Place.file", "Place.line", "Place.column",
         "Host.place", "Listener.place", "Route.place", "Upstream.place", "Certificate.place",
         "Certificate.key_pem",  # its pin stands there
-        "Settings.files", "Settings.digest",
+        "Settings.files", "Settings.documents", "Settings.digest",
     }
 )  # fmt: skip
 

@@ -69,6 +69,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         admin=admin(source),
         tickets=tickets(source, hosts.models),
         files=tuple(source.files),
+        documents=tuple(document.file for document in source.documents),
         digest=source.digest(),
     )
     if not source.failed:
@@ -120,7 +121,12 @@ def _server(source: Source, environ: Mapping[str, str]) -> model.Server:
         runtime_dir=_runtime_dir(environ, root=root)
         if isinstance(raw.runtime_dir, UnsetType)
         else _absolute(source, "runtime_dir", raw.runtime_dir),
+        pid_file=_absolute(source, "pid_file", raw.pid_file) if raw.pid_file else "",
+        pin=raw.pin == "on",
         drain=drain if drain is not None else 30.0,
+        drain_delay=seconds(raw.drain_delay),
+        watch=raw.watch,
+        reload_weaker=raw.reload_weaker,
         region=raw.region,
         resolver=tuple(resolvers),
         via=raw.via,

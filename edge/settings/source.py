@@ -8,6 +8,7 @@ is how messages speak of values that may be secret.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 import os
@@ -54,10 +55,11 @@ _TOML_WORDS = {
 class Document:
     """One file: its text, its values and where they stand."""
 
-    __slots__ = ("directory", "interpolated", "name", "places", "text", "values", "written")
+    __slots__ = ("directory", "file", "interpolated", "name", "places", "text", "values", "written")
 
     def __init__(self, name: str, directory: FilePath, text: str) -> None:
         self.name = name
+        self.file = os.path.abspath(name)
         self.directory = directory
         self.text = text
         self.values: dict[str, Any] = {}
@@ -69,7 +71,9 @@ class Document:
 class Source:
     """The merged tree, and the problems found so far."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], texts: Mapping[str, str] | None = None) -> None:
+        """`texts`: what stands in each settings file, by its absolute path, instead of what is on disk; there are no others."""
+        self._texts = texts
         self.tree: dict[str, Any] = {}
         self.environ = environ
         self.documents: list[Document] = []
@@ -187,6 +191,8 @@ class Source:
 
     def _document(self, name: str, path: FilePath, text: str | None, *, asked_by: Span | None) -> Document | None:
         place = asked_by if asked_by is not None else Span(name)
+        if text is None and self._texts is not None:
+            text = self._texts.get(os.path.abspath(name))
         if text is None:
             try:
                 data = read_file(path, _MOST_BYTES)
@@ -306,7 +312,7 @@ class Source:
             if not isinstance(pattern, str) or not pattern or "\0" in pattern:
                 continue
             place = document.places.value(("include", index) if isinstance(patterns, list) else ("include",))
-            names = sorted(glob.glob(os.path.join(document.directory, pattern)))
+            names = self._matching(os.path.join(document.directory, pattern))
             if not names and not glob.has_magic(pattern):
                 self.add(Severity.ERROR, place, f"{pattern} cannot be read: no such file")
             for name in names[:_MOST_FILES]:
@@ -318,6 +324,11 @@ class Source:
                 else:
                     self._merge(included)
                     self._include(included)
+
+    def _matching(self, pattern: str) -> list[str]:
+        if self._texts is None:
+            return sorted(glob.glob(pattern))
+        return sorted(name for name in self._texts if fnmatch.fnmatchcase(name, os.path.abspath(pattern)))
 
     def _merge(self, document: Document) -> None:
         for key, value in document.values.items():

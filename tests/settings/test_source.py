@@ -138,3 +138,16 @@ def test_an_empty_file_is_told_that_it_serves_nobody(conf: Path) -> None:
         "edge.toml:0:0:1 warning: no host is served on listener 'https' | write a [[host]] with names and certificates"
     ]
     assert CERTIFICATES
+
+
+def test_the_documents_of_an_earlier_load_stand_for_what_is_on_disk(conf: Path) -> None:
+    (conf / "conf_d").mkdir()
+    first = run(conf, edge='include = ["conf_d/*.toml"]\n' + HOST + UP, conf_d__a="[limits]\nstreams = 7\n")
+    assert first.settings is not None, told(first)
+    (conf / "edge.toml").write_text("broken")
+    (conf / "conf_d" / "a.toml").unlink()
+    (conf / "conf_d" / "b.toml").write_text("[limits]\nstreams = 9\n")
+    again = load(conf / "edge.toml", environ={}, documents=first.documents)
+    assert again.settings == first.settings
+    (conf / "api.key").unlink()
+    assert load(conf / "edge.toml", environ={}, documents=first.documents).settings is None
