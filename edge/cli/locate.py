@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import stat
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -13,9 +12,10 @@ from pathlib import Path
 import edge
 from edge.cli.terminal import Exit, Stop
 
-__all__ = ["SYSTEM_FILE", "configuration", "running_socket", "shipped"]
+__all__ = ["SYSTEM_FILE", "configuration", "shipped", "sockets"]
 
 SYSTEM_FILE = Path("/etc/edge/edge.toml")
+_SOCKET = "edge.sock"
 
 
 def configuration(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Path:
@@ -41,19 +41,46 @@ def configuration(args: argparse.Namespace, environ: Mapping[str, str] = os.envi
     raise Stop(Exit.USAGE, f"there is no configuration; looked at {', '.join(looked)}", "Write one: edge init NAME --to URL")
 
 
-def running_socket(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The control socket of a gateway on this machine, or None: `--socket`, else the usual runtime directories."""
+def sockets(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Where the control socket of a running gateway may be, the most probable place first.
+
+    A file that was named decides alone where it says so (`server.runtime_dir`). Raises OSError when it cannot be read.
+    """
     named = getattr(args, "socket", None)
-    candidates = [Path(named)] if named else [Path("/run/edge/edge.sock")]
-    if not named and environ.get("XDG_RUNTIME_DIR"):
-        candidates.append(Path(environ["XDG_RUNTIME_DIR"]) / "edge" / "edge.sock")
-    for candidate in candidates:
+    if named:
+        return [Path(named)]
+    written = getattr(args, "config", None) or environ.get("EDGE_CONFIG")
+    found: list[Path] = []
+    if written:
+        told = _runtime_dir(Path(written), environ)
+        if told is not None:
+            return [told / _SOCKET]
+    else:
         try:
-            if stat.S_ISSOCK(candidate.stat().st_mode):
-                return candidate
-        except OSError:
-            continue
-    return None
+            told = _runtime_dir(configuration(args, environ), environ)
+        except (Stop, OSError):
+            told = None
+        found += [told / _SOCKET] if told is not None else []
+    base = environ.get("XDG_RUNTIME_DIR")
+    own = Path(base) / "edge" if base else Path(f"/tmp/edge-{os.geteuid()}")
+    usual = [Path("/run/edge"), own] if os.geteuid() == 0 else [own, Path("/run/edge")]
+    return list(dict.fromkeys([*found, *(directory / _SOCKET for directory in usual)]))
+
+
+def _runtime_dir(path: Path, environ: Mapping[str, str]) -> Path | None:
+    """What a file says of `server.runtime_dir`, however wrong the rest of it is; None: nothing."""
+    text = path.read_bytes()
+    if b"runtime_dir" not in text and b"include" not in text:
+        return None
+    from edge.settings.source import Source
+
+    source = Source(environ)
+    source.read(str(path), None)
+    server = source.tree.get("server")
+    told = server.get("runtime_dir") if isinstance(server, dict) else None
+    if not isinstance(told, str) or not told:
+        return None
+    return Path(os.path.abspath(source.directory(("server", "runtime_dir")) / told))
 
 
 def shipped(package: str, name: str) -> Traversable:

@@ -8,7 +8,6 @@ Markdown, so that they read the same in the repository.
 from __future__ import annotations
 
 import argparse
-import itertools
 import re
 import shutil
 import sys
@@ -16,6 +15,7 @@ from importlib import resources
 
 import edge
 from edge.cli.catalogue import LATER, NAMES
+from edge.cli.faults import about
 from edge.cli.parser import build
 from edge.cli.terminal import Exit, Stop, answer, colourful, nearest, page
 
@@ -97,18 +97,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _fault(kind: str) -> str:
     """What the page of errors says about one kind of fault, or ``""``."""
-    head: list[str] = []
-    found: list[str] = []
-    lines = _page("errors").splitlines()
-    for before, line in itertools.pairwise(["", *lines]):
-        if not line.startswith("|"):
-            continue
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not before.startswith("|"):
-            head = cells
-        elif f"`{kind}`" in cells[0]:
-            found += [f"  {name}: {cell.replace('`', '')}" for name, cell in zip(head[1:], cells[1:], strict=True) if cell]
-    return "\n".join([kind, *found, "All of them: edge help errors"]) if found else ""
+    found = about(kind)
+    return "\n".join([kind, *(f"  {name}: {text}" for name, text in found), "All of them: edge help errors"]) if found else ""
 
 
 def _show(text: str) -> None:

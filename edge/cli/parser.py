@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from edge.cli.catalogue import COMMANDS, LATER, NAMES
+from edge.cli.moments import duration
 from edge.cli.terminal import Exit, Stop, nearest
 
 __all__ = ["Parser", "actions", "build", "command_word"]
@@ -139,6 +140,67 @@ def _explain(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _diff(command: argparse.ArgumentParser) -> None:
+    _file(
+        command.add_argument("a", nargs="?", metavar="A", help="a file; - is stdin (default: the one that a reload would read)")
+    )
+    _file(
+        command.add_argument(
+            "b", nargs="?", metavar="B", help="what this file changes of A; without it: what A changes of what runs"
+        )
+    )
+
+
+def _patience(command: argparse.ArgumentParser, default: float | None, what: str) -> None:
+    command.add_argument("--timeout", type=duration, default=default, metavar="TIME", help=what)
+
+
+def _watch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    command.add_argument(
+        "--interval", type=duration, default=2.0, metavar="TIME", help="with --watch: how long between two looks (default: 2s)"
+    )
+
+
+def _reload(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--allow-weaker", action="store_true", help="also when the change takes protection away")
+    command.add_argument("--wait", action="store_true", help="until it is live or refused: what reload always does")
+    _patience(command, 120.0, "how long to wait for the answer (default: 2m)")
+
+
+def _stop(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wait", action="store_true", help="until the gateway is gone")
+    _patience(command, None, "with --wait: how long (default: the drain and 10s)")
+
+
+def _status(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wait", action="store_true", help="until a gateway runs and is ready")
+    _patience(command, 60.0, "with --wait: how long (default: 1m)")
+    _watch(command)
+
+
+def _upgrade(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--wait", action="store_true", help="until the new program serves: what upgrade always does")
+    _patience(command, 120.0, "how long to wait for the answer (default: 2m)")
+
+
+def _certs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--expiring", type=duration, metavar="TIME", help="only those that expire within this time, 7d for example; exit 1 if any"
+    )
+
+
+def _failures(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--since", type=duration, metavar="TIME", help="only the last 10m, for example")
+    _watch(command)
+
+
+def _top(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--interval", type=duration, default=2.0, metavar="TIME", help="how long one picture covers (default: 2s)"
+    )
+
+
 def _pin(command: argparse.ArgumentParser) -> None:
     command.add_argument("server", nargs="?", metavar="HOST[:PORT]", help="the server to ask (port 443 unless written)")
     _file(command.add_argument("--cert", metavar="FILE", help="print the pins of the certificates in this file instead"))
@@ -162,13 +224,24 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _run,
     "check": _check,
     "explain": _explain,
+    "diff": _diff,
+    "reload": _reload,
+    "stop": _stop,
+    "status": _status,
+    "upgrade": _upgrade,
+    "certs": _certs,
+    "failures": _failures,
+    "upstreams": _watch,
+    "top": _top,
     "pin": _pin,
     "completion": _completion,
     "help": _help,
 }
 
 _GLOBAL = ("--config", "--socket", "--json", "--version", "--help", "-h")
-_READERS = frozenset({"check", "routes", "explain", "pin"})
+_READERS = frozenset(
+    {"check", "diff", "routes", "explain", "pin", "reload", "stop", "status", "upgrade", "certs", "failures", "upstreams", "top"}
+)
 _EXAMPLES = {
     "proxy": "edge proxy 8000\nedge proxy 8000 --name app.localhost --listen 0.0.0.0:8443",
     "demo": "edge demo --port 9443",
@@ -179,6 +252,15 @@ _EXAMPLES = {
     "routes": "edge routes\nedge routes --json | jq '.routes[].upstream'",
     "explain": "edge explain https://api.example.com/v1/orders/7 -X PUT\n"
     "edge explain https://api.example.com/ --sni other.example.com --from 203.0.113.9",
+    "diff": "edge diff\nedge diff new.toml\nedge diff old.toml new.toml --json | jq '.changes[] | select(.weaker).text'",
+    "reload": "edge reload\nedge reload --allow-weaker --timeout 30s",
+    "stop": "edge stop\nedge stop --wait --timeout 1m",
+    "status": "edge status\nedge status --wait --timeout 10s && echo ready\nedge status --json | jq .generation",
+    "upgrade": "edge upgrade",
+    "certs": "edge certs\nedge certs --expiring 7d || mail -s 'certificates' ops@example.com < /dev/null",
+    "failures": "edge failures --since 10m\nedge failures --json | jq '.failures[] | select(.blame==\"edge\")'",
+    "upstreams": "edge upstreams\nedge upstreams --watch --interval 1s",
+    "top": "edge top\nedge top --json --interval 10s",
     "pin": "edge pin billing.partner.example\nedge pin 10.0.0.7:8443 --ca inside-ca.pem --server-name billing.internal\n"
     "edge pin --cert backup.pem",
     "schema": "edge schema > edge.schema.json",

@@ -32,19 +32,6 @@ def test_a_bare_edge_shows_five_commands_to_start_with(capsys: pytest.CaptureFix
     assert sum(line.startswith("  edge ") for line in out.splitlines()) == 5
 
 
-def test_a_running_gateways_socket_is_named(
-    capsys: pytest.CaptureFixture[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import socket
-    from pathlib import Path
-
-    place = Path(str(tmp_path)) / "s"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place))
-        assert f"its socket is {place}." in run(capsys, "--socket", str(place))[1]
-    assert "its socket is" not in run(capsys, "--socket", str(place) + ".absent")[1]
-
-
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
@@ -152,7 +139,7 @@ def test_a_reader_that_stops_early_is_no_mistake() -> None:
 
 def test_the_real_command_ends_with_the_code() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "edge", "reload"], capture_output=True, timeout=60, check=False, env=_environment()
+        [sys.executable, "-m", "edge", "scan"], capture_output=True, timeout=60, check=False, env=_environment()
     )
     assert done.returncode == 2
     assert b"not in this version" in done.stderr

@@ -1,0 +1,41 @@
+"""`edge certs`: the certificates that the running gateway serves, the one that expires first at the top."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from edge.cli.ask import ask
+from edge.cli.moments import day, span
+from edge.cli.terminal import Exit, note, paint, plural, print_json, table
+from edge.settings.rules import listing
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """0; with `--expiring`: 1 when one of them expires within that time (cron, Nagios), and only those are shown."""
+    now = time.time()
+    found = sorted(ask(args, "certs")["certificates"], key=lambda one: (one["not_after"], one["name"]))
+    due = found if args.expiring is None else [one for one in found if one["not_after"] < now + args.expiring]
+    code = Exit.NOT_FINE if args.expiring is not None and due else Exit.FINE
+    if getattr(args, "json", False):
+        print_json({"certificates": [{**one, "seconds_left": round(one["not_after"] - now)} for one in due]})
+        return code
+    if args.expiring is None or due:
+        table(("expires", "left", "key", "hosts", "certificate"), [_row(one, now) for one in due])
+    if args.expiring is not None:
+        of = f"{len(due)} of {plural(len(found), 'certificate')}" if due else f"none of {plural(len(found), 'certificate')}"
+        text = f"{of} expire{'s' if len(due) < 2 else ''} within {span(args.expiring)}"
+        note(paint(text, "red" if due else "green", sys.stderr))
+        if due:
+            note("What to do: edge help runbooks")
+    return code
+
+
+def _row(one: dict[str, Any], now: float) -> list[str]:
+    left = one["not_after"] - now
+    remaining = f"EXPIRED {span(-left)} ago" if left < 0 else "not valid yet" if one["not_before"] > now else span(left)
+    return [day(one["not_after"]), remaining, str(one["key_type"]), listing(list(one["hosts"])) or "-", str(one["name"])]
