@@ -1,5 +1,7 @@
 """HTTP/1.1 towards upstreams: requests out, responses in (RFC 9110, RFC 9112).
 
+`again` takes an answer that is equal, to the byte, to one that was read before; all others go through `feed` and `next_event`.
+
 An upstream is trusted with content, not with framing: what a client of ours could read differently is a Fault (side upstream,
 502), and the connection is not used again. Invariants: a response is only read when a request is out; bytes that nobody asked
 for make the connection unusable; a body that was cut short ends in a Fault and never in `End`.
@@ -66,8 +68,7 @@ class ClientCodec(Framing):
     @property
     def reusable(self) -> bool:
         """Whether another request may be sent: the exchange is complete, both sides keep the connection, nothing came unasked."""
-        idle = self._in is IN_DONE and self._out is OUT_DONE and self._pos == len(self._buf)
-        return idle and self._keep and not self._ended
+        return self._in is IN_DONE and self._out is OUT_DONE and not self._buf and self._keep and not self._ended
 
     def request(
         self,
@@ -136,9 +137,9 @@ class ClientCodec(Framing):
             )[:-2]
             if head.end and not protocol:
                 head.wire = wire
-        elif self.reusable:
+        elif self._in is IN_DONE and self._out is OUT_DONE and not self._buf and self._keep and not self._ended:
             self._in = IN_HEAD
-            self._head_only = head.method == b"HEAD"
+            self._head_only = head.head_only
             self._protocol = b""
             self._interim = 0
             self._seen = False
@@ -149,6 +150,19 @@ class ClientCodec(Framing):
         return b"%bx-request-id: %b\r\n\r\n" % (wire, request_id) if request_id else wire + b"\r\n"
 
     # inward
+
+    def again(self, data: bytes) -> ResponseHead | None:
+        """Bytes from the upstream. If they are one whole response that was read before, and the request has gone out wholly: that
+        response, body included, after which the connection is `reusable`. Otherwise None, and nothing has happened: `feed` them.
+        """
+        if self._in is not IN_HEAD or self._buf or self._head_only or len(data) > _ANSWER_BYTES:
+            return None
+        known = _answers.get(data)
+        if known is None or self._out is not OUT_DONE or self._ended:
+            return None
+        self._in = IN_DONE
+        self._keep = True
+        return known
 
     def next_event(self) -> ResponseHead | bytes | End | None:
         """The next part of the response; None when more bytes are needed or it is complete.
@@ -206,13 +220,6 @@ class ClientCodec(Framing):
         if pos == len(buf):
             return None
         self._seen = True
-        size = len(buf)
-        if not pos and size <= _ANSWER_BYTES and not self._head_only and (known := _answers.get(buf)) is not None:
-            self._used(size)
-            self._fresh = 0
-            self._in = IN_DONE
-            self._keep = True
-            return known
         head_end = buf.find(b"\r\n\r\n", pos + self._fresh - 3 if self._fresh > 3 else pos)
         if head_end < 0:
             line_end = check_partial(buf, pos, pos + self._fresh, _LINE_BYTES, _HEADER_BYTES, _HEADER_COUNT)

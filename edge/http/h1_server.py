@@ -1,6 +1,7 @@
 """HTTP/1.1 towards clients: requests in, responses out (RFC 9110, RFC 9112).
 
-One exchange at a time. `next_event` never looks past the end of the current request until `start_next`: what a client sends
+One exchange at a time. `again` takes a request that is equal, to the byte, to one that was read before; all others go through
+`feed` and `next_event`. That one never looks past the end of the current request until `start_next`: what a client sends
 ahead stays in the buffer, uninterpreted, and `buffered` says how much it is. A response may begin and end before the
 request's body has come; then `keep_alive` is false, because what follows on the connection is that body.
 
@@ -11,6 +12,7 @@ after a Fault nothing more is read; a response has exactly one framing, and none
 from __future__ import annotations
 
 from http import HTTPStatus
+from math import inf
 
 from edge.errors import Fault, Side
 from edge.http.fields import TOKEN, authority_agrees, bad_request
@@ -50,7 +52,7 @@ _heads: dict[bytes, tuple[Limits, bool, RequestHead]] = {}
 class ServerCodec(Framing):
     """The server's side of one connection."""
 
-    __slots__ = ("_fresh", "_keep", "_leading", "_limits", "_secure", "_served", "_version")
+    __slots__ = ("_fresh", "_keep", "_last", "_leading", "_limits", "_secure", "_served", "_usual", "_version")
 
     _sender = Side.UPSTREAM
 
@@ -61,6 +63,9 @@ class ServerCodec(Framing):
         self._fresh = 0  # bytes of an unfinished head that were checked
         self._leading = 0  # empty lines skipped before this request
         self._served = 0  # requests read on this connection
+        most = limits.requests_per_connection
+        self._last = inf if most is None else most - 1  # so many requests before the last one
+        self._usual = False  # the request is no HEAD and of HTTP/1.1
         self._keep = False
         self._version = 11
 
@@ -85,13 +90,38 @@ class ServerCodec(Framing):
             self._fault = fault
             raise
 
+    def again(self, data: bytes) -> RequestHead | None:
+        """Bytes from the client. If they are one whole request, without body, that was read before under the same limits, and
+        nothing else waits: its head, for it says now what it said then. Otherwise None, and nothing has happened: `feed` them.
+        """
+        if self._in is not IN_HEAD or self._buf or len(data) > _HEAD_BYTES:
+            return None
+        known = _heads.get(data)
+        if known is None or self._served >= self._last:
+            return None
+        limits, secure, head = known
+        if limits is not self._limits or secure is not self._secure:
+            return None
+        self._served += 1
+        self._keep = True
+        self._version = version = head.version
+        self._usual = version == 11 and not head.head_only
+        self._in = IN_DONE
+        return head
+
     def start_next(self) -> None:
         """The exchange is over on both sides: read the next request."""
-        if not self._keep or self._out is not OUT_DONE or self._in is not IN_DONE:
+        if not self.go_on():
             raise self._out_of_order("start_next")
+
+    def go_on(self) -> bool:
+        """`start_next` if `keep_alive`, and whether it was."""
+        if not self._keep or self._out is not OUT_DONE or self._in is not IN_DONE:
+            return False
         self._in = IN_HEAD
         self._out = OUT_HEAD
         self._leading = 0
+        return True
 
     @property
     def keep_alive(self) -> bool:
@@ -108,11 +138,6 @@ class ServerCodec(Framing):
         if pos == len(buf):
             return None
         limits = self._limits
-        known = _heads.get(buf) if not pos and len(buf) <= _HEAD_BYTES else None
-        if known is not None and known[0] is limits and known[1] is self._secure:
-            most = limits.requests_per_connection
-            if most is None or self._served + 1 < most:
-                return self._again(known[2])
         head_end = buf.find(b"\r\n\r\n", pos + self._fresh - 3 if self._fresh > 3 else pos)
         if head_end < 0:
             line_end = check_partial(buf, pos, pos + self._fresh, limits.request_line, limits.header_bytes, limits.header_count)
@@ -134,17 +159,6 @@ class ServerCodec(Framing):
             if len(_heads) >= _HEADS:
                 _heads.clear()
             _heads[buf] = (limits, self._secure, head)
-        return head
-
-    def _again(self, head: RequestHead) -> RequestHead:
-        """A head without body that was read before, to the byte, under the same limits: it says now what it said then."""
-        self._used(len(self._buf))
-        self._fresh = 0
-        self._served += 1
-        self._keep = True
-        self._version = head.version
-        self.body_limit = self._limits.request_body
-        self._in = IN_DONE
         return head
 
     def _request(
@@ -173,6 +187,7 @@ class ServerCodec(Framing):
             keep = False
         self._keep = keep
         self._version = version
+        self._usual = version == 11 and method != b"HEAD"
         self.body_limit = limits.request_body
         if end:
             self._in = IN_DONE
@@ -226,8 +241,8 @@ class ServerCodec(Framing):
         """
         if self._out is not OUT_HEAD or not 200 <= status <= 999:
             raise self._out_of_order(f"head {status}")
-        if body and end and not close and type(fields) is SharedFields and self._again_fits(request):
-            return self._whole(status, fields, request_id, body)
+        if body and end and not close and (wire := self.whole(status, fields, request_id, body)):
+            return wire
         head_only = request is not None and request.method == b"HEAD"
         bodiless = head_only or status == 204 or status == 304
         framing = b""
@@ -263,23 +278,26 @@ class ServerCodec(Framing):
             self._out = OUT_NOTHING
         return result
 
-    def _again_fits(self, request: RequestHead | None) -> bool:
-        """Whether the answer has the plainest framing: a length, and a connection that goes on without a word."""
-        return self._keep and self._version == 11 and self._in is IN_DONE and request is not None and request.method != b"HEAD"
+    def whole(self, status: int, fields: Fields, request_id: bytes, body: bytes) -> bytes:
+        """`head` for a whole answer with a body and shared fields: but for the id and the body it is put together once.
 
-    def _whole(self, status: int, fields: SharedFields, request_id: bytes, body: bytes) -> bytes:
-        """A whole answer with shared fields: but for the id and the body it is put together once."""
+        b"", and nothing has happened, unless the framing is the plainest: a length, and a connection that goes on without a word.
+        """
+        if not self._usual or self._in is not IN_DONE or self._out is not OUT_HEAD or not self._keep:
+            return b""
+        if type(fields) is not SharedFields:
+            return b""
         size = len(body)
-        known = fields.head
-        if known[0] != status or known[1] != size:
-            if status in {204, 304}:
+        known_status, known_size, start = fields.head
+        if known_status != status or known_size != size:
+            if status in {204, 304} or not 200 <= status <= 999:
                 raise self._out_of_order(f"body of {status}")
             start = encode_head(_status_line(status), fields, b"content-length: %d\r\n" % size)[:-2]
-            fields.head = known = (status, size, start)
+            fields.head = (status, size, start)
         self._out = OUT_DONE
         if request_id:
-            return b"%bx-request-id: %b\r\n\r\n%b" % (known[2], request_id, body)
-        return b"%b\r\n%b" % (known[2], body)
+            return b"%bx-request-id: %b\r\n\r\n%b" % (start, request_id, body)
+        return b"%b\r\n%b" % (start, body)
 
     def tunnel_head(self, fields: Fields, protocol: bytes) -> bytes:
         """101: the connection speaks `protocol` from here on, and `take_buffered` gives what the client sent already."""

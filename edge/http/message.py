@@ -39,7 +39,7 @@ class RequestHead:
     `target` is the origin-form path and query as received, or ``b"*"`` (OPTIONS)."""
 
     __slots__ = (
-        "authority", "content_length", "end", "expect_continue", "fields", "keep_alive",
+        "authority", "content_length", "end", "expect_continue", "fields", "head_only", "keep_alive",
         "method", "protocol", "scheme", "target", "te_trailers", "version", "wire",
     )  # fmt: skip
 
@@ -60,6 +60,7 @@ class RequestHead:
         keep_alive: bool = True,
     ) -> None:
         self.method = method
+        self.head_only = method == b"HEAD"
         self.scheme = scheme
         self.authority = authority  # host[:port] as received, lower-cased; b"" only for HTTP/1.0 without Host
         self.target = target

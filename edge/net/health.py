@@ -52,11 +52,11 @@ class Checker(Timed):
         self._running = True
         self._status = 0
         self.arm(now + self._health.timeout)
-        got = self._place.acquire(self, fresh=False)
-        if isinstance(got, Ticket):
-            self._ticket = got
+        connection = self._place.take(fresh=False)
+        if connection is None:
+            self._ticket = self._place.queue(self)
         else:
-            self.connection_ready(got)
+            self.connection_ready(connection)
 
     def stop(self) -> None:
         """Check no more."""

@@ -64,6 +64,8 @@ class Server:
         self.hub = Hub(loop)
         self.clock = self.hub
         self.journal = Journal(self.hub, log, counters)
+        self.log = self.journal.exchange
+        self.new_request_id = self.hub.request_id
         self._meters = Meters(counters)
         self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
@@ -367,9 +369,6 @@ class Server:
             now=self.hub.now,
         )
 
-    def new_request_id(self) -> bytes:
-        return self.hub.request_id()
-
     def nonce(self) -> bytes:
         return os.urandom(16)
 
@@ -385,9 +384,6 @@ class Server:
     def _turn(self, callback: Callable[[], None]) -> None:
         self.hub.turn()
         callback()
-
-    def log(self, exchange: Exchange) -> None:
-        self.journal.exchange(exchange)
 
     def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
         self.journal.protocol_error(conn, fault)

@@ -112,16 +112,21 @@ class Place:
         if not state.endpoint.address.path:
             resolver.watch(state.endpoint.address.host)
 
-    def acquire(self, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
-        """A connection now, or a ticket. `fresh`: not one that was idle, for those may all be stale."""
-        if not fresh or self._multiplexed:
-            conn = self.pool.take(self.state.key, self._hub.now)
-            if conn is not None and conn.multiplexed and not conn.has_room():
-                self.pool.give(self.state.key, conn, self._hub.now)
-                conn = None
-            if conn is not None:
-                self.hits += 1
-                return conn
+    def take(self, fresh: bool) -> UpstreamConnection | None:
+        """A connection that is at hand. `fresh`: not one that was idle, for those may all be stale."""
+        if fresh and not self._multiplexed:
+            return None
+        conn = self.pool.take(self.state.key, self._hub.now)
+        if conn is None:
+            return None
+        if self._multiplexed and conn.multiplexed and not conn.has_room():
+            self.pool.give(self.state.key, conn, self._hub.now)
+            return None
+        self.hits += 1
+        return conn
+
+    def queue(self, waiter: Waiter) -> Ticket:
+        """A place in the queue, when there is no connection at hand."""
         self.misses += 1
         ticket = _Wait(waiter, self._hub, self.upstream.connect_timeout + 1.0)
         self._waiting.append(ticket)
@@ -183,7 +188,7 @@ class Place:
             self.pool.share(key, conn, _SHARED_ROOM, now)
         else:
             self.pool.opened(key, conn)
-        self._serve(conn)
+        self.released(conn)
 
     def _tell_of_pins(self, mode: str, seen: str) -> None:
         """A chain without a pinned key: somebody in between, or keys that changed. Not for each of a thousand connections."""
@@ -193,8 +198,8 @@ class Place:
                 PIN_MISMATCH, upstream=self.upstream.name, endpoint=self.state.endpoint.url, mode=mode, detail=seen
             )
 
-    def _serve(self, conn: UpstreamConnection) -> None:
-        """Give a connection that counts as taken to whoever waits, else back to the pool."""
+    def _serve(self, conn: UpstreamConnection) -> UpstreamConnection | None:
+        """Give a connection that counts as taken to whoever waits. Returns the one that nobody waits for, if there is one."""
         while self._waiting and conn.has_room():
             waiter = self._waiting.popleft().take()
             if waiter is None:
@@ -202,16 +207,18 @@ class Place:
             waiter.connection_ready(conn)
             more = self.pool.take(self.state.key, self._hub.now) if conn.multiplexed and self._waiting else None
             if more is None:
-                return
+                return None
             conn = more
-        surplus = self.pool.give(self.state.key, conn, self._hub.now)
-        if surplus is not None:
-            surplus.close()
+        return conn
 
     # --- as the keeper of the connections ---
 
     def released(self, connection: UpstreamConnection) -> None:
-        self._serve(connection)
+        left = self._serve(connection) if self._waiting else connection
+        if left is not None:
+            surplus = self.pool.give(self.state.key, left, self._hub.now)
+            if surplus is not None:
+                surplus.close()
 
     def resized(self, connection: UpstreamConnection, room: int) -> None:
         self.pool.resize(self.state.key, connection, room)
@@ -257,7 +264,7 @@ class Group:
                 state.inherit(known[state.key], checked=checked)
                 self.places[state].trouble = before.places[known[state.key]].trouble
 
-    def pick(self, tried: frozenset[EndpointState], *, first: bool) -> EndpointState | None:
+    def pick(self, tried: frozenset[EndpointState], first: bool) -> EndpointState | None:
         hub = self._hub
         if first:
             self.budget.request(hub.now)
@@ -265,8 +272,11 @@ class Group:
                 return self._only
         return self.balancer.pick(hub.now, hub.random.random(), tried)
 
-    def acquire(self, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
-        return self.places[endpoint].acquire(waiter, fresh=fresh)
+    def take(self, endpoint: EndpointState, fresh: bool) -> UpstreamConnection | None:
+        return self.places[endpoint].take(fresh)
+
+    def queue(self, endpoint: EndpointState, waiter: Waiter) -> Ticket:
+        return self.places[endpoint].queue(waiter)
 
     def start(self, limits: Limits) -> None:
         """The settings in force have this upstream: check its endpoints. Idempotent. `limits` are those of the settings."""

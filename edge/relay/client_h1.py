@@ -66,8 +66,16 @@ class H1Client:
         return out
 
     def on_data(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None and not self._close and self._transport.pending <= LOW:
+            head = self._codec.again(data)
+            if head is not None:
+                try:
+                    self._begin(head)
+                except Fault as fault:
+                    self._broken(fault)
+                return
         if self._tunnel:
-            exchange = self._exchange
             if exchange is not None:
                 exchange.request_data(data)
                 if not exchange.wants_body():
@@ -159,14 +167,17 @@ class H1Client:
             else:
                 self._context.later(self._continue)
         except Fault as fault:
-            exchange = self._exchange
-            if exchange is None:
-                self._refuse(fault)
-            else:
-                exchange.request_broken(fault)
+            self._broken(fault)
         finally:
             self._pumping = False
         self._after()
+
+    def _broken(self, fault: Fault) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._refuse(fault)
+        else:
+            exchange.request_broken(fault)
 
     def _continue(self) -> None:
         if not self._pumping and not self._tunnel:
@@ -191,7 +202,7 @@ class H1Client:
         exchange.start()
         if self._half_closed:
             self._wait_half_closed()
-        if self._exchange is exchange and exchange.forward is not None:
+        if not exchange.request_done and self._exchange is exchange and exchange.forward is not None:
             self._codec.body_limit = exchange.forward.terms.limits.request_body
 
     def _after(self) -> None:
@@ -241,23 +252,18 @@ class H1Client:
         self._out.append(self._codec.continue_100())
         self._transport.mark()
 
-    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
+    def head(self, status: int, fields: Fields, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         exchange = self._exchange
         assert exchange is not None
         if close or self._draining or self._served >= self._most:
             self._close = True
-        self._out.append(
-            self._codec.head(
-                status,
-                fields,
-                length=length,
-                end=end,
-                close=self._close,
-                request=exchange.head,
-                request_id=exchange.answer_id,
-                body=body,
+        codec, ident = self._codec, exchange.answer_id
+        wire = codec.whole(status, fields, ident, body) if body and not self._close else b""
+        if not wire:
+            wire = codec.head(
+                status, fields, length=length, end=end, close=self._close, request=exchange.head, request_id=ident, body=body
             )
-        )
+        self._out.append(wire)
         self._transport.mark()
 
     def data(self, data: bytes) -> None:
@@ -318,21 +324,20 @@ class H1Client:
         self._exchange = None
         codec = self._codec
         self._idle_since = now = self._context.clock.now
-        if self._close or exchange is None or not exchange.request_done or not codec.keep_alive:
-            self._close = True
-            self._transport.close()
-            return
-        codec.start_next()
         transport = self._transport
+        if self._close or exchange is None or not exchange.request_done or not codec.go_on():
+            self._close = True
+            transport.close()
+            return
         if now + _REST < transport.session_deadline:
             transport.arm_session(now + _REST)
         if not self._pumping:
             if codec.buffered:
                 self._pump()
             elif self._half_closed:
-                self._transport.close()
+                transport.close()
             else:
-                self._transport.resume()
+                transport.resume()
 
     def renew(self, front: Front) -> None:
         """Decide the requests to come by `front`. What the codec allows a request stays as it was."""

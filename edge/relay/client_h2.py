@@ -44,7 +44,7 @@ class H2ClientStream:
     def continue_100(self) -> None:
         self.informational(100, [])
 
-    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
+    def head(self, status: int, fields: Fields, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         conn = self._conn
         codec = conn.codec
         if body:

@@ -38,14 +38,14 @@ class Ticket:
 class Source(Protocol):
     """The connections to one upstream."""
 
-    def pick(self, tried: frozenset[EndpointState], *, first: bool) -> EndpointState | None:
+    def pick(self, tried: frozenset[EndpointState], first: bool) -> EndpointState | None:
         """An endpoint that is well and not in `tried`; None when there is none. `first`: not a repetition."""
 
-    def acquire(self, endpoint: EndpointState, waiter: Waiter, *, fresh: bool) -> UpstreamConnection | Ticket:
-        """An open connection, or a ticket; with a ticket the waiter is called later, never before this returns.
+    def take(self, endpoint: EndpointState, fresh: bool) -> UpstreamConnection | None:
+        """An open connection, or None when there is none at hand. `fresh`: not one that was idle."""
 
-        `fresh`: not one that was idle.
-        """
+    def queue(self, endpoint: EndpointState, waiter: Waiter) -> Ticket:
+        """A place in the queue for a connection. The waiter is called later, never before this returns."""
 
 
 class Context(Protocol):

@@ -46,7 +46,7 @@ _NONE_TRIED: frozenset[EndpointState] = frozenset()
 
 class Exchange:
     __slots__ = (
-        "_client", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding", "_progress",
+        "_client", "_clock", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding", "_progress",
         "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
         "_unsent", "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at",
         "ended_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan",
@@ -54,7 +54,8 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
-        now = context.clock.now
+        self._clock = clock = context.clock
+        now = clock.now
         self._context = context
         self._front = front
         self._client = client
@@ -102,31 +103,27 @@ class Exchange:
 
     def start(self) -> None:
         """Decide, and answer or forward. The port may be called before this returns."""
-        self._decide(0)
+        try:
+            verdict = self._front.decide(self, self._resume_at)
+        except Fault as fault:
+            self.refuse(fault)
+            return
+        if type(verdict) is Forward:
+            self.forward = verdict
+            self._streaming = verdict.grpc
+            self._try(None)
+        elif isinstance(verdict, Wait):
+            self._resume_at = verdict.resume_at
+        elif isinstance(verdict, Reply):
+            self._reply(verdict)
+        elif isinstance(verdict, Drop):
+            self._abort(verdict.fault)
 
     def resumed(self) -> None:
         """What a phase waited for is there: decide on. To be called by who promised the answer, in a turn of its own."""
         if self.state == DECIDING:
-            self._decide(self._resume_at)
-
-    def _decide(self, at: int) -> None:
-        try:
-            verdict = self._front.decide(self, at)
-        except Fault as fault:
-            self.refuse(fault)
-            return
-        if isinstance(verdict, Wait):
-            self._resume_at = verdict.resume_at
-            return
-        self.decided_at = self._context.clock.now
-        if isinstance(verdict, Reply):
-            self._reply(verdict)
-        elif isinstance(verdict, Drop):
-            self._abort(verdict.fault)
-        else:
-            self.forward = verdict
-            self._streaming = verdict.grpc
-            self._try(None)
+            self.decided_at = self._clock.now
+            self.start()
 
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""
@@ -147,7 +144,7 @@ class Exchange:
         body = reply.body
         if self.head.method != b"HEAD":
             self.body_out = len(body)
-        client.head(reply.status, fields, length=len(body), end=True, close=not self.request_done, body=body)
+        client.head(reply.status, fields, len(body), True, not self.request_done, body)
         self.response_done = True
         self.finish()
 
@@ -158,7 +155,7 @@ class Exchange:
         forward = self.forward
         assert forward is not None
         source = forward.terms.source
-        endpoint = source.pick(self._endpoints_tried, first=failed is None)
+        endpoint = source.pick(self._endpoints_tried, failed is None)
         if endpoint is None:
             self.refuse(failed or Fault(Side.UPSTREAM, "no-endpoint", detail=forward.terms.target.name, status=503))
             return
@@ -168,19 +165,18 @@ class Exchange:
         self.endpoint = endpoint
         endpoint.active += 1
         self._holding = True
-        fresh = failed is not None and failed.retry is Retry.IF_REUSED
-        got = source.acquire(endpoint, self, fresh=fresh)
-        if isinstance(got, Ticket):
-            self._ticket = got
+        connection = source.take(endpoint, failed is not None and failed.retry is Retry.IF_REUSED)
+        if connection is None:
+            self._ticket = source.queue(endpoint, self)
         else:
-            self.connection_ready(got)
+            self.connection_ready(connection)
 
     def connection_ready(self, connection: UpstreamConnection) -> None:
         """A connection for this exchange is open."""
         forward = self.forward
         assert forward is not None
         self._ticket = None
-        now = self._context.clock.now
+        now = self._clock.now
         self.connected_at = now
         self.state = WAITING
         try:
@@ -252,7 +248,7 @@ class Exchange:
     def request_data(self, data: bytes) -> None:
         size = len(data)
         self.body_in += size
-        self._upload_since = self._context.clock.now
+        self._upload_since = self._clock.now
         if self.upstream is not None:
             self._pass_on(data)
         elif self.state < WAITING and self.state != REPLYING:
@@ -286,7 +282,7 @@ class Exchange:
         if upstream is None:
             self._held_end = trailers
             return
-        self._progress = self._context.clock.now
+        self._progress = self._clock.now
         if self.head.protocol and self.state != TUNNEL:
             self.client_lost(Fault(Side.CLIENT, "client-closed", detail="before the tunnel stood"))
             return
@@ -322,7 +318,7 @@ class Exchange:
 
     def client_writable(self) -> None:
         upstream = self.upstream
-        self._progress = self._context.clock.now
+        self._progress = self._clock.now
         if upstream is not None:
             if self._uncredited_down:
                 size, self._uncredited_down = self._uncredited_down, 0
@@ -335,16 +331,16 @@ class Exchange:
         if self._uncredited_up:
             size, self._uncredited_up = self._uncredited_up, 0
             self._client.credit(size)
-        self._upload_since = self._context.clock.now
+        self._upload_since = self._clock.now
         self._client.resume()
 
     def response_informational(self, status: int, fields: Fields) -> None:
-        self._progress = self._context.clock.now
+        self._progress = self._clock.now
         if status != 100 and self.head.version >= 11:
             self._client.informational(status, fields)
 
     def response_head(self, head: ResponseHead) -> None:
-        now = self._context.clock.now
+        now = self._clock.now
         self.first_byte_at = self._progress = now
         forward = self.forward
         assert forward is not None
@@ -365,13 +361,13 @@ class Exchange:
         self.state = RESPONDING
         self.body_out = len(head.body)
         close = head.end and not self.request_done  # nobody reads the rest of the request
-        self._client.head(head.status, fields, length=head.content_length, end=head.end, close=close, body=head.body)
+        self._client.head(head.status, fields, head.content_length, head.end, close, head.body)
         self.response_done = head.end
 
     def response_data(self, data: bytes) -> None:
         size = len(data)
         self.body_out += size
-        self._progress = self._context.clock.now
+        self._progress = self._clock.now
         client = self._client
         try:
             client.data(data)
@@ -512,6 +508,7 @@ class Exchange:
             self._leave_upstream()
         if self._holding:
             self._leave_endpoint()
-        self._context.log(self)
+        log = self._context.log
+        log(self)
         client, self._client = self._client, NOBODY
         client.finished()

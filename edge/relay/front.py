@@ -123,21 +123,22 @@ def _shared(fields: Fields) -> tuple[SharedFields, bool]:
 
 class Front:
     __slots__ = (
-        "_answers", "_context", "_forwarding", "_found", "_last", "_memorable", "_names", "_pipeline", "_plain",
+        "_answers", "_context", "_forwarding", "_found", "_last", "_memorable", "_names", "_new_id", "_pipeline", "_plain",
         "_plans", "_routes", "listener",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
         self.listener = listener
         self._context = context
+        self._new_id = context.new_request_id
         self._routes = RouteTable(settings, listener)
         self._forwarding = Forwarding(settings)
         headers, self._plain = compile_headers(settings)
         self._plans = [Plan(route, compiled, context) for route, compiled in zip(settings.routes, headers, strict=True)]
         self._memorable = not any(route.match_headers for route in settings.routes)
         self._found: dict[_Key, _Found] = {}
-        self._last: tuple[object, object, object, int, SharedFields, bool] = (None, None, None, 0, SharedFields([]), False)
-        self._answers: dict[tuple[int, int, int, int], tuple[Fields, SharedFields, bool]] = {}
+        self._last: tuple[object, object, object, tuple[SharedFields, bool]] = (None, None, None, (SharedFields([]), False))
+        self._answers: dict[tuple[int, int, int, int], tuple[Fields, tuple[SharedFields, bool]]] = {}
         self._pipeline: Pipeline[Exchange] = Pipeline(
             [
                 (Stage.AUTHORITY, authority_step(Authority(settings, listener))),
@@ -162,7 +163,8 @@ class Front:
             prepared = conn.prepared
             if not isinstance(prepared, Prepared):
                 conn.prepared = prepared = self._forwarding.prepare(conn)
-            exchange.request_id = self._forwarding.request_id(head, prepared, self._context.new_request_id())
+            new_id = self._new_id
+            exchange.request_id = self._forwarding.request_id(head, prepared, new_id()) if prepared.trusted else new_id()
             if prepared.seen_head is head and self._pipeline.settled:
                 exchange.host, exchange.plan, exchange.forward = prepared.verdict
                 assert exchange.forward is not None
@@ -272,21 +274,21 @@ class Front:
     def response_fields(self, head: ResponseHead, exchange: Exchange) -> tuple[Fields, bool]:
         """The fields for the client, and whether X-Request-Id is to be written beside them."""
         plan, conn = exchange.plan, exchange.conn
+        last_head, last_plan, last_host, known = self._last
+        if last_head is head and last_plan is plan and last_host is conn.host:
+            return known
         compiled = plan.headers if plan is not None else self._plain
-        last = self._last
-        if last[0] is head.fields and last[1] is plan and last[2] is conn.host and last[3] == head.version:
-            return last[4], last[5]
         key = (id(head.fields), id(plan), id(conn.host), head.version)
-        known = self._answers.get(key)
-        if known is not None:
-            self._last = (head.fields, plan, conn.host, head.version, known[1], known[2])
-            return known[1], known[2]
+        found = self._answers.get(key)
+        if found is not None:
+            self._last = (head, plan, conn.host, found[1])
+            return found[1]
         date = self._context.date()
         fields, own_id = _shared(write_response_fields(head, compiled, conn, date=date, request_id=_ID))
         if any(name == b"date" for name, _ in head.fields):
             if len(self._answers) >= _ANSWERS:
                 self._answers.clear()
-            self._answers[key] = (head.fields, fields, own_id)  # the first keeps the id from being used again
+            self._answers[key] = (head.fields, (fields, own_id))  # the first keeps the id from being used again
         return fields, own_id
 
     def reply_fields(self, reply: Reply, exchange: Exchange) -> Fields:

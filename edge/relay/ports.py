@@ -73,7 +73,7 @@ class ClientPort(Protocol):
 
     def continue_100(self) -> None: ...
 
-    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
+    def head(self, status: int, fields: Fields, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         """The final response. `end`: it is complete, with `body`. `close`: the connection ends after it (HTTP/1.1)."""
 
     def data(self, data: bytes) -> None: ...
@@ -118,7 +118,7 @@ class Nobody:
     def continue_100(self) -> None:
         pass
 
-    def head(self, status: int, fields: Fields, *, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
+    def head(self, status: int, fields: Fields, length: int | None, end: bool, close: bool, body: bytes = b"") -> None:
         pass
 
     def data(self, data: bytes) -> None:

@@ -16,6 +16,8 @@ from edge.relay.websocket import ACCEPT, KEY, accept_for, find
 
 __all__ = ["H1Upstream"]
 
+_NO_TRAILERS: Fields = []
+
 
 class H1Upstream:
     __slots__ = (
@@ -132,6 +134,16 @@ class H1Upstream:
             receiver.response_data(data)
         else:
             self._heard = True
+            if not self._paused:
+                head = self._codec.again(data)
+                if head is not None:
+                    receiver.response_head(head)
+                    if self._receiver is receiver:
+                        self._receiver = None
+                        self.reused = True
+                        self._keeper.released(self)
+                        receiver.response_end(_NO_TRAILERS)
+                    return
             self._codec.feed(data)
             if not self._paused:
                 self._pump()
@@ -168,7 +180,7 @@ class H1Upstream:
         else:
             receiver.response_head(head)
             if head.end and self._receiver is receiver:
-                self._complete([])
+                self._complete(_NO_TRAILERS)
 
     def _complete(self, trailers: Fields) -> None:
         receiver = self._receiver

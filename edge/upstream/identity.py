@@ -1,12 +1,14 @@
 """What must be equal for a connection to an upstream to be used again: its full security identity (STYLE principle 8).
 
 Two endpoints that differ in any of these may not share a connection: who is on the other end and how that was proven, who
-we said that we are, and what the handshake could agree on. Keys are compared on every request, so the hash is computed once.
+we said that we are, and what the handshake could agree on. Keys are looked up on every request, so equal ones are one object.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
+from weakref import WeakValueDictionary
 
 from edge.settings.model import Address, Endpoint, Scheme, Trust, Upstream
 
@@ -14,11 +16,10 @@ __all__ = ["PeerKey", "key_for"]
 
 
 class PeerKey:
-    """The identity of one upstream peer. Immutable by convention; equal by its parts."""
+    """The identity of one upstream peer. Immutable by convention; what is made twice of equal parts is one object."""
 
     __slots__ = (
-        "_hash",
-        "_parts",
+        "__weakref__",
         "address",
         "alpn",
         "client_identity",
@@ -29,6 +30,13 @@ class PeerKey:
         "trust",
         "verify",
     )
+
+    def __new__(cls, address: Address, scheme: Scheme, **parts: Any) -> PeerKey:
+        values = (address, scheme, *sorted((name, value) for name, value in parts.items() if value))
+        key = _keys.get(values)
+        if key is None:
+            key = _keys[values] = super().__new__(cls)
+        return key
 
     def __init__(
         self,
@@ -52,18 +60,13 @@ class PeerKey:
         self.min_version = min_version
         self.alpn = alpn
         self.pins = pins  # () when nothing is enforced
-        self._parts = (address, scheme, server_name, trust, verify, client_identity, min_version, alpn, pins)
-        self._hash = hash(self._parts)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, PeerKey) and self._parts == other._parts)
 
     def __repr__(self) -> str:
         where = self.address.path or f"{self.address.host}:{self.address.port}"
         return f"<PeerKey {self.scheme}://{where} {self.server_name}>"
+
+
+_keys: WeakValueDictionary[tuple[Any, ...], PeerKey] = WeakValueDictionary()
 
 
 def key_for(endpoint: Endpoint, upstream: Upstream) -> PeerKey:

@@ -92,9 +92,11 @@ def serve(pieces: Iterable[bytes], limits: Limits | None = None) -> Seen:
     body = b""
     try:
         for piece in pieces:
-            codec.feed(piece)
+            again = codec.again(piece)
+            if again is None:
+                codec.feed(piece)
             while True:
-                event = codec.next_event()
+                event, again = again or codec.next_event(), None
                 if isinstance(event, RequestHead):
                     assert head is None
                     head, body = event, b""
@@ -167,6 +169,9 @@ def ask(codec: ClientCodec, method: bytes, protocol: bytes, pieces: Iterable[byt
 
     try:
         for piece in pieces:
+            if (event := codec.again(piece)) is not None:
+                take(event)
+                continue
             codec.feed(piece)
             while (event := codec.next_event()) is not None:
                 take(event)

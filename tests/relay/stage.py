@@ -210,25 +210,26 @@ class Stage:
     def source(self, upstream: Upstream) -> Stage:
         return self
 
-    def pick(self, tried: frozenset[EndpointState], *, first: bool) -> EndpointState | None:
+    def pick(self, tried: frozenset[EndpointState], first: bool) -> EndpointState | None:
         if first:
             self._budget.request(self.clock.now)
         return self._balancer.pick(self.clock.now, 0.0, tried)
 
-    def acquire(self, endpoint: EndpointState, waiter: Any, *, fresh: bool) -> Any:
+    def take(self, endpoint: EndpointState, fresh: bool) -> Any:
         if self.pool and not fresh:
             connection = self.pool[-1] if self._upstream_http2 else self.pool.pop()
             if connection.has_room():
                 return connection
+        return None if self.refuse_dials is not None or self.hold_dials else self._connect()
+
+    def queue(self, endpoint: EndpointState, waiter: Any) -> Any:
+        ticket = Queued()
         if self.refuse_dials is not None:
             fault = self.refuse_dials
             self._later.append(lambda: waiter.connection_failed(fault))
-            return Queued()
-        if self.hold_dials:
-            ticket = Queued()
+        else:
             self.held.append((waiter, ticket))
-            return ticket
-        return self._connect()
+        return ticket
 
     def may_retry(self, exchange: Exchange, upstream: Upstream, fault: Fault, *, sent: bool, body_gone: bool) -> bool:
         return may_retry(
