@@ -18,9 +18,12 @@ _LOOK = 0.1  # seconds between two looks
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when it serves and nothing is degraded, else 1; 3 when there is none. With `--wait`: as soon as it is ready."""
+    """0 when it serves and nothing is degraded, else 1; 3 when there is none. With `--wait`: 0 as soon as it is ready."""
     if args.wait:
         _wait(args)
+        if not args.watch:
+            _once(args)
+            return Exit.FINE
     return watch(lambda: _once(args), args.interval) if args.watch else _once(args)
 
 
