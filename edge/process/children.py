@@ -101,6 +101,13 @@ class Children:
         self._watch(child, False)
         self._log.event("started", level="debug", child=child.name, pid=pid)
 
+    def adopt(self, child: Child, pid: int, channel: Channel) -> None:
+        """Look after a process that is our child already: the program that we were before has forked it."""
+        child.pid, child.channel = pid, channel
+        self.all.append(child)
+        channel.on_waiting = lambda waits: self._watch(child, waits)
+        self._watch(child, False)
+
     def _forget_others(self) -> None:
         """In a new child. The supervisor's ends of other channels would hide its death."""
         for other in self.all:

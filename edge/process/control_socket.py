@@ -25,7 +25,7 @@ import orjson
 from edge.process.errors import StartError
 from edge.process.loop import Loop, Timer
 
-__all__ = ["VERSION", "AlreadyRunning", "Answer", "ControlSocket", "Peer", "claim", "failure"]
+__all__ = ["VERSION", "AlreadyRunning", "Answer", "ControlSocket", "Peer", "claim", "failure", "path_in"]
 
 VERSION = 1
 NAME = "edge.sock"
@@ -55,12 +55,17 @@ def failure(error: str, detail: str, **more: object) -> dict[str, Any]:
     return {"ok": False, "error": error, "detail": detail, **more}
 
 
+def path_in(runtime_dir: str) -> str:
+    """Where the control socket lies."""
+    return os.path.join(runtime_dir, NAME)
+
+
 def claim(runtime_dir: str) -> tuple[socket.socket, str]:
     """Make the socket: it takes connections from now on. Returns it with its path.
 
     Raises AlreadyRunning; StartError for a place that cannot be used, with what to do about it.
     """
-    path = os.path.join(runtime_dir, NAME)
+    path = path_in(runtime_dir)
     _make_directory(runtime_dir)
     running = _who_answers(path)
     if running:
@@ -125,10 +130,19 @@ class _Client:
 
 
 class ControlSocket:
-    """Serves a socket that was claimed. `handle` gets a request, who asks, and what to call, once, with the answer."""
+    """Serves a socket that was claimed. `handle` gets a request, who asks, and what to call, once, with the answer.
+
+    `waits`: not before `open`, because another program still accepts from the same socket.
+    """
 
     def __init__(
-        self, loop: Loop, sock: socket.socket, path: str, handle: Callable[[dict[str, Any], Peer, Answer], None]
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        path: str,
+        handle: Callable[[dict[str, Any], Peer, Answer], None],
+        *,
+        waits: bool = False,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -136,7 +150,19 @@ class ControlSocket:
         self._made = os.stat(path)
         self._handle = handle
         self._clients: set[_Client] = set()
-        loop.watch(sock, self._accept)
+        self._ours = True  # the name
+        if not waits:
+            self.open()
+
+    def open(self) -> None:
+        """Take connections. Idempotent."""
+        self._loop.watch(self._sock, self._accept)
+
+    def leave(self) -> None:
+        """Take no more connections, and leave the name alone: another program accepts from the same socket."""
+        self._loop.forget(self._sock)
+        self._sock.close()
+        self._ours = False
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -235,7 +261,7 @@ class ControlSocket:
         """No more requests; the socket's name is taken away."""
         self._loop.forget(self._sock)
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(self.path), self._made):
+            if self._ours and os.path.samestat(os.stat(self.path), self._made):
                 os.unlink(self.path)
         self._sock.close()
         for client in list(self._clients):

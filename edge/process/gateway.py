@@ -19,9 +19,11 @@ from edge.process import control_socket, privileges, ticketing
 from edge.process.admin import bind_admin, claim_admin
 from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
+from edge.process.handover import Mode, Predecessor
 from edge.process.inherited import Inherited
 from edge.process.listening import Sockets
 from edge.process.logs import Destinations, fill_standard_descriptors
+from edge.process.notify import Notifier
 from edge.process.rehearsal import Origin
 from edge.process.rotation import Rotation
 from edge.process.supervisor import ExtraChild, Parts, Serving, Supervisor
@@ -46,12 +48,16 @@ def run(
     supervisor, when every worker accepts connections; without it, the addresses are printed to stderr. `extra_children` are
     kept alive beside the workers and end after them. A start that fails says why in one line on stderr.
     """
+    predecessor: Predecessor | None = None
     try:
-        supervisor = _prepare(settings, origin, on_ready or _print_urls, [_extra(child) for child in extra_children])
+        predecessor = Predecessor.taken_from(os.environ)
+        supervisor = _prepare(settings, origin, on_ready or _print_urls, [_extra(child) for child in extra_children], predecessor)
     except StartError as error:
         print(f"edge: {error}", file=sys.stderr)
+        if predecessor is not None:
+            predecessor.refuse(str(error))
         return error.status
-    return supervisor.run()
+    return supervisor.run() if supervisor is not None else 0
 
 
 def _extra(child: ExtraChild | tuple[str, Callable[[int], None]]) -> ExtraChild:
@@ -59,20 +65,33 @@ def _extra(child: ExtraChild | tuple[str, Callable[[int], None]]) -> ExtraChild:
 
 
 def _prepare(
-    settings: Settings, origin: Origin | None, on_ready: Callable[[Serving], None], extra_children: list[ExtraChild]
-) -> Supervisor:
+    settings: Settings,
+    origin: Origin | None,
+    on_ready: Callable[[Serving], None],
+    extra_children: list[ExtraChild],
+    predecessor: Predecessor | None,
+) -> Supervisor | None:
+    """Everything that a supervisor is made of. None: this was a rehearsal. Raises StartError."""
+    notifier = Notifier.taken_from(os.environ)
+    if predecessor is not None and predecessor.mode is not Mode.REHEARSE:
+        predecessor.restore_stderr()
     identity = privileges.identity(settings.server.user, settings.server.group)
     descriptors = privileges.raise_descriptor_limit()
-    inherited = Inherited.from_systemd(os.environ)
+    inherited = predecessor.inherited() if predecessor is not None else Inherited.from_systemd(os.environ)
     fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
     rotation = Rotation()
     ticketing.begin(settings, rotation)
     tables = _tables(settings)
+    if predecessor is not None and predecessor.mode is Mode.REHEARSE:
+        predecessor.rehearsed()
+        return None
     with ExitStack() as undo:
         degraded: dict[str, str] = {}
-        control = _control(settings, degraded, must_be_alone=origin is not None)
-        if control is not None:
+        control = _inherited_control(settings, predecessor)
+        if control is None:
+            control = _control(settings, degraded, must_be_alone=origin is not None)
+        if control is not None and predecessor is None:
             undo.callback(_give_up, *control)
         claimed = claim_admin(settings.admin, inherited)
         bound = Sockets.bind(settings.listeners, range(1, settings.server.workers + 1), inherited)
@@ -101,10 +120,22 @@ def _prepare(
             extra_children=extra_children,
             on_ready=on_ready,
             degraded=degraded,
+            notifier=notifier,
+            predecessor=predecessor,
         )
     )
     Ticketing(supervisor, rotation)
     return supervisor
+
+
+def _inherited_control(settings: Settings, predecessor: Predecessor | None) -> tuple[socket.socket, str] | None:
+    """The control socket of the program before us, if it lies where ours would."""
+    if predecessor is None or predecessor.estate.facts.get("control") != control_socket.path_in(settings.server.runtime_dir):
+        return None
+    descriptor = predecessor.estate.named.pop("control", None)
+    if descriptor is None:
+        return None
+    return socket.socket(fileno=descriptor), control_socket.path_in(settings.server.runtime_dir)
 
 
 def _control(settings: Settings, degraded: dict[str, str], *, must_be_alone: bool) -> tuple[socket.socket, str] | None:

@@ -75,6 +75,10 @@ class Inherited:
             one.claimed = True
         return fresh  # empty for the second family of a socket that serves both
 
+    def is_activated(self, sockets: Sequence[socket.socket]) -> bool:
+        """Whether systemd has bound them."""
+        return any(one.activated for one in self.passed if one.sock in sockets)
+
     def settle(self, listeners: Iterable[Listener]) -> None:
         """After all claims: nothing may be left of what systemd passed (StartError); the rest is closed."""
         for one in [one for one in self.passed if not one.claimed]:

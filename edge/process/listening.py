@@ -28,7 +28,7 @@ __all__ = ["Change", "Group", "Sockets"]
 class Group:
     """The sockets of one address, by the number of their worker."""
 
-    __slots__ = ("_order", "address", "by_worker", "claim", "shared")
+    __slots__ = ("_order", "activated", "address", "by_worker", "claim", "shared")
 
     def __init__(
         self,
@@ -37,14 +37,17 @@ class Group:
         by_worker: dict[int, list[socket.socket]],
         *,
         shared: bool,
-        listening: bool = False,
+        order: Sequence[socket.socket] = (),
+        activated: bool = False,
     ) -> None:
-        """`shared`: some are copies of one socket, from which several workers accept; there is nothing to steer."""
+        """`shared`: some are copies of one socket, from which several workers accept; there is nothing to steer. `order`: those
+        that listen already, as the kernel numbers them. `activated`: systemd has bound them."""
         self.address = address
         self.claim = claim
         self.by_worker = by_worker
         self.shared = shared
-        self._order = [sock for own in by_worker.values() for sock in own] if listening else []
+        self.activated = activated
+        self._order = list(order)
 
     @property
     def port(self) -> int:
@@ -56,6 +59,11 @@ class Group:
     def first(self) -> socket.socket | None:
         """Any of the sockets. None: another address's socket serves this one too."""
         return next((sock for own in self.by_worker.values() for sock in own), None)
+
+    @property
+    def listening(self) -> list[socket.socket]:
+        """Those that listen, in the kernel's order; where they are shared, one of each."""
+        return list(self._order)
 
     def listen(self, numbers: Iterable[int]) -> None:
         """Raises OSError: somebody was faster."""
@@ -224,7 +232,8 @@ class Change:
         passed = self._inherited.claim(address)
         if passed is not None:
             parts = dict(zip(self._numbers, spread(passed, len(self._numbers)), strict=True))
-            return Group(address, claim, parts, shared=len(passed) < len(self._numbers), listening=True)
+            shared = len(passed) < len(self._numbers)
+            return Group(address, claim, parts, shared=shared, order=passed, activated=self._inherited.is_activated(passed))
         # a wider or narrower address of our own on this port is no obstacle
         probe = (":" in address.host, address.port) not in self._ports
         made = bind_address(address, len(self._numbers), probe=probe)

@@ -33,14 +33,19 @@ from edge.process.channel import Channel, Message
 from edge.process.children import Child, Children
 from edge.process.control_socket import VERSION, ControlSocket
 from edge.process.controller import ControllerWork, run_controller
+from edge.process.handover import Predecessor
 from edge.process.heartbeat import Heartbeats, Verdict
 from edge.process.listening import Sockets
 from edge.process.logs import Destinations
 from edge.process.loop import Loop
+from edge.process.manager import ServiceManager
+from edge.process.notify import Notifier
 from edge.process.operations import Operations
 from edge.process.orphans import Orphans
 from edge.process.rehearsal import Origin
 from edge.process.status import status_of
+from edge.process.succession import Succession
+from edge.process.upgrade import Upgrade
 from edge.process.worker import Work, run_worker
 from edge.settings.model import Settings
 
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExtraChild", "Parts", "Serving", "State", "Supervisor"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 _DESCRIPTORS_A_CONNECTION = 2  # the client's and the upstream's
 _STOP_GRACE = 1.0  # seconds between telling a worker to stop and killing it
 
@@ -97,6 +102,8 @@ class Parts:
     extra_children: Sequence[ExtraChild]
     on_ready: Callable[[Serving], None]
     degraded: Mapping[str, str]  # what could not be had
+    notifier: Notifier
+    predecessor: Predecessor | None  # the program that we take over from
 
 
 class Supervisor:
@@ -119,9 +126,16 @@ class Supervisor:
         self.children = Children(self.loop, self.log, self._leave_behind)
         self.operations = Operations(self)
         self.orphans = Orphans(self.children, self.sockets)
-        self._control = (
-            ControlSocket(self.loop, *parts.control, handle=self.operations.from_socket) if parts.control is not None else None
-        )
+        self._control: ControlSocket | None = None
+        if parts.control is not None:
+            handle, waits = self.operations.from_socket, parts.predecessor is not None
+            self._control = ControlSocket(self.loop, *parts.control, handle=handle, waits=waits)
+        self.manager = ServiceManager(self, parts.notifier)
+        self.upgrade = Upgrade(self)
+        self.operations.add("upgrade", lambda _request, by, answer: self.upgrade.start(by, answer))
+        self.sections: dict[str, Callable[[], bytes]] = {}  # what a program that takes over gets besides sockets
+        self.inherited_sections = parts.predecessor.estate.sections if parts.predecessor is not None else {}
+        self._succession = Succession(self, parts.predecessor)
         self._identity = parts.identity
         self._on_ready = parts.on_ready
         self._descriptors = parts.descriptors
@@ -211,6 +225,7 @@ class Supervisor:
         self.counters.clear(worker.number)
         if self.state is State.STARTING:
             self.log.event("start-failed", level="error", child=worker.name, detail=f"ended with {how or 'status 0'}")
+            self._succession.refuse(f"{worker.name} ended with {how or 'status 0'}")
             self._exit_status = 1
             self.end()
         elif self.state <= State.LEAVING:
@@ -258,6 +273,13 @@ class Supervisor:
         self.changed()
         self._on_ready(Serving(urls, len(self.workers), self._descriptors))
         self.children.start(self.controller)
+        self._succession.serving(self._be_the_one)
+
+    def _be_the_one(self) -> None:
+        """Nobody else answers for this gateway any more."""
+        if self._control is not None:
+            self._control.open()
+        self.manager.begin()
 
     def unready(self) -> list[str]:
         """Why clients should not be sent here; empty when they may. One worker that serves also serves the others' sockets."""
@@ -317,6 +339,8 @@ class Supervisor:
                     self.end()
                 else:
                     self.stop(signal.Signals(number).name)
+            elif number == signal.SIGUSR2:
+                self.upgrade.start("signal", lambda _answer: None)
             elif number == signal.SIGUSR1:
                 self._reopen_logs()
             elif number == signal.SIGHUP:
@@ -328,10 +352,31 @@ class Supervisor:
         else:
             self.log.event("reload-unavailable", level="warning", detail="this version takes new settings by a restart only")
 
+    # another program takes over
+
+    @property
+    def control_path(self) -> str:
+        """Where the control socket lies; empty: there is none."""
+        return self._control.path if self._control is not None else ""
+
+    def heirlooms(self) -> dict[str, int]:
+        """Descriptors that exist once and go to the next program."""
+        return {"control": self._control.fileno()} if self._control is not None else {}
+
+    def retire(self, pid: int) -> None:
+        """Another program, with this pid, serves on the same sockets: leave it what exists once, and drain."""
+        self.manager.leave_to(pid)
+        if self._control is not None:
+            self._control.leave()
+        self.controller.kept = False
+        self.children.hang_up(self.controller)
+        self.stop("upgrade")
+
     def stop(self, why: str) -> None:
         """Drain, then end. Idempotent."""
         if self.state >= State.LEAVING:
             return
+        self.upgrade.abandon(f"the gateway is stopped ({why})")
         self.log.event("draining", reason=why, seconds=self.settings.server.drain)
         self.state = State.LEAVING
         self.changed()

@@ -65,6 +65,18 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str, Meta(description="A file for the process id of the supervisor. Default: none."), example("/run/edge/edge.pid")
     ] = ""
     pin: Annotated[Switch, Meta(description="on: each worker runs on one CPU and stays there.")] = "off"
+    upgrade: Annotated[
+        Literal["auto", "beside", "in-place"],
+        Meta(
+            description="How edge upgrade and SIGUSR2 start the new program. beside: in a process of its own, and this one ends. "
+            "in-place: in this process, for what watches over its number. auto: in-place as process 1, else beside."
+        ),
+    ] = "auto"
+    upgrade_command: Annotated[
+        Words,
+        Meta(description="The program that an upgrade starts, with its arguments. Default: the command that started this one."),
+        example(["/opt/edge/next/bin/edge", "run"]),
+    ] = field(default_factory=list)
     drain: Annotated[Duration, Meta(description="How long open requests may go on after a stop was asked for; a total.")] = "30s"
     drain_delay: Annotated[
         DurationOrOff,

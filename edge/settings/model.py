@@ -304,6 +304,8 @@ class Server:
     runtime_dir: str = ""
     pid_file: str = ""  # absolute; "": none
     pin: bool = False
+    upgrade: str = "auto"  # "auto", "beside" or "in-place"
+    upgrade_command: tuple[str, ...] = ()  # empty: the one that started us
     drain: float = 30.0
     drain_delay: float | None = None
     watch: str = "certificates"  # "certificates", "all" or "off"

@@ -123,6 +123,8 @@ def _server(source: Source, environ: Mapping[str, str]) -> model.Server:
         else _absolute(source, "runtime_dir", raw.runtime_dir),
         pid_file=_absolute(source, "pid_file", raw.pid_file) if raw.pid_file else "",
         pin=raw.pin == "on",
+        upgrade=raw.upgrade,
+        upgrade_command=tuple(listed(raw.upgrade_command)),
         drain=drain if drain is not None else 30.0,
         drain_delay=seconds(raw.drain_delay),
         watch=raw.watch,

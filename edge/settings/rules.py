@@ -227,6 +227,8 @@ RULES: Final[dict[str, Rule]] = {
     "Server.runtime_dir": Rule("server.runtime_dir"),
     "Server.pid_file": Rule("server.pid_file"),
     "Server.pin": Rule("server.pin"),
+    "Server.upgrade": Rule("server.upgrade"),
+    "Server.upgrade_command": Rule("server.upgrade_command"),
     "Server.drain": Rule("server.drain", show=duration),
     "Server.drain_delay": Rule("server.drain_delay", show=duration),
     "Server.watch": Rule("server.watch"),

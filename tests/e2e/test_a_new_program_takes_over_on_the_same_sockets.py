@@ -1,0 +1,234 @@
+"""Upgrade in place: the new program serves on the old one's sockets, or it cannot; nobody outside notices either."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .clients import Wire, curl
+from .conftest import StartGateway
+from .gateway import Gateway, wait_for
+from .pki import Pki
+from .upstreams import ScriptedUpstream
+
+LOAD = 4  # seconds
+
+
+def ask(edge: Gateway, op: str, **more: object) -> dict[str, Any]:
+    """One question to the control socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30)
+        sock.connect(str(edge.folder / "run" / "edge.sock"))
+        sock.sendall(json.dumps({"op": op, **more}).encode() + b"\n")
+        with sock.makefile("rb") as lines:
+            answer: dict[str, Any] = json.loads(lines.readline())
+            return answer
+
+
+def events(edge: Gateway, name: str) -> list[dict[str, Any]]:
+    return [event for event in edge.events() if event["event"] == name]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def upgraded(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Iterator[Callable[..., Gateway]]:
+    """Start a gateway; whatever took over from it ends with the test."""
+    made: list[Gateway] = []
+
+    def start(server: str = "", *, workers: int = 2) -> Gateway:
+        made.append(
+            start_gateway(
+                f"""
+                [server]
+                workers = {workers}
+                drain = "5s"
+                state_dir = "$FOLDER/state"
+                runtime_dir = "$FOLDER/run"
+                {server}
+                {pki.host(echo_upstream.url)}
+                [limits]
+                requests_per_connection = "off"
+                """
+            )
+        )
+        made[-1].event_line(event="serving")
+        return made[-1]
+
+    yield start
+    for edge in made:
+        for pid in {event["pid"] for event in edge.events() if event["event"] == "serving"}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            wait_for(lambda pid=pid: gone(pid), f"the end of {pid}")  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def load(edge: Gateway) -> Iterator[list[str]]:
+    """h2load with open connections, and another that makes a new one for each request. Yields what they say at the end."""
+    common = ["h2load", "-D", str(LOAD), "--warm-up-time=0"]
+    url = f"https://localhost:{edge.port}/"
+    commands = [[*common, "-c", "8", "-m", "4", url], [*common, "-c", "4", "--h1", url]]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for command in commands]
+    said: list[str] = []
+    yield said
+    said += [process.communicate(timeout=30)[0] for process in running]
+
+
+def handshakes(edge: Gateway, ca: Path, until: Callable[[], bool]) -> int:
+    """New connections, one after another: every one has to work. Returns their number."""
+    done = 0
+    while not until():
+        with Wire(edge.port, ca) as wire:
+            assert wire.get("/").status == 200
+        done += 1
+    return done
+
+
+def no_failures(said: list[str]) -> None:
+    for out in said:
+        assert re.search(r" 0 failed, 0 errored, 0 timeout", out), out
+
+
+def test_nothing_fails_under_load(upgraded: Callable[..., Gateway], pki: Pki) -> None:
+    edge = upgraded()
+    old = edge.process.pid
+    with load(edge) as said:
+        handshakes(edge, pki.ca, lambda: len(edge.access()) > 200)
+        edge.signal(signal.SIGUSR2)
+        taken = time.monotonic() + 2.5
+        done = handshakes(edge, pki.ca, lambda: time.monotonic() > taken)
+    no_failures(said)
+    assert done > 20
+    new = edge.event_line(event="upgraded")["pid"]
+    assert new != old
+    assert edge.event_line(event="took-over")["pid"] == old
+    assert edge.process.wait(10) == 0
+    status = ask(edge, "status")
+    assert (status["pid"], status["ready"]) == (new, True)
+    assert curl(edge, "/", ca=pki.ca).status == 200
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
+def test_the_number_of_workers_may_differ(upgraded: Callable[..., Gateway], pki: Pki, before: int, after: int) -> None:
+    edge = upgraded(workers=before)
+    edge.config.write_text(edge.config.read_text().replace(f"workers = {before}", f"workers = {after}"))
+    answer = ask(edge, "upgrade")
+    assert answer["ok"], answer
+    edge.process.wait(10)
+    status = ask(edge, "status")
+    assert len(status["workers"]) == after
+    for _ in range(30):
+        assert curl(edge, "/", ca=pki.ca).status == 200
+
+
+def test_it_can_be_done_again_and_again(upgraded: Callable[..., Gateway], pki: Pki) -> None:
+    edge = upgraded(workers=1)
+    pids = [edge.process.pid]
+    for _ in range(3):
+        answer = ask(edge, "upgrade")
+        assert answer["ok"], answer
+        pids.append(answer["pid"])
+        assert ask(edge, "status")["pid"] == answer["pid"]
+        wait_for(lambda: gone(pids[-2]), "the end of the one before")
+    assert len(set(pids)) == 4
+    assert curl(edge, "/", ca=pki.ca).status == 200
+
+
+FAILURES = {
+    "there is no such program": (["/nonexistent/edge"], "/nonexistent/edge cannot be started: No such file or directory", ""),
+    "it ends at once": ([sys.executable, "-c", "import sys; sys.exit('out of luck')"], "it ended with status 1", "out of luck"),
+    "a package is missing": ([sys.executable, "-c", "import nonexistent_package"], "it ended with status 1", "No module named"),
+    "it is killed": ([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], "it ended with signal SIGKILL", ""),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_program_that_fails_changes_nothing(upgraded: Callable[..., Gateway], pki: Pki, name: str) -> None:
+    command, why, said = FAILURES[name]
+    edge = upgraded(f"upgrade_command = {json.dumps(command)}", workers=1)
+    with Wire(edge.port, pki.ca) as held:
+        assert held.get("/").status == 200
+        answer = ask(edge, "upgrade")
+        assert (answer["ok"], answer["error"], answer["detail"]) == (False, "upgrade-failed", why)
+        assert said in answer["said"]
+        event = edge.event_line(event="upgrade-failed")
+        assert (event["level"], event["detail"]) == ("error", why)
+        assert held.get("/").status == 200
+    status = ask(edge, "status")
+    assert (status["pid"], status["ready"]) == (edge.process.pid, True)
+    assert curl(edge, "/", ca=pki.ca).status == 200
+    assert len(edge.pids()) == 3  # supervisor, worker, controller
+
+
+def test_settings_that_the_new_program_refuses_change_nothing(upgraded: Callable[..., Gateway], pki: Pki) -> None:
+    edge = upgraded(workers=1)
+    good = edge.config.read_text()
+    edge.config.write_text(good + "\n[nonsense]\n")
+    answer = ask(edge, "upgrade")
+    assert answer["error"] == "upgrade-failed"
+    assert "nonsense" in answer["said"]
+    edge.config.write_text(good.replace(f":{edge.port}", ":1"))
+    assert curl(edge, "/", ca=pki.ca).status == 200
+    edge.config.write_text(good)
+    assert ask(edge, "upgrade")["ok"]
+
+
+def test_a_program_that_never_gets_ready_is_given_up_when_the_gateway_stops(upgraded: Callable[..., Gateway]) -> None:
+    edge = upgraded(f'upgrade_command = ["{sys.executable}", "-c", "import time; time.sleep(600)"]', workers=1)
+    edge.signal(signal.SIGUSR2)
+    wait_for(lambda: len(edge.pids()) == 4, "the new program")
+    assert ask(edge, "upgrade")["error"] == "busy"
+    pids = edge.pids()
+    edge.signal(signal.SIGTERM)
+    assert edge.process.wait(10) == 0
+    assert "the gateway is stopped" in edge.event_line(event="upgrade-failed")["detail"]
+    assert all(gone(pid) for pid in pids)
+
+
+def test_in_place_the_process_stays_and_its_workers_drain(upgraded: Callable[..., Gateway], pki: Pki) -> None:
+    edge = upgraded('upgrade = "in-place"')
+    pid, before = edge.process.pid, set(edge.pids())
+    with load(edge) as said:
+        handshakes(edge, pki.ca, lambda: len(edge.access()) > 200)
+        answer = ask(edge, "upgrade")
+        assert (answer["ok"], answer["pid"], answer["in_place"]) == (True, pid, True)
+        taken = time.monotonic() + 2.5
+        handshakes(edge, pki.ca, lambda: time.monotonic() > taken)
+    no_failures(said)
+    edge.event_line(event="took-over", mode="in-place")
+    wait_for(lambda: all(gone(old) for old in before - {pid}), "the end of the old workers")
+    wait_for(lambda: len(edge.pids()) == 4, "two workers and a controller")
+    assert not before & set(edge.pids()) - {pid}
+    status = ask(edge, "status")
+    assert (status["pid"], len(status["workers"]), status["ready"]) == (pid, 2, True)
+    assert curl(edge, "/", ca=pki.ca).status == 200
+    assert edge.end(10) == 0
+
+
+def test_in_place_a_failed_rehearsal_changes_nothing(upgraded: Callable[..., Gateway], pki: Pki) -> None:
+    edge = upgraded('upgrade = "in-place"', workers=1)
+    good, pids = edge.config.read_text(), edge.pids()
+    edge.config.write_text(good + "\n[nonsense]\n")
+    answer = ask(edge, "upgrade")
+    assert answer["error"] == "upgrade-failed"
+    assert "nonsense" in answer["said"]
+    assert edge.pids() == pids
+    assert curl(edge, "/", ca=pki.ca).status == 200
