@@ -136,3 +136,10 @@ def test_something_is_counted(benchmark: Benchmark) -> None:
 def test_a_duration_is_observed(benchmark: Benchmark) -> None:
     histogram = Table.create(1).part(1).histogram("edge_request_seconds", "localhost/")
     benchmark(histogram.observe, 0.004)
+
+
+def test_the_durations_of_a_batch_are_observed(benchmark: Benchmark) -> None:
+    """64 at once, as the journal does it."""
+    histogram = Table.create(1).part(1).histogram("edge_request_seconds", "localhost/")
+    seconds = [number % 29 / 4000 for number in range(64)]
+    benchmark(histogram.observe_all, seconds)

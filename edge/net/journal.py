@@ -1,7 +1,6 @@
 """From what happened on a connection to the records that the log writes, and to the counters.
 
-Requests are counted where their lines are made: in batches, into tallies that hang on their route and their endpoint, which are
-added to the shared counters when the batch is done.
+Requests are counted where their lines are made, a batch at a time.
 
 Times of the loop's clock become POSIX times by an offset that is taken anew with each date (once a second), so a
 line's time follows the machine's clock while durations never jump.
@@ -34,14 +33,13 @@ _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}
 
 
 class Journal:
-    __slots__ = ("_counters", "_faults", "_handshakes", "_hub", "_log", "_nowhere", "_pending", "_touched", "failures")
+    __slots__ = ("_counters", "_faults", "_handshakes", "_hub", "_log", "_nowhere", "_pending", "failures")
 
     def __init__(self, hub: Hub, log: Log, counters: Counters) -> None:
         self._hub = hub
         self._log = log
         self._counters = counters
         self._nowhere = RouteTally(counters, "")  # requests without a route
-        self._touched: list[RouteTally | EndpointTally] = []
         self._faults: dict[tuple[str, str], Cell] = {}
         self._handshakes: dict[tuple[str, str, str, bool], tuple[Cell, Histogram]] = {}
         self._pending: list[Exchange] = []  # over, but not written down yet
@@ -81,10 +79,8 @@ class Journal:
         pending, self._pending = self._pending, []
         for exchange in pending:
             self._write(exchange)
-        if self._touched:
-            for tally in self._touched:
-                tally.publish()
-            self._touched.clear()
+        if pending:
+            self._count(pending)
 
     def _write(self, exchange: Exchange) -> None:
         head, conn, started = exchange.head, exchange.conn, exchange.started
@@ -122,40 +118,59 @@ class Journal:
                 elif name == b"referer":
                     record.referer = value
         self._log.access(record)
-        self._count(exchange)
 
-    def _count(self, exchange: Exchange) -> None:
-        head, status, started, plan = exchange.head, exchange.status, exchange.started, exchange.plan
+    def _count(self, pending: list[Exchange]) -> None:
+        """Count a batch. Neighbours of the same route, endpoint, status and version are added together."""
+        like = pending[0]
+        plan, endpoint, status, version = like.plan, like.endpoint, like.status, like.head.version
+        number = body_in = body_out = retries = 0
+        times: list[float] = []
+        waits: list[float] = []
+        for exchange in pending:
+            head = exchange.head
+            if (
+                exchange.plan is not plan
+                or exchange.endpoint is not endpoint
+                or exchange.status != status
+                or head.version != version
+            ):
+                self._add(like, number, times, waits, body_in, body_out, retries)
+                like = exchange
+                plan, endpoint, status, version = like.plan, like.endpoint, like.status, head.version
+                number = body_in = body_out = retries = 0
+                times.clear()
+                waits.clear()
+            number += 1
+            if not head.protocol:  # a tunnel's time says nothing of anybody's speed
+                times.append(exchange.ended_at - exchange.started)
+            first = exchange.first_byte_at
+            if first:
+                waits.append(first - exchange.connected_at)
+            body_in += exchange.body_in
+            body_out += exchange.body_out
+            if exchange.tries > 1:
+                retries += exchange.tries - 1
+            if exchange.fault is not None:
+                self._count_fault(exchange.fault)
+        self._add(like, number, times, waits, body_in, body_out, retries)
+
+    def _add(
+        self, like: Exchange, number: int, times: list[float], waits: list[float], body_in: int, body_out: int, retries: int
+    ) -> None:
+        """Add `number` requests that are like one."""
+        plan, endpoint = like.plan, like.endpoint
         tally = self._nowhere if plan is None else plan.tally
         if not isinstance(tally, RouteTally):
             assert plan is not None
             plan.tally = tally = RouteTally(self._counters, plan.name)
-        codes = tally.codes
-        if not codes:
-            self._touched.append(tally)
-        code = head.version * 1000 + status
-        codes[code] = codes.get(code, 0) + 1
-        if not head.protocol:  # a tunnel's time says nothing of anybody's speed
-            tally.times.append(exchange.ended_at - started)
-        tally.bytes_in += exchange.body_in
-        tally.bytes_out += exchange.body_out
-        endpoint = exchange.endpoint
+        tally.add(number, like.head.version, like.status, times, body_in, body_out)
         if endpoint is not None:
             target = endpoint.tally
             if not isinstance(target, EndpointTally):
-                assert exchange.forward is not None
-                name = exchange.forward.terms.target.name
+                assert like.forward is not None
+                name = like.forward.terms.target.name
                 endpoint.tally = target = EndpointTally(self._counters, name, endpoint.endpoint.url)
-            codes = target.codes
-            if not codes:
-                self._touched.append(target)
-            codes[status] = codes.get(status, 0) + 1
-            if exchange.first_byte_at:
-                target.times.append(exchange.first_byte_at - exchange.connected_at)
-            if exchange.tries > 1:
-                target.retries += exchange.tries - 1
-        if exchange.fault is not None:
-            self._count_fault(exchange.fault)
+            target.add(number, like.status, waits, retries)
 
     def _count_fault(self, fault: Fault) -> None:
         key = fault.kind, fault.side

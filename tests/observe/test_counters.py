@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.observe.counters import CONTROLLER, SUPERVISOR, Sample, Table, totals
 from edge.observe.metrics import METRICS, OTHER, Kind, Metric, catalogue
@@ -66,6 +68,20 @@ def test_what_is_counted_is_read() -> None:
     observed = sample(table, "seconds")
     assert observed.buckets == [2, 1, 0, 1], "a bound belongs to its bucket"
     assert observed.sum == pytest.approx(100.65)
+
+
+@given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from([0.1, 1.0, 10.0]))))
+def test_many_observations_at_once_are_the_same_as_one_by_one(seconds: list[float]) -> None:
+    table = Table.create(1, metrics=SMALL)
+    counters = table.part(1)
+    counters.histogram("seconds", "together").observe_all(seconds)
+    single = counters.histogram("seconds", "single")
+    for value in seconds:
+        single.observe(value)
+    one, other = (sample for sample in table.read() if sample.metric.name == "seconds")
+    assert one.buckets == other.buckets
+    assert one.sum == pytest.approx(other.sum)
+    assert one.value == len(seconds)
 
 
 def test_a_series_is_there_and_zero_as_soon_as_it_is_asked_for() -> None:
