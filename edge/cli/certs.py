@@ -37,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
 
 def _row(one: dict[str, Any], now: float) -> list[str]:
     left = one["not_after"] - now
-    remaining = f"EXPIRED {span(-left)} ago" if left < 0 else "not valid yet" if one["not_before"] > now else span(left)
-    return [day(one["not_after"]), remaining, str(one["key_type"]), listing(list(one["hosts"])) or "-", str(one["name"])]
+    remaining = f"expired {span(-left)}" if left < 0 else "not valid yet" if one["not_before"] > now else span(left)
+    return [day(one["not_after"]), remaining, str(one["key_type"]), listing(list(one["hosts"]), 2) or "-", str(one["name"])]

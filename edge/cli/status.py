@@ -81,9 +81,7 @@ def _show(got: Answer, now: float) -> None:
     for name, text in lines:
         answer(f"{name:<12}{printable(text)}")
     answer("")
-    table(
-        ("worker", "pid", "state", "since", "connections", "accepted", "lag", "restarts"), [_worker(one, now) for one in workers]
-    )
+    table(("worker", "pid", "state", "since", "clients", "accepted", "lag", "restarts"), [_worker(one, now) for one in workers])
     for text in got.get("degraded", []):
         answer(f"{paint('degraded', 'yellow', sys.stdout)}: {printable(str(text))}")
     if not got.get("degraded"):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from edge.cli.ask import ask
 from edge.cli.moments import span
-from edge.cli.terminal import Exit, note, plural, print_json, table
+from edge.cli.terminal import Exit, answer, note, paint, plural, print_json, printable, table
 from edge.cli.watching import watch
 from edge.net.tell import gather
 
@@ -28,8 +29,10 @@ def _once(args: argparse.Namespace) -> int:
     if getattr(args, "json", False):
         print_json({"endpoints": endpoints, "left_out": found["left_out"]})
         return code
-    head = ("upstream", "endpoint", "state", "requests", "connections", "waiting", "why")
-    table(head, [_row(one) for one in endpoints])
+    table(("upstream", "endpoint", "state", "requests", "open", "idle", "waiting"), [_row(one) for one in endpoints])
+    for one in unwell:
+        if one["trouble"]:
+            answer(f"{paint(one['endpoint'], 'bold', sys.stdout)}: {printable(one['trouble'])}")
     state = f"{len(unwell)} not well" if unwell else "all well"
     more = f"; {found['left_out']} more are not shown" if found["left_out"] else ""
     note(f"{plural(len(endpoints), 'endpoint')}, {state}{more}")
@@ -45,9 +48,9 @@ def _row(one: dict[str, Any]) -> list[str]:
         one["endpoint"],
         _state(one),
         str(one["active"]),
-        f"{one['connections']} ({one['idle']} idle)",
+        str(one["connections"]),
+        str(one["idle"]),
         str(one["waiting"]),
-        one["trouble"] or "-",
     ]
 
 

@@ -163,9 +163,9 @@ clients     23 connections in 2 workers
 reloads     2 accepted, 1 refused; the last one 2 h ago: accepted
 controller  serving, pid 4714, 2 h ago
 
-WORKER  PID   STATE    SINCE      CONNECTIONS  ACCEPTED  LAG     RESTARTS
-1       4712  serving  2 h ago    12           900       0.3 ms  0
-2       4713  serving  1 min ago  11           20        2.0 ms  1
+WORKER  PID   STATE    SINCE      CLIENTS  ACCEPTED  LAG     RESTARTS
+1       4712  serving  2 h ago    12       900       0.3 ms  0
+2       4713  serving  1 min ago  11       20        2.0 ms  1
 degraded: nothing
 """
     )
@@ -324,10 +324,10 @@ def test_certs(gateway: Scripted, run: Run) -> None:
     assert (
         out
         == """\
-EXPIRES     LEFT                KEY    HOSTS                                       CERTIFICATE
-2026-09-19  EXPIRED 2 days ago  ecdsa  old.example                                 /c/old.pem
-2026-09-25  3 days              ecdsa  a.example                                   /c/a.pem
-2026-12-10  80 days             ecdsa  a.example, b.example, c.example and 3 more  /c/b.pem
+EXPIRES     LEFT            KEY    HOSTS                            CERTIFICATE
+2026-09-19  expired 2 days  ecdsa  old.example                      /c/old.pem
+2026-09-25  3 days          ecdsa  a.example                        /c/a.pem
+2026-12-10  80 days         ecdsa  a.example, b.example and 4 more  /c/b.pem
 """
     )
     code, out, err = run("certs", "--expiring", "7d")
@@ -431,11 +431,13 @@ def endpoint(url: str, **more: Any) -> dict[str, Any]:
 
 
 TABLE = """\
-UPSTREAM  ENDPOINT            STATE                             REQUESTS  CONNECTIONS  WAITING  WHY
-app       http://10.0.0.1:80  well                              4         10 (6 idle)  0        -
-app       http://10.0.0.2:80  unwell                            0         0 (0 idle)   0        check: status 503
-app       http://10.0.0.3:80  aside for 12 s in 1 of 2 workers  4         10 (6 idle)  0        upstream: connect-failed (refused)
--         http://10.0.0.4:80  well, not checked                 4         10 (6 idle)  0        -
+UPSTREAM  ENDPOINT            STATE                             REQUESTS  OPEN  IDLE  WAITING
+app       http://10.0.0.1:80  well                              4         10    6     0
+app       http://10.0.0.2:80  unwell                            0         0     0     0
+app       http://10.0.0.3:80  aside for 12 s in 1 of 2 workers  4         10    6     0
+-         http://10.0.0.4:80  well, not checked                 4         10    6     0
+http://10.0.0.2:80: check: status 503
+http://10.0.0.3:80: upstream: connect-failed (refused)
 """
 
 
