@@ -4,7 +4,8 @@ It is forked once the workers serve, so that what it imports (aiohttp takes a qu
 again with the same back-off as a worker; and ends when its channel does. Here is what touches processes: descriptors,
 privileges, orders. What it does with them is the room `edge.control`, which is imported in this process alone.
 
-Orders: ``state`` (what the gateway is like), ``logs``, ``stop``. Answers to what it asked carry ``re``.
+Orders: ``settings`` (a parcel without private keys, with new sockets when the admin listener has ``moved``), ``state`` (what the
+gateway is like), ``logs``, ``stop``. Answers to what it asked carry ``re``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from edge.observe.log import Log
 from edge.process import privileges
 from edge.process.channel import Channel, Message
 from edge.process.logs import Destinations
+from edge.process.parcel import unpack
 from edge.settings.model import Settings
+from edge.settings.transfer import decode
 
 if TYPE_CHECKING:
     from edge.control.admin import AdminServer
@@ -73,6 +76,7 @@ class _Controller:
         self._channel = channel
         self._log = log
         self._admin: AdminServer | None = None
+        self._moving: asyncio.Task[None] | None = None  # to other sockets; kept, for the loop does not keep it
         self._plane: Plane = Plane(work.settings, work.generation, log, channel.send, work.counters)
 
     async def run(self) -> None:
@@ -103,7 +107,9 @@ class _Controller:
 
     def _obey(self, order: Message, descriptors: list[int]) -> None:
         what = order.get("do")
-        if what == "stop":
+        if what == "settings":
+            self._take(order, descriptors)
+        elif what == "stop":
             self._plane.stopping.set()
         elif what == "logs":
             for to, descriptor in zip(order["to"], descriptors, strict=True):
@@ -112,3 +118,12 @@ class _Controller:
             for descriptor in descriptors:
                 os.close(descriptor)
             self._plane.hear(order)
+
+    def _take(self, order: Message, descriptors: list[int]) -> None:
+        """Go on with other settings."""
+        settings = decode(unpack(descriptors[0]))
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
+        if order["moved"]:
+            self._work.sockets = sockets
+            self._moving = asyncio.create_task(self._listen())
+        self._plane.apply(settings, order["generation"])

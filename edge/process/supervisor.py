@@ -44,6 +44,7 @@ from edge.process.operations import Operations
 from edge.process.orphans import Orphans
 from edge.process.rehearsal import Origin
 from edge.process.status import status_of
+from edge.process.steward import commit_controller
 from edge.process.succession import Succession
 from edge.process.upgrade import Upgrade
 from edge.process.worker import Work, run_worker
@@ -145,6 +146,7 @@ class Supervisor:
         self._has_terminal = _has_terminal()
         self._lacking = parts.lacking
         self.controller_work = parts.controller
+        self.on_committed.append(lambda: commit_controller(self))
         self.controller = Child("controller", lambda channel: run_controller(parts.controller, channel), self._on_controller)
         self.controller.on_exit = lambda _how: self._on_other_exit()
         self._extras = [self._extra(extra) for extra in parts.extra_children]
