@@ -51,53 +51,69 @@ _HEADERS = {
 class _Connection(RequestHandler):
     """One client, and since when nothing has come from it."""
 
-    __slots__ = ("busy", "since")
+    __slots__ = ("_places", "busy", "since")
 
-    def __init__(self, manager: web.Server, **options: Any) -> None:
+    def __init__(self, places: _Places, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
+        self._places = places
         self.since = time.monotonic()
         self.busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._places.take(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._places.give_back(self)
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """End at once."""
+        self._places.give_back(self)
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.abort()
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> StreamResponse:
         """The answer to what is no HTTP request."""
-        self.force_close()
         del request, exc, message
         return _response(refusal(Refused(status, "bad-request", "this is no HTTP request that is understood here")))
 
 
-class _Connections(web.Server):
+class _Places:
     """The connections, at most `_MOST_CONNECTIONS`."""
 
-    def __call__(self) -> _Connection:
-        self.make_room()
-        return _Connection(self, loop=self._loop, **self._kwargs)
+    def __init__(self) -> None:
+        self._taken: dict[_Connection, None] = {}
 
-    def make_room(self) -> None:
-        """Close the connection that has been quiet for longest when all places are taken."""
-        if len(self.connections) >= _MOST_CONNECTIONS:
-            _abort(min(self.connections, key=lambda one: (_busy(one), _since(one))))
+    def take(self, connection: _Connection) -> None:
+        """When all places are taken, the connection that has been quiet for longest makes room."""
+        if len(self._taken) >= _MOST_CONNECTIONS:
+            min(self._taken, key=lambda one: (one.busy, one.since)).abort()
+        self._taken[connection] = None
+
+    def give_back(self, connection: _Connection) -> None:
+        """Idempotent."""
+        self._taken.pop(connection, None)
 
     def look(self) -> None:
-        """Close what has stood still for too long."""
+        """End what has stood still for too long."""
         late = time.monotonic() - _STALLED
-        for connection in self.connections:
-            if not _busy(connection) and _since(connection) < late:
-                _abort(connection)
+        for connection in list(self._taken):
+            if not connection.busy and connection.since < late:
+                connection.abort()
 
 
-def _busy(connection: RequestHandler) -> bool:
-    return isinstance(connection, _Connection) and connection.busy
+class _Connections(web.Server):
+    """Makes a `_Connection` for each client."""
 
+    def __init__(self, places: _Places, handler: Any, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._places = places
 
-def _since(connection: RequestHandler) -> float:
-    return connection.since if isinstance(connection, _Connection) else 0.0
-
-
-def _abort(connection: RequestHandler) -> None:
-    if isinstance(connection.transport, asyncio.Transport):
-        connection.transport.abort()
+    def __call__(self) -> _Connection:
+        return _Connection(self._places, self, loop=self._loop, **self._kwargs)
 
 
 class AdminServer:
@@ -108,7 +124,9 @@ class AdminServer:
         self._servers: list[asyncio.Server] = []
         self._refused = 0
         self._refused_at = float("-inf")
+        self._places = _Places()
         self._connections = _Connections(
+            self._places,
             self._handle,
             access_log=None,
             keepalive_timeout=_KEEPALIVE,
@@ -136,7 +154,7 @@ class AdminServer:
         await self._connections.shutdown(1.0)
 
     def _look(self) -> None:
-        self._connections.look()
+        self._places.look()
         asyncio.get_running_loop().call_later(_LOOK, self._look)
 
     async def _handle(self, request: BaseRequest) -> web.StreamResponse:

@@ -14,7 +14,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from edge.control.collector import Counted
 from edge.control.plane import Plane
-from edge.settings.model import Certificate, Settings
+from edge.observe.expiry import certificates
+from edge.settings.model import Settings
 
 __all__ = ["exposition"]
 
@@ -56,14 +57,8 @@ def _certificates(settings: Settings) -> Iterator[Metric]:
         "edge_certificate_not_after_seconds", "When a certificate expires, in POSIX seconds.", labels=labels
     )
     before = GaugeMetricFamily("edge_certificate_not_before_seconds", "When a certificate begins to be valid.", labels=labels)
-    hosts: dict[str, set[str]] = {}
-    known: dict[str, Certificate] = {}
-    for host in settings.hosts:
-        for certificate in host.certificates:
-            known[certificate.fingerprint] = certificate
-            hosts.setdefault(certificate.fingerprint, set()).update(host.names)
-    for fingerprint, certificate in sorted(known.items()):
-        values = [certificate.name, certificate.key_type, " ".join(sorted(hosts[fingerprint])), fingerprint]
+    for certificate, used_by in sorted(certificates(settings), key=lambda pair: pair[0].fingerprint):
+        values = [certificate.name, certificate.key_type, " ".join(sorted(used_by)), certificate.fingerprint]
         after.add_metric(values, certificate.not_after)
         before.add_metric(values, certificate.not_before)
     yield after

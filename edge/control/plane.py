@@ -84,10 +84,10 @@ class Plane:
         try:
             self._send({"ask": operation, "id": number, **more})
             return await asyncio.wait_for(question, within)
+        except TimeoutError as error:  # which is an OSError too
+            raise NoAnswer(f"the supervisor did not answer within {within:g} s") from error
         except OSError as error:
             raise NoAnswer("the supervisor does not listen") from error
-        except TimeoutError as error:
-            raise NoAnswer(f"the supervisor did not answer within {within:g} s") from error
         finally:
             self._questions.pop(number, None)
 

@@ -76,28 +76,34 @@ class _Controller:
         self._channel = channel
         self._log = log
         self._admin: AdminServer | None = None
+        self._turns = asyncio.Lock()
         self._moving: asyncio.Task[None] | None = None  # to other sockets; kept, for the loop does not keep it
         self._plane: Plane = Plane(work.settings, work.generation, log, channel.send, work.counters)
 
     async def run(self) -> None:
+        from edge.control.expiry import Expiry
+
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.sock.fileno(), self._on_orders)
         await self._listen()
+        expiry = asyncio.create_task(Expiry(self._plane).run())
         with contextlib.suppress(OSError):  # the supervisor has gone: that is told by the end of the channel
             self._channel.send({"is": "ready"})
         await self._plane.stopping.wait()
         loop.remove_reader(self._channel.sock.fileno())
+        expiry.cancel()
         if self._admin is not None:
             await self._admin.close()
 
     async def _listen(self) -> None:
         """Serve the admin listener, if there is one. Without one aiohttp stays out of this process: it takes 25 MiB."""
-        if self._admin is None and self._work.sockets:
-            from edge.control.admin import AdminServer
+        async with self._turns:
+            if self._admin is None and self._work.sockets:
+                from edge.control.admin import AdminServer
 
-            self._admin = AdminServer(self._plane)
-        if self._admin is not None:
-            await self._admin.listen(self._work.sockets)
+                self._admin = AdminServer(self._plane)
+            if self._admin is not None:
+                await self._admin.listen(self._work.sockets)
 
     def _on_orders(self) -> None:
         for order, descriptors in self._channel.receive():

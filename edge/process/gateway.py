@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 
 from edge.observe.counters import Table
 from edge.process import control_socket, privileges, ticketing
-from edge.process.admin import bind_admin, claim_admin
+from edge.process.admin import bind_admin, claim_admin, close_admin
 from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
 from edge.process.handover import Mode, Predecessor
@@ -94,9 +94,12 @@ def _prepare(
         if control is not None and predecessor is None:
             undo.callback(_give_up, *control)
         claimed = claim_admin(settings.admin, inherited)
+        admin, lacking = bind_admin(settings.admin, claimed) if settings.admin.written else ([], "")
+        undo.callback(close_admin, admin)
         bound = Sockets.bind(settings.listeners, range(1, settings.server.workers + 1), inherited)
         undo.callback(bound.close)
-        admin, lacking = bind_admin(settings.admin, claimed)
+        if not settings.admin.written:  # a listener that somebody wrote goes before our default
+            admin, lacking = bind_admin(settings.admin, claimed)
         undo.pop_all()
     counters = Table.create(settings.server.workers)
     controller = ControllerWork(settings, destinations, identity, counters, sockets=admin)

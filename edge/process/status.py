@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
+from edge.observe.expiry import expiring
 from edge.process.sockets import url_of
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from edge.process.supervisor import Supervisor
 
 __all__ = ["status_of"]
+
+_MOST_EXPIRING = 20  # certificates that are named
 
 
 def status_of(supervisor: Supervisor) -> dict[str, Any]:
@@ -36,7 +40,7 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
         },
         "listeners": _listeners(supervisor),
         **{name: tell() for name, tell in supervisor.more_status.items()},
-        "degraded": [*supervisor.degraded.values(), *_unwell(supervisor)],
+        "degraded": [*supervisor.degraded.values(), *_unwell(supervisor), *_expiring(supervisor)],
     }
 
 
@@ -65,6 +69,11 @@ def _listeners(supervisor: Supervisor) -> list[dict[str, Any]]:
         addresses = [address.path or address.text for address in listener.addresses]
         found.append({"name": listener.name, "address": addresses, "urls": list(dict.fromkeys(urls))})
     return found
+
+
+def _expiring(supervisor: Supervisor) -> list[str]:
+    found = [one.text for one in expiring(supervisor.settings, time.time()) if one.is_degraded]
+    return found if len(found) <= _MOST_EXPIRING else [*found[:_MOST_EXPIRING], f"{len(found) - _MOST_EXPIRING} more expire"]
 
 
 def _unwell(supervisor: Supervisor) -> list[str]:

@@ -1,0 +1,382 @@
+"""Health, readiness, metrics and status, as probes, Prometheus, operators and strangers ask for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+
+from .clients import Wire
+from .conftest import Curl, StartGateway, StartUpstream
+from .gateway import Gateway, free_port, wait_for
+from .pki import Pki
+from .upstreams import Conn, ScriptedUpstream, plain_answer
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+SERVER = '[server]\nworkers = 2\ndrain = "10s"\nstate_dir = "$FOLDER/state"\nruntime_dir = "$FOLDER/run"\n'
+
+
+@dataclass
+class Answer:
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+class Admin:
+    """The admin listener of a gateway, asked with curl."""
+
+    def __init__(self, gateway: Gateway, port: int) -> None:
+        self.gateway = gateway
+        self.port = port
+
+    def ask(self, path: str, *args: str, seconds: int = 10) -> Answer:
+        command = ["curl", "-q", "-sS", "-i", "--noproxy", "*", "--max-time", str(seconds), *args]
+        done = subprocess.run([*command, f"http://127.0.0.1:{self.port}{path}"], capture_output=True, check=False)
+        if done.returncode:
+            raise ConnectionError(done.stderr.decode())
+        *_, head, body = done.stdout.split(b"\r\n\r\n", done.stdout.count(b"HTTP/1.1 100") + 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        pairs = [line.partition(":") for line in lines]
+        return Answer(int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, body)
+
+    def ready(self) -> bool:
+        with suppress(ConnectionError):
+            return self.ask("/readyz").status == 200
+        return False
+
+    def controller(self) -> int:
+        pid = self.ask("/api/v1/status").json()["controller"]["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+
+Start = Callable[..., Admin]
+
+
+@pytest.fixture
+def start(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Start:
+    def begin(admin: str = "", *, more: str = "", url: str = echo_upstream.url) -> Admin:
+        port = free_port()
+        address = "" if "address" in admin else f'address = "127.0.0.1:{port}"\n'
+        text = f"{SERVER}[admin]\n{address}{admin.replace('$PORT', str(port))}\n{pki.host(url)}\n{more}"
+        made = Admin(start_gateway(text, plain=True), port)
+        wait_for(made.ready, "readiness")
+        return made
+
+    return begin
+
+
+def test_probes_and_operators_are_answered(start: Start) -> None:
+    admin = start()
+    status = admin.ask("/api/v1/status").json()
+    ready = admin.ask("/readyz")
+    assert ready.json() == {
+        "ready": True, "state": "serving", "reasons": [], "degraded": [], "generation": 1, "digest": status["digest"],
+    }  # fmt: skip
+    live = admin.ask("/healthz")
+    assert (live.status, live.json()["live"], live.json()["digest"]) == (200, True, status["digest"])
+    assert [worker["state"] for worker in status["workers"]] == ["serving", "serving"]
+    for answer in (ready, live):
+        assert answer.fields["cache-control"] == "no-store"
+        assert answer.fields["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.fields["content-security-policy"]
+        assert answer.fields["server"] == "edge"
+    assert admin.ask("/readyz", "-I").body == b""
+    assert admin.ask("/nothing").status == 404
+    assert admin.ask("/healthz", "-X", "POST").fields["allow"] == "GET, HEAD"
+    assert admin.ask("/api/v1/reload").status == 405
+
+
+def test_metrics_are_what_independent_parsers_read(start: Start, run_curl: Curl) -> None:
+    admin = start()
+    for _ in range(3):
+        assert run_curl(admin.gateway, "/x").status == 200
+
+    def requests() -> dict[str, float]:
+        text = admin.ask("/metrics").body.decode()
+        return {
+            sample.labels["route"]: sample.value
+            for family in prometheus(text)
+            for sample in family.samples
+            if sample.name == "edge_requests_total" and sample.labels["status"] == "2xx"
+        }
+
+    wait_for(lambda: sum(requests().values()) == 3, "three requests counted")
+    accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
+    answer = admin.ask("/metrics", "-H", f"Accept: {accept}")
+    assert answer.fields["content-type"].startswith("application/openmetrics-text")
+    families = {family.name: family for family in openmetrics(answer.body.decode())}
+    (sample,) = families["edge_certificate_not_after_seconds"].samples
+    assert sample.value > time.time()
+    assert sample.labels["hosts"] == "localhost"
+    assert {one.value for one in families["edge_worker_up"].samples} == {1.0}
+    (info,) = families["edge_config"].samples
+    assert info.labels["digest"] == admin.ask("/readyz").json()["digest"]
+
+
+def test_a_workers_death_shows_and_the_counts_go_on(start: Start, run_curl: Curl) -> None:
+    admin = start()
+    for _ in range(5):
+        assert run_curl(admin.gateway, "/").status == 200
+
+    def value(name: str) -> float:
+        families = prometheus(admin.ask("/metrics").body.decode())
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    wait_for(lambda: value("edge_requests_total") == 5, "five requests counted")
+    os.kill(admin.ask("/api/v1/status").json()["workers"][0]["pid"], signal.SIGKILL)
+    wait_for(lambda: value("edge_worker_restarts_total") == 1 and value("edge_worker_up") == 2, "the worker to be replaced")
+    assert value("edge_requests_total") == 5
+    assert admin.ask("/readyz").status == 200
+
+
+class Load:
+    """Requests without a pause; what went wrong."""
+
+    def __init__(self, gateway: Gateway, pki: Pki) -> None:
+        self.done = 0
+        self.failures: list[str] = []
+        self._gateway, self._pki, self._stop = gateway, pki, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(fresh,)) for fresh in (True, False, False)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, fresh: bool) -> None:
+        wire: Wire | None = None
+        while not self._stop.is_set():
+            try:
+                wire = wire or Wire(self._gateway.port, self._pki.ca)
+                if wire.get("/").status != 200:
+                    self.failures.append("status")
+                self.done += 1
+                if fresh:
+                    wire.close()
+                    wire = None
+            except (OSError, EOFError) as error:
+                self.failures.append(repr(error))
+                wire = None
+        if wire is not None:
+            wire.close()
+
+    def end(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_the_controllers_death_loses_nothing(start: Start, pki: Pki) -> None:
+    admin = start()
+    load = Load(admin.gateway, pki)
+    try:
+        for _ in range(3):
+            old = admin.controller()
+            os.kill(old, signal.SIGKILL)
+            # the port stays open: who asks meanwhile waits for the next one
+            wait_for(lambda old=old: admin.controller() != old, "another controller")  # type: ignore[misc]
+        before = load.done
+        wait_for(lambda: load.done > before + 50, "the load to go on")
+    finally:
+        load.end()
+    assert load.failures == []
+    assert admin.ask("/readyz").json()["degraded"] == []
+
+
+def test_a_supervisor_that_stands_still_is_not_alive(start: Start) -> None:
+    admin = start()
+    admin.gateway.signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: admin.ask("/healthz").status == 503, "it to be seen")
+        assert admin.ask("/healthz").json()["live"] is False
+        assert "did not answer" in admin.ask("/readyz").json()["reasons"][0]
+    finally:
+        admin.gateway.signal(signal.SIGCONT)
+    wait_for(admin.ready, "readiness")
+
+
+def test_a_drain_is_unready_and_alive(start: Start, start_upstream: StartUpstream, pki: Pki) -> None:
+    asked, go = threading.Semaphore(0), threading.Event()
+
+    def held(conn: Conn) -> None:
+        conn.read_request()
+        asked.release()
+        go.wait(20)
+        conn.send(plain_answer(b"done"))
+
+    admin = start(url=start_upstream(held).url)
+    with Wire(admin.gateway.port, pki.ca) as wire:
+        wire.send(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert asked.acquire(timeout=5)
+        admin.gateway.signal(signal.SIGTERM)
+        wait_for(lambda: admin.ask("/readyz").status == 503, "unreadiness")
+        told = admin.ask("/readyz").json()
+        assert (told["ready"], told["reasons"]) == (False, [told["state"]])
+        assert told["state"] in ("leaving", "draining")
+        assert admin.ask("/healthz").status == 200
+        go.set()
+        assert wire.read_response().body == b"done"
+    assert admin.gateway.process.wait(5) == 0
+
+
+def test_health_on_a_public_path(start: Start, run_curl: Curl) -> None:
+    admin = start(more='[[route]]\npath = "/up"\nhealth = "ready"\n[[route]]\npath = "/live"\nhealth = "live"\n')
+    for path in ("/up", "/live"):
+        answer = run_curl(admin.gateway, path)
+        assert (answer.status, answer.body, answer.field("cache-control")) == (200, b"ok\n", "no-store")
+    assert run_curl(admin.gateway, "/up", "-I").field("content-length") == "3"
+    assert run_curl(admin.gateway, "/up", plain=True).status == 200
+
+
+# -- strangers -----------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_token_opens_what_is_not_open(start: Start) -> None:
+    admin = start(f'token = "{TOKEN}"\nopen = ["health", "metrics"]\n')
+    assert admin.ask("/metrics").status == 200
+    refused = admin.ask("/api/v1/status")
+    assert (refused.status, refused.fields["www-authenticate"]) == (401, 'Bearer realm="edge"')
+    assert admin.ask("/api/v1/status", "-H", f"Authorization: Bearer {TOKEN}").status == 200
+    for wrong in (TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "", " "):
+        assert admin.ask("/api/v1/status", "-H", f"Authorization: Bearer {wrong}").json()["error"] == "wrong-token"
+    assert admin.ask("/api/v1/reload", "-X", "POST").json()["error"] == "token-needed"
+    assert admin.gateway.event_line(event="admin-refused")["path"] == "/api/v1/status"
+    assert TOKEN not in admin.gateway.stderr + admin.gateway.events_path.read_text()
+
+
+def test_a_socket_on_all_addresses_trusts_nobody(start: Start) -> None:
+    admin = start('address = "0.0.0.0:$PORT"\n')
+    assert admin.ask("/healthz").status == 200
+    assert admin.ask("/metrics").json()["error"] == "not-open"
+    assert admin.ask("/api/v1/status").json()["error"] == "not-open"
+
+
+def test_pages_in_a_browser_are_kept_out(start: Start) -> None:
+    admin = start()
+    assert admin.ask("/api/v1/status", "-H", "Host: evil.example").status == 421
+    assert admin.ask("/api/v1/status", "-H", "Host;").status in (400, 421)
+    assert admin.ask("/api/v1/reload", "-X", "POST", "-H", "Origin: http://evil.example").status == 403
+    assert admin.ask("/api/v1/reload", "-X", "POST", "-H", "Sec-Fetch-Site: cross-site").status == 403
+    assert admin.ask("/api/v1/reload", "-d", '{"allow_weaker": false}', "-H", "Content-Type: text/plain").status == 415
+    assert admin.ask("/api/v1/status", "-H", "X-Forwarded-For: 192.0.2.1").json()["error"] == "not-open"
+
+
+def test_allowing_weaker_security_takes_the_token(start: Start) -> None:
+    admin = start()
+    body = ("-H", "Content-Type: application/json", "-d")
+    assert admin.ask("/api/v1/reload", *body, '{"allow_weaker": true}').json()["error"] == "token-needed"
+    assert admin.ask("/api/v1/reload", *body, '{"allow_weaker": 1}').status == 400
+    assert admin.ask("/api/v1/reload", *body, '{"x": true}').status == 400
+    assert admin.ask("/api/v1/reload", *body, "[" * 10_000).status == 400
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[[Admin], socket.socket]]:
+    opened: list[socket.socket] = []
+
+    def connect(admin: Admin) -> socket.socket:
+        opened.append(socket.create_connection(("127.0.0.1", admin.port), timeout=10))
+        return opened[-1]
+
+    yield connect
+    for sock in opened:
+        sock.close()
+
+
+def _answered(sock: socket.socket) -> bytes:
+    data = b""
+    with suppress(ConnectionError):
+        while part := sock.recv(65536):
+            data += part
+    return data
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" + bytes(600) + b"\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 200_000,
+        b"GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["long line", "long field", "many fields", "TLS", "two hosts", "two lengths", "long body", "absolute form", "CONNECT"],
+)
+def test_nonsense_is_refused_and_the_next_one_is_served(
+    start: Start, raw: Callable[[Admin], socket.socket], request_text: bytes
+) -> None:
+    admin = start()
+    sock = raw(admin)
+    with suppress(ConnectionError):
+        sock.sendall(request_text)
+        sock.shutdown(socket.SHUT_WR)
+    answer = _answered(sock)
+    assert b" 200 " not in answer.split(b"\r\n")[0]
+    assert b"Traceback" not in answer and b"aiohttp" not in answer
+    assert admin.ask("/readyz").status == 200
+    assert admin.ask("/api/v1/status").json()["controller"]["restarts"] == 0
+    assert "Traceback" not in admin.gateway.stderr
+
+
+def test_slow_and_silent_clients_take_no_place_from_others(start: Start, raw: Callable[[Admin], socket.socket]) -> None:
+    admin = start()
+    slow = [raw(admin) for _ in range(150)]
+    for index, sock in enumerate(slow):
+        with suppress(ConnectionError):
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"[: index % 40])
+    for _ in range(5):
+        assert admin.ask("/readyz").status == 200
+    descriptors = len(list(Path(f"/proc/{admin.controller()}/fd").iterdir()))
+    assert descriptors < 64 + 40
+
+
+def test_a_body_that_does_not_come_is_not_awaited(start: Start, raw: Callable[[Admin], socket.socket]) -> None:
+    admin = start()
+    sock = raw(admin)
+    began = time.monotonic()
+    sock.sendall(
+        b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{"
+    )
+    assert b" 408 " in _answered(sock)
+    assert time.monotonic() - began < 9
+
+
+# -- its address ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_default_port_that_is_taken_is_left_out(start_gateway: StartGateway, pki: Pki, run_curl: Curl) -> None:
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else has it: as good
+            holder.bind(("127.0.0.1", 9901))
+            holder.listen()
+        gateway = start_gateway(f'[admin]\nopen = ["health"]\n{pki.host("http://127.0.0.1:9")}')
+        assert "127.0.0.1:9901: the port is taken" in gateway.event_line(event="admin-unavailable")["detail"]
+        assert run_curl(gateway, "/").status in (502, 503)
+
+
+def test_a_written_port_that_is_taken_is_an_error(start_gateway: StartGateway, pki: Pki) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(AssertionError, match=rf"ended with 4:\n(.|\n)*admin listener on 127.0.0.1:{port}: the port is taken"):
+            start_gateway(f'[admin]\naddress = "127.0.0.1:{port}"\n{pki.host("http://127.0.0.1:9")}')
