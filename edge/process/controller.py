@@ -25,7 +25,7 @@ from edge.process import privileges
 from edge.process.channel import Channel, Message
 from edge.process.logs import Destinations
 from edge.process.parcel import unpack
-from edge.settings.model import Settings
+from edge.settings.model import Address, Settings
 from edge.settings.transfer import decode
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ControllerWork:
     counters: Table  # to be read
     generation: int = 1
     sockets: list[socket.socket] = field(default_factory=list)  # of the admin listener
+    bound_for: tuple[Address, ...] = ()  # the addresses of `sockets`, of which the default one may be lacking
 
 
 def run_controller(work: ControllerWork, channel: Channel) -> int:
@@ -129,7 +130,7 @@ class _Controller:
         """Go on with other settings."""
         settings = decode(unpack(descriptors[0]))
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
-        if order["moved"]:
+        if order.get("moved"):
             self._work.sockets = sockets
             self._moving = asyncio.create_task(self._listen())
         self._plane.apply(settings, order["generation"])

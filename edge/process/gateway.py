@@ -102,7 +102,7 @@ def _prepare(
             admin, lacking = bind_admin(settings.admin, claimed)
         undo.pop_all()
     counters = Table.create(settings.server.workers)
-    controller = ControllerWork(settings, destinations, identity, counters, sockets=admin)
+    controller = ControllerWork(settings, destinations, identity, counters, sockets=admin, bound_for=settings.admin.addresses)
     privileges.harden()
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
     # and finds some 200 objects

@@ -25,10 +25,11 @@ __all__ = ["commit_controller"]
 def commit_controller(supervisor: Supervisor) -> None:
     """Give the settings that have just been committed to the controller, and to the one that may follow it."""
     work, settings = supervisor.controller_work, supervisor.settings
-    moved = work.settings.admin.addresses != settings.admin.addresses
+    moved = work.bound_for != settings.admin.addresses
     if moved:
         close_admin(work.sockets)  # first: the new address may cover the old one
         work.sockets, lacking = _bound(supervisor)
+        work.bound_for = settings.admin.addresses
         supervisor.degraded.pop("admin", None)
         if lacking:
             supervisor.degraded["admin"] = lacking
