@@ -5,16 +5,16 @@ prometheus-client writes the text; it is given values that are read at that mome
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from edge.observe.counters import Sample, Table
-from edge.observe.metrics import Kind
+from edge.observe.metrics import STATED, Kind, Metric
 
-__all__ = ["Counted"]
+__all__ = ["Counted", "stated"]
 
 
 class Counted(Collector):
@@ -27,14 +27,29 @@ class Counted(Collector):
         """One family a metric, in the order of the catalogue. A metric that nobody has registered is left out."""
         family: Family | None = None
         for sample in self._table.read():
-            name = sample.metric.name.removesuffix("_total")
-            if family is None or family.name != name:
+            if family is None or family.name != sample.metric.name.removesuffix("_total"):
                 if family is not None:
                     yield family
-                family = Family(name, sample.metric.help, sample.metric.kind)
+                family = _family(sample.metric)
             _add(family, sample)
         if family is not None:
             yield family
+
+
+def stated(name: str, values: Mapping[tuple[str, ...], float]) -> Family:
+    """A metric of the catalogue's `STATED`, with its values by those of its labels."""
+    metric = _stated[name]
+    family = _family(metric)
+    for labels, value in values.items():
+        family.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
+    return family
+
+
+_stated = {metric.name: metric for metric in STATED}
+
+
+def _family(metric: Metric) -> Family:
+    return Family(metric.name.removesuffix("_total"), metric.help, metric.kind)
 
 
 def _add(family: Family, sample: Sample) -> None:

@@ -6,13 +6,19 @@ Values are made when they are asked for, so nothing is kept here that could be w
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import platform
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from edge.control.collector import Counted
+from edge.control.collector import Counted, stated
 from edge.control.plane import Plane
 from edge.observe.expiry import certificates
 from edge.settings.model import Settings
@@ -36,61 +42,65 @@ class _Gateway(Collector):
         self._plane = plane
 
     def collect(self) -> Iterator[Metric]:
-        settings, status = self._plane.settings, self._plane.last_status
+        plane = self._plane
+        settings, status = plane.settings, plane.last_status
+        yield stated("edge_build_info", {(_version(), platform.python_version()): 1.0})
         yield from _certificates(settings)
-        info = InfoMetricFamily("edge_config", "The settings in force: their SHA-256, to compare a fleet.")
-        info.add_metric([], {"digest": settings.digest})
-        yield info
-        yield _gauge("edge_config_generation", "How often settings were taken, the start included.", self._plane.generation)
-        yield _gauge("edge_controller_start_time_seconds", "When the controller started, in POSIX seconds.", self._plane.started)
+        yield stated("edge_config_info", {(settings.digest,): 1.0})
+        yield stated("edge_config_generation", {(): plane.generation})
+        yield stated("edge_controller_start_time_seconds", {(): plane.started})
         if not status:
             return
-        yield _gauge("edge_ready", "1 while clients may be sent here, as /readyz says.", float(bool(status.get("ready"))))
-        yield _gauge("edge_degraded", "How many things are not as they should be.", len(status.get("degraded", [])))
+        yield stated("edge_start_time_seconds", {(): _number(status.get("started"))})
+        yield stated("edge_ready", {(): float(bool(status.get("ready")))})
+        yield stated("edge_degraded", {(): len(status.get("degraded", []))})
         yield from _workers(status.get("workers", []))
         yield from _reloads(status.get("reloads", {}))
+        yield _memory(status)
 
 
 def _certificates(settings: Settings) -> Iterator[Metric]:
-    labels = ["name", "key_type", "hosts", "fingerprint"]
-    after = GaugeMetricFamily(
-        "edge_certificate_not_after_seconds", "When a certificate expires, in POSIX seconds.", labels=labels
-    )
-    before = GaugeMetricFamily("edge_certificate_not_before_seconds", "When a certificate begins to be valid.", labels=labels)
+    after: dict[tuple[str, ...], float] = {}
+    before: dict[tuple[str, ...], float] = {}
     for certificate, used_by in sorted(certificates(settings), key=lambda pair: pair[0].fingerprint):
-        values = [certificate.name, certificate.key_type, " ".join(sorted(used_by)), certificate.fingerprint]
-        after.add_metric(values, certificate.not_after)
-        before.add_metric(values, certificate.not_before)
-    yield after
-    yield before
+        labels = certificate.name, certificate.key_type, " ".join(sorted(used_by)), certificate.fingerprint
+        after[labels] = certificate.not_after
+        before[labels] = certificate.not_before
+    yield stated("edge_certificate_not_after_seconds", after)
+    yield stated("edge_certificate_not_before_seconds", before)
 
 
-def _workers(workers: list[dict[str, object]]) -> Iterator[Metric]:
-    up = GaugeMetricFamily("edge_worker_up", "1 while a worker serves.", labels=["worker"])
-    restarts = CounterMetricFamily("edge_worker_restarts", "How often a worker was replaced.", labels=["worker"])
-    for worker in workers:
-        number = [str(worker.get("number"))]
-        up.add_metric(number, float(worker.get("state") == "serving"))
-        restarts.add_metric(number, _number(worker.get("restarts")))
-    yield up
-    yield restarts
+def _workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
+    numbered = {(str(worker.get("number")),): worker for worker in workers}
+    yield stated("edge_worker_up", {number: float(worker.get("state") == "serving") for number, worker in numbered.items()})
+    yield stated("edge_worker_restarts_total", {number: _number(worker.get("restarts")) for number, worker in numbered.items()})
 
 
-def _reloads(reloads: dict[str, object]) -> Iterator[Metric]:
-    count = CounterMetricFamily("edge_reloads", "Reloads that were asked for, by what became of them.", labels=["result"])
-    for result in ("accepted", "refused"):
-        count.add_metric([result], _number(reloads.get(result)))
-    yield count
+def _reloads(reloads: dict[str, Any]) -> Iterator[Metric]:
+    yield stated("edge_reloads_total", {(result,): _number(reloads.get(result)) for result in ("accepted", "refused")})
     last = reloads.get("last")
     if isinstance(last, dict):
-        yield _gauge("edge_last_reload_success", "1 when the last reload was accepted.", float(bool(last.get("ok"))))
-        yield _gauge("edge_last_reload_time_seconds", "When the last reload ended, in POSIX seconds.", _number(last.get("at")))
+        yield stated("edge_last_reload_success", {(): float(bool(last.get("ok")))})
+        yield stated("edge_last_reload_time_seconds", {(): _number(last.get("at"))})
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    metric = GaugeMetricFamily(name, text)
-    metric.add_metric([], value)
-    return metric
+def _memory(status: dict[str, Any]) -> Metric:
+    """Of every process that can be looked at."""
+    pids = {"supervisor": status.get("pid"), "controller": status.get("controller", {}).get("pid")}
+    pids |= {f"worker {worker.get('number')}": worker.get("pid") for worker in status.get("workers", [])}
+    found: dict[tuple[str, ...], float] = {}
+    for name, pid in pids.items():
+        with contextlib.suppress(OSError):  # no such process, no /proc, or a /proc that shows ours alone
+            pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+            found[name,] = int(pages) * mmap.PAGESIZE
+    return stated("edge_resident_bytes", found)
+
+
+def _version() -> str:
+    try:
+        return version("edge-gateway")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _number(value: object) -> float:

@@ -9,10 +9,10 @@ beforehand, `series` bounds it, and what is beyond goes to a series whose labels
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "OTHER", "SECTIONS", "Kind", "Metric", "catalogue", "metrics_markdown"]
+__all__ = ["METRICS", "OTHER", "SECTIONS", "STATED", "Kind", "Metric", "metrics_markdown"]
 
 OTHER = "other"  # every label of the series that takes what is beyond `series`
 
@@ -223,12 +223,41 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
 )  # fmt: skip
 
 
-def catalogue(metrics: Iterable[Metric]) -> Mapping[str, Metric]:
-    """By name."""
-    return {metric.name: metric for metric in metrics}
+STATED: tuple[Metric, ...] = (
+    _gauge("edge_build_info", "Always 1: the version of the gateway and of its Python.", "version", "python"),
+    _gauge("edge_config_info", "Always 1: the SHA-256 of the settings in force, to compare a fleet by.", "digest"),
+    _gauge("edge_config_generation", "How often settings were put in force, the start included."),
+    _gauge("edge_ready", "1 while clients may be sent here, as `/readyz` says."),
+    _gauge("edge_degraded", "How many things are not as they should be: `degraded` of `edge status`."),
+    _counter("edge_reloads_total", "Reloads, by `result` `accepted` or `refused`.", "result"),
+    _gauge("edge_last_reload_success", "1 when the last reload was accepted."),
+    _gauge("edge_last_reload_time_seconds", "When the last reload ended, in POSIX seconds."),
+    _gauge("edge_worker_up", "1 while a worker serves.", "worker"),
+    _counter("edge_worker_restarts_total", "How often a worker was replaced.", "worker"),
+    _gauge("edge_resident_bytes", "Memory of a process, with what it shares with others.", "process"),
+    _gauge("edge_start_time_seconds", "When the gateway was started, in POSIX seconds."),
+    _gauge("edge_controller_start_time_seconds", "When the controller was started, in POSIX seconds."),
+    _gauge(
+        "edge_certificate_not_after_seconds",
+        "When a certificate expires, in POSIX seconds.",
+        "name",
+        "key_type",
+        "hosts",
+        "fingerprint",
+    ),
+    _gauge(
+        "edge_certificate_not_before_seconds",
+        "When a certificate begins to be valid, in POSIX seconds.",
+        "name",
+        "key_type",
+        "hosts",
+        "fingerprint",
+    ),
+)
+"""What nobody counts, since it follows from the settings and from what the supervisor says of itself when it is asked."""
 
 
-METRICS = catalogue(metric for _, section in SECTIONS for metric in section)
+METRICS: Mapping[str, Metric] = {metric.name: metric for _, section in SECTIONS for metric in section}
 
 _HEAD = """\
 # Metrics
@@ -252,7 +281,7 @@ the log: see `edge help errors`.
 def metrics_markdown() -> str:
     """The manual's page of metrics."""
     parts = [_HEAD]
-    for title, section in SECTIONS:
+    for title, section in (*SECTIONS, ("Settings and processes", STATED)):
         parts.append(f"## {title}\n\n| metric | kind | labels | what it says |\n|---|---|---|---|\n")
         for metric in section:
             labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"

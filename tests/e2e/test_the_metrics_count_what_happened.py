@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from edge.observe.metrics import METRICS, STATED
+
 from .clients import curl
 from .conftest import StartGateway, StartUpstream
 from .gateway import Gateway, free_port, wait_for
@@ -133,6 +135,21 @@ def test_requests_are_counted_by_route_status_and_protocol(start: Start, pki: Pk
     metrics.becomes(2, "edge_upstream_endpoint_up", endpoint=echo_upstream.url)
     assert metrics.value("edge_worker_cpu_seconds_total") > 0
     assert metrics.value("edge_loop_lag_seconds_count") > 0
+
+
+def test_what_is_shown_is_what_the_catalogue_says(start: Start, pki: Pki, echo_upstream: ScriptedUpstream) -> None:
+    gateway, metrics = start(pki.host(echo_upstream.url))
+    curl(gateway, "/", ca=pki.ca)
+    metrics.becomes(1, "edge_requests_total")
+    metrics.becomes(2, "edge_worker_up")
+    known = {metric.name.removesuffix("_total"): metric for metric in (*METRICS.values(), *STATED)}
+    shown = {family.name: family for family in parse(metrics.text())}
+    for name, family in shown.items():
+        assert (family.type, family.documentation) == (known[name].kind, known[name].help)
+    only_after = {"edge_last_reload_success", "edge_last_reload_time_seconds"}
+    assert {metric.name.removesuffix("_total") for metric in STATED} - set(shown) <= only_after
+    processes = {dict(labels)["process"] for name, labels in metrics.values() if name == "edge_resident_bytes"}
+    assert processes == {"supervisor", "controller", "worker 1", "worker 2"}
 
 
 def test_handshakes_are_counted_by_what_was_negotiated_and_by_how_they_fail(start: Start, pki: Pki) -> None:

@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.observe.counters import CONTROLLER, SUPERVISOR, Sample, Table, totals
-from edge.observe.metrics import METRICS, OTHER, Kind, Metric, catalogue
+from edge.observe.metrics import METRICS, OTHER, Kind, Metric
 
-SMALL = catalogue(
-    [
+SMALL = {
+    metric.name: metric
+    for metric in [
         Metric("hits_total", Kind.COUNTER, "Hits.", ("who", "how"), series=3),
         Metric("open", Kind.GAUGE, "Open.", ("who",), series=2),
         Metric("seconds", Kind.HISTOGRAM, "Seconds.", ("who",), (0.1, 1.0, 10.0), series=2),
         Metric("starts_total", Kind.COUNTER, "Starts."),
     ]
-)
+}
 
 
 def values(table: Table) -> dict[tuple[str, ...], float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import edge
-from edge.observe.metrics import METRICS, SECTIONS, Kind, Metric, metrics_markdown
+from edge.observe.metrics import METRICS, SECTIONS, STATED, Kind, Metric, metrics_markdown
 
 PAGE = Path(str(edge.__file__)).parent / "manual" / "metrics.md"
 
@@ -18,14 +18,15 @@ def test_the_page_is_current() -> None:
 
 
 def test_no_name_stands_twice() -> None:
-    assert len(METRICS) == sum(len(section) for _, section in SECTIONS)
+    names = [metric.name for _, section in SECTIONS for metric in section] + [metric.name for metric in STATED]
+    assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*METRICS.values(), *STATED], ids=lambda metric: metric.name)
 def test_names_and_labels_follow_the_conventions(metric: Metric) -> None:
     assert re.fullmatch(r"edge_[a-z0-9]+(_[a-z0-9]+)*", metric.name)
     assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
-    assert not metric.name.endswith(("_count", "_sum", "_bucket", "_created", "_info"))
+    assert not metric.name.endswith(("_count", "_sum", "_bucket", "_created"))
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", label) and label not in ("le", "quantile") for label in metric.labels)
     assert len(set(metric.labels)) == len(metric.labels)
     assert metric.help.endswith(".")
