@@ -275,6 +275,44 @@ Labels hold names from the settings and words of ours, never anything that a cli
 series; what is beyond goes to a series whose labels all say `other`. The words of `kind`, `blame` and `stage` are those of
 the log: see `edge help errors`.
 
+## What to look at
+
+```promql
+# The share of requests that fails by us or our upstreams.
+sum(rate(edge_requests_total{status=~"5xx|none"}[5m])) / sum(rate(edge_requests_total[5m]))
+
+# How long the slowest of a hundred take, by route. The same of edge_upstream_first_byte_seconds_bucket by upstream
+# says whether it is the upstream; edge_loop_lag_seconds_bucket above 10 ms, whether it is a busy worker.
+histogram_quantile(0.99, sum by (route, le) (rate(edge_request_seconds_bucket[5m])))
+
+# How busy each worker is; 1 is a whole processor.
+rate(edge_worker_cpu_seconds_total[1m])
+
+# Handshakes that fail, why, and whose fault it is. `edge failures` says it in sentences.
+sum by (kind, blame) (rate(edge_handshake_failures_total[5m]))
+
+# The share of clients that resume.
+sum(rate(edge_handshakes_total{resumed="yes"}[5m])) / sum(rate(edge_handshakes_total[5m]))
+
+# Endpoints that are out. Less than the number of workers, but not 0: the workers do not agree.
+edge_upstream_endpoint_up == 0
+
+# The share of requests that found an open connection to their upstream.
+sum by (upstream) (rate(edge_upstream_pool_total{result="hit"}[5m])) / sum by (upstream) (rate(edge_upstream_pool_total[5m]))
+
+# Attacks on HTTP/2. Single streams that clients reset are of the kind stream-reset.
+rate(edge_faults_total{kind=~"h2-.*flood"}[5m]) > 0
+
+# Certificates that expire within a week.
+edge_certificate_not_after_seconds - time() < 7 * 86400
+
+# Whether the whole fleet has the same settings: then this has one line.
+count by (digest) (edge_config_info)
+
+# Log lines that were lost.
+increase(edge_log_lines_dropped_total[5m]) > 0
+```
+
 """
 
 

@@ -128,7 +128,7 @@ def test_metrics_are_what_independent_parsers_read(start: Start, run_curl: Curl)
     assert sample.value > time.time()
     assert sample.labels["hosts"] == "localhost"
     assert {one.value for one in families["edge_worker_up"].samples} == {1.0}
-    (info,) = families["edge_config"].samples
+    (info,) = families["edge_config_info"].samples
     assert info.labels["digest"] == admin.ask("/readyz").json()["digest"]
 
 

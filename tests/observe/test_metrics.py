@@ -35,3 +35,9 @@ def test_names_and_labels_follow_the_conventions(metric: Metric) -> None:
     assert metric.series >= 1
     if metric.buckets:
         assert metric.name.endswith("_seconds")
+
+
+def test_the_page_asks_only_for_what_there_is() -> None:
+    (asked,) = re.findall(r"```promql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    known = {metric.name for metric in STATED} | set(METRICS) | {f"{name}_bucket" for name in METRICS}
+    assert set(re.findall(r"\bedge_\w+", asked)) <= known
