@@ -105,6 +105,9 @@ class ClientTransport(Transport):
         self._stage = "http"
         self._info = info = self.engine.info()  # type: ignore[attr-defined]
         self.owner.handshake_done(info, now - self.since)
+        hello, context = self._hello, self._context
+        if hello is not None and hello.session_ticket and context is not None:
+            self.owner.ticket_came(context.ticket_result(hello.session_ticket, resumed=info.resumed))
         if info.alpn == b"h2":
             self._begin(True)
         else:

@@ -192,6 +192,10 @@ class Journal:
         found[0].add()
         found[1].observe(seconds)
 
+    def ticket_came(self, listener: Listener, result: str) -> None:
+        """A client showed a ticket, and this became of it."""
+        self._counters.counter("edge_tickets_total", listener.name, result).add()
+
     def handshake_failed(self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float) -> None:
         """A connection ended before it carried a request."""
         record = HandshakeFailure()

@@ -49,6 +49,8 @@ class Journal(Protocol):
 
     def handshake_done(self, listener: Listener, info: TlsInfo, seconds: float) -> None: ...
 
+    def ticket_came(self, listener: Listener, result: str) -> None: ...
+
     def handshake_failed(
         self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float
     ) -> None: ...
@@ -263,6 +265,9 @@ class ListenerState:
 
     def handshake_done(self, info: TlsInfo, seconds: float) -> None:
         self._journal.handshake_done(self.listener, info, seconds)
+
+    def ticket_came(self, result: str) -> None:
+        self._journal.ticket_came(self.listener, result)
 
     def log_handshake_failure(
         self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float

@@ -80,6 +80,14 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 series=256,
             ),
             _counter(
+                "edge_tickets_total",
+                "Session tickets that clients came back with, in handshakes that were completed. `resumed`: taken. Not taken: "
+                "`expired`, `other-policy` (of another host, or from before its policy changed), `unknown` (its key is over, or "
+                "somebody else's), `forged`.",
+                "listener",
+                "result",
+            ),
+            _counter(
                 "edge_handshake_failures_total",
                 "Connections that ended before their handshake was complete: the log's `kind`, `blame` and `stage`.",
                 "listener",
@@ -95,6 +103,8 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 "listener",
                 "resumed",
             ),
+            _gauge("edge_ticket_keys", "Ticket keys that are accepted, the newest included; 0: they cannot be set."),
+            _gauge("edge_ticket_key_timestamp_seconds", "Since when the newest ticket key is in use (POSIX time)."),
             _counter(
                 "edge_tls_disturbances_total",
                 "KeyUpdates of clients and their attempts to renegotiate, counted when the connection ends.",

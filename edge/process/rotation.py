@@ -106,6 +106,16 @@ class Rotation:
         """Accept also what another supervisor packed: before `configure`. Raises ValueError."""
         self._earlier += ticket_keys.unpack(data)[0]
 
+    @property
+    def held(self) -> int:
+        """How many generations are accepted."""
+        return 0 if self.problem else len(self._ring.generations)
+
+    @property
+    def since(self) -> float:
+        """Since when the newest one issues (POSIX seconds); 0: there is none."""
+        return self._ring.newest.since if self._ring.newest is not None else 0.0
+
     def describe(self, now: float) -> str:
         """How resumption is doing, in a sentence for `edge status`."""
         if self.problem:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge.observe.counters import Table
+from edge.observe.counters import SUPERVISOR, Table
 from edge.process import heartbeat, privileges, sockets
 from edge.process.admin import close_admin
 from edge.process.channel import Channel, Message
@@ -113,6 +113,7 @@ class Supervisor:
         self.sockets = parts.sockets
         self.tables = parts.tables
         self.counters = parts.counters
+        self.counted = parts.counters.part(SUPERVISOR)  # what the supervisor itself counts
         self.destinations = parts.destinations
         self.origin = parts.origin
         self.generation = 1

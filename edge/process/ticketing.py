@@ -37,12 +37,16 @@ class Ticketing:
         self._supervisor = supervisor
         self._rotation = rotation
         self._timer = Timer(0.0, None)
+        self._held = supervisor.counted.gauge("edge_ticket_keys")
+        self._since = supervisor.counted.gauge("edge_ticket_key_timestamp_seconds")
         supervisor.on_committed.append(self._committed)
         supervisor.more_status["resumption"] = lambda: rotation.describe(time.time())
         self._plan()
 
     def _plan(self) -> None:
         rotation, degraded = self._rotation, self._supervisor.degraded
+        self._held.set(rotation.held)
+        self._since.set(rotation.since)
         if rotation.problem:
             degraded["resumption"] = f"resumption is {rotation.describe(0.0)}"
             return

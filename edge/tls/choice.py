@@ -26,7 +26,7 @@ __all__ = ["HostTable", "ServerContext", "build_table"]
 class ServerContext:
     """A host's TLS context, ready to make connections."""
 
-    __slots__ = ("_alive", "_context", "_pointer", "_verifies", "coalesce_id", "host", "policy_id", "tickets")
+    __slots__ = ("_alive", "_context", "_pointer", "_ring", "_verifies", "coalesce_id", "host", "policy_id", "tickets")
 
     def __init__(self, host: Host, ring: KeyRing = PROCESS) -> None:
         """Its ticket keys come from `ring`.
@@ -39,6 +39,7 @@ class ServerContext:
         self._context, self._alive = server_context(host)
         self._verifies = host.client_auth.mode is not ClientAuthMode.OFF
         self._pointer: Any = context_pointer(self._context)
+        self._ring = ring
         self.tickets = ring.enrol(self._pointer, self.policy_id)
 
     def engine(self, sni: str | None, ticket: bytes = b"") -> ServerEngine:
@@ -49,6 +50,14 @@ class ServerContext:
             if key is not None and key is not tickets.newest:
                 return OlderKeyEngine(self._pointer, self, sni, tickets, key, verifies=self._verifies)
         return ServerEngine(self._pointer, self, sni, verifies=self._verifies)
+
+    def ticket_result(self, ticket: bytes, *, resumed: bool) -> str:
+        """What became of a client's ticket, in a word; the words are those of the metric ``edge_tickets_total``."""
+        if resumed:
+            return "resumed"
+        if self.tickets.named(ticket) is not None:
+            return "expired" if self.tickets.is_ours(ticket) else "forged"
+        return "other-policy" if self._ring.knows(ticket) else "unknown"
 
     def __repr__(self) -> str:
         return f"<ServerContext {', '.join(self.host.names)}>"

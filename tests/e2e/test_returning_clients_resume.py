@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from .conftest import StartGateway
-from .gateway import Gateway, wait_for
+from .gateway import Gateway, free_port, wait_for
 from .pki import Pki
 from .returning import Returning, s_client
 
@@ -211,7 +213,9 @@ def test_tickets_off_sends_no_ticket(start_gateway: StartGateway, pki: Pki, tmp_
 def test_almost_all_clients_resume_whatever_happens(start_gateway: StartGateway, pki: Pki) -> None:
     """At least 99.5 % of those that come back, before, during and after rotations. `EDGE_RETURNING` says how many there are."""
     count = int(os.environ.get("EDGE_RETURNING", "100"))
-    edge = start_gateway(server(4) + '[tls]\nticket_rotation = "3s"\nticket_lifetime = "60s"\n' + pki.host())
+    rotation = 2 + count // 100
+    tls = f'[tls]\nticket_rotation = "{rotation}s"\nticket_lifetime = "{24 * rotation}s"\n'
+    edge = start_gateway(server(4) + tls + pki.host())
     clients = [Returning(edge, pki.ca, V13 if number % 2 else V12) for number in range(count)]
     for client in clients:
         assert not client.visit()
@@ -220,3 +224,28 @@ def test_almost_all_clients_resume_whatever_happens(start_gateway: StartGateway,
         came_back = sum(client.visit() for client in clients)
         assert came_back >= 0.995 * count
         wait_for(lambda seen=before: renewals(edge) > seen, "new ticket keys", 20)  # type: ignore[misc]
+
+
+def test_tickets_are_counted_and_told(start_gateway: StartGateway, pki: Pki) -> None:
+    admin = free_port()
+    more = f'[admin]\naddress = "127.0.0.1:{admin}"\nopen = ["metrics", "status"]\n'
+    edge = start_gateway(server(1) + more + guarded(pki) + pki.host())
+    client = Returning(edge, pki.ca, V13)
+    for _ in range(3):
+        client.visit()
+    client.sni = "guarded.test"
+    client.leaf = pki.client
+    client.context.load_cert_chain(pki.client.chain, pki.client.key)
+    assert not client.visit()
+
+    def metrics() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
+    wait_for(lambda: "other-policy" in metrics(), "the metrics")
+    text = metrics()
+    assert 'edge_tickets_total{listener="main",result="resumed"} 2.0' in text
+    assert 'edge_tickets_total{listener="main",result="other-policy"} 1.0' in text
+    assert "edge_ticket_keys 1.0" in text
+    since = float(text.partition("\nedge_ticket_key_timestamp_seconds ")[2].split()[0])
+    assert 0 <= time.time() - since <= 3700

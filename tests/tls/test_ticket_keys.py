@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -338,3 +339,30 @@ def test_a_parcel_comes_back_equal() -> None:
     ):
         with pytest.raises(ValueError, match="secret"):
             unpack(bad)
+
+
+# --- what became of a ticket, in words ---
+
+
+@BOTH
+def test_what_became_of_a_ticket(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = generation(), generation()
+    ring = ring_of(old)
+    context, other = ServerContext(host(), ring), ServerContext(host("b.test"), ring)
+    _, session = visit(context, version)
+    ticket = ring_ticket(Client(version=version, session=session).step())  # type: ignore[arg-type]
+    assert context.ticket_result(ticket, resumed=True) == "resumed"
+    assert context.ticket_result(ticket, resumed=False) == "expired"
+    assert context.ticket_result(ticket[:-1] + bytes([ticket[-1] ^ 1]), resumed=False) == "forged"
+    assert other.ticket_result(ticket, resumed=False) == "other-policy"
+    ring.update([new], new)
+    assert context.ticket_result(ticket, resumed=False) == "unknown"
+
+
+@BOTH
+def test_a_ticket_past_its_lifetime_is_refused_by_openssl(version: int) -> None:
+    context = ServerContext(host(ticket_lifetime=1.0), ring_of(generation()))
+    _, session = visit(context, version)
+    time.sleep(2.1)  # OpenSSL reads the clock itself, in whole seconds
+    meeting, _ = visit(context, version, session)
+    assert not resumed(meeting)
