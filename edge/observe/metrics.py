@@ -82,7 +82,7 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             _counter(
                 "edge_tickets_total",
                 "Session tickets that clients came back with, in handshakes that were completed. `resumed`: taken. Not taken: "
-                "`expired`, `other-policy` (of another host, or from before its policy changed), `unknown` (its key is over, or "
+                "`expired`, `foreign` (of another host, or from before its policy changed), `unknown` (its key is over, or "
                 "somebody else's), `forged`.",
                 "listener",
                 "result",

@@ -57,7 +57,7 @@ class ServerContext:
             return "resumed"
         if self.tickets.named(ticket) is not None:
             return "expired" if self.tickets.is_ours(ticket) else "forged"
-        return "other-policy" if self._ring.knows(ticket) else "unknown"
+        return "foreign" if self._ring.knows(ticket) else "unknown"
 
     def __repr__(self) -> str:
         return f"<ServerContext {', '.join(self.host.names)}>"

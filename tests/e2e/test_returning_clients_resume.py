@@ -242,10 +242,10 @@ def test_tickets_are_counted_and_told(start_gateway: StartGateway, pki: Pki) -> 
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
             return answer.read().decode()
 
-    wait_for(lambda: "other-policy" in metrics(), "the metrics")
+    wait_for(lambda: "foreign" in metrics(), "the metrics")
     text = metrics()
     assert 'edge_tickets_total{listener="main",result="resumed"} 2.0' in text
-    assert 'edge_tickets_total{listener="main",result="other-policy"} 1.0' in text
+    assert 'edge_tickets_total{listener="main",result="foreign"} 1.0' in text
     assert "edge_ticket_keys 1.0" in text
     since = float(text.partition("\nedge_ticket_key_timestamp_seconds ")[2].split()[0])
     assert 0 <= time.time() - since <= 3700

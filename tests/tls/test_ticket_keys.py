@@ -354,7 +354,7 @@ def test_what_became_of_a_ticket(version: int, monkeypatch: pytest.MonkeyPatch) 
     assert context.ticket_result(ticket, resumed=True) == "resumed"
     assert context.ticket_result(ticket, resumed=False) == "expired"
     assert context.ticket_result(ticket[:-1] + bytes([ticket[-1] ^ 1]), resumed=False) == "forged"
-    assert other.ticket_result(ticket, resumed=False) == "other-policy"
+    assert other.ticket_result(ticket, resumed=False) == "foreign"
     ring.update([new], new)
     assert context.ticket_result(ticket, resumed=False) == "unknown"
 
