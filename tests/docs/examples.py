@@ -20,6 +20,7 @@ FILES = [*sorted((ROOT / "config" / "examples").glob("*.toml")), ROOT / "config"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PAIR = re.compile(r'chain = "[^"]*"(,\s*|\n)key = "[^"]*"')
 _SECRET = re.compile(r"\$\{file:/run/secrets/[^}]*\}")
+_TICKETS = re.compile(r'ticket_secret = "[^"]*"')
 _CA = re.compile(r'ca = \["[^"]*"\]')
 
 
@@ -106,5 +107,7 @@ def loadable(text: str, folder: Path) -> str:
 
     secret = folder / "secret"
     secret.write_text("0123456789abcdef" * 4)
+    secret.chmod(0o600)
+    text = _TICKETS.sub(f'ticket_secret = "{secret}"', text)
     text = _SECRET.sub(f"${{file:{secret}}}", text)
     return _CA.sub(f'ca = ["{pki.ca}"]', _PAIR.sub(pair, text))
