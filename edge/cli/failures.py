@@ -48,7 +48,7 @@ def _once(args: argparse.Namespace) -> int:
 
 def told(one: dict[str, Any]) -> tuple[str, str]:
     """What happened, and what to do (may be empty), for one entry."""
-    means, remedy = sentence(one["kind"], one["detail"])
+    means, remedy = sentence(one["kind"], one["detail"] if one["detail"] != one["sni"] else "")
     asked = f"asked for {one['sni']}" if one["sni"] else "named no host"
     if one["stage"] == "hello" and not one["sni"]:
         asked = "connected"

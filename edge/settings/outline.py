@@ -13,6 +13,7 @@ An outline equals itself after a journey through JSON.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from edge.settings.model import Address, Certificate, Route, Scheme, Settings, T
 __all__ = ["LEFT_OUT", "TOLD_AS", "Outline", "is_local", "outline"]
 
 Outline = dict[str, Any]
+_AS_THEY_ARE: Final = frozenset({bool, int, float, str, type(None)})
 
 # Fields of the model that are in no outline: where something was written, and what the rest follows from.
 LEFT_OUT: Final = frozenset(
@@ -83,18 +85,24 @@ def outline(settings: Settings) -> Outline:
 
 def _fields(value: Any) -> Outline:
     """A dataclass's fields, by name."""
-    kind = type(value).__name__
-    found: Outline = {}
-    for one in fields(value):
-        path = f"{kind}.{one.name}"
-        if path in LEFT_OUT or path in TOLD_AS:
-            continue
-        item = getattr(value, one.name)
-        found[one.name] = _WAYS[path](item) if path in _WAYS else _plain(item) if one.repr else _hidden(item)
-    return found
+    kind: type = type(value)
+    return {name: way(getattr(value, name)) for name, way in _ways(kind)}
+
+
+@functools.cache
+def _ways(kind: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """The fields of a dataclass that are outlined, and how each is."""
+    known = [(one.name, f"{kind.__name__}.{one.name}", one.repr) for one in fields(kind)]
+    return tuple(
+        (name, _WAYS.get(path, _plain if shown else _hidden))
+        for name, path, shown in known
+        if path not in LEFT_OUT and path not in TOLD_AS
+    )
 
 
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, Trust):
         return {**_fields(value), "ca": _authorities(value.ca_pem)}
     if isinstance(value, (Certificate, Upstream)):
@@ -103,8 +111,6 @@ def _plain(value: Any) -> Any:
         return value.text
     if is_dataclass(value):
         return _fields(value)
-    if isinstance(value, (bool, int, float)) or value is None:
-        return value
     if isinstance(value, bytes):
         return _hidden(value)
     if isinstance(value, Mapping):

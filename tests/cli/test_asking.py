@@ -294,11 +294,18 @@ def test_stop_waits_until_it_is_gone(gateway: Scripted, run: Run) -> None:
 
 
 def test_upgrade(gateway: Scripted, run: Run) -> None:
-    gateway.replies["upgrade"] = {"ok": True, "pid": 5000}
-    assert run("upgrade") == (0, "upgraded: pid 5000 serves, what was open finishes in the old one\n", "")
-    gateway.replies["upgrade"] = {"ok": False, "error": "upgrade-failed", "detail": "the new program ended with 1"}
-    code, _, err = run("upgrade")
-    assert (code, err) == (1, "edge: upgrade-failed: the new program ended with 1\n")
+    gateway.replies["upgrade"] = {"ok": True, "pid": 5000, "in_place": False}
+    assert run("upgrade") == (0, "upgraded: pid 5000 serves; what was open finishes in the old program\n", "")
+    gateway.replies["upgrade"] = {"ok": True, "pid": 1, "in_place": True}
+    assert run("upgrade")[1].startswith("upgrading in place: pid 1 ")
+    gateway.replies["upgrade"] = {
+        "ok": False,
+        "error": "upgrade-failed",
+        "detail": "it ended with status 1",
+        "said": "edge: no\x07\n",
+    }
+    assert run("upgrade") == (1, "", "  edge: no\\x07\nedge: upgrade-failed: it ended with status 1\n")
+    assert json.loads(run("upgrade", "--json")[1])["upgraded"] is False
 
 
 # --- certs ---

@@ -80,10 +80,10 @@ class Gateway:
         self.access_path = folder / "access.log"
         self.events_path = folder / "events.log"
         self._stderr_path = folder / "stderr"
-        program = command or shlex.split(os.environ.get("EDGE_E2E_COMMAND", "")) or [sys.executable, "-m", "edge.cli.main"]
+        self.program = command or shlex.split(os.environ.get("EDGE_E2E_COMMAND", "")) or [sys.executable, "-m", "edge.cli.main"]
         with self._stderr_path.open("wb") as stderr, (folder / "stdout").open("wb") as stdout:
             self.process = subprocess.Popen(
-                [*program, "run", "--config", str(self.config)],
+                [*self.program, "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
