@@ -9,8 +9,8 @@ reloads: what a new connection gets is exchanged in one step (`renew`), and open
 (`ClientTransport.renew`). One that has gone from the settings ends (`end`): what waits in its sockets is still accepted, because
 closing a socket resets the connections in its queue; each gets the answer to its first request.
 
-A socket may also belong to a sibling that is dead or stuck; it is accepted from for as long as the supervisor says, and given
-back open.
+A socket may also belong to a sibling that is dead or stuck; it is accepted from for as long as the supervisor says, and what
+waits in it then is left for others to accept.
 """
 
 from __future__ import annotations
@@ -138,6 +138,11 @@ class ListenerState:
         return [gate.sock for gate in self._gates]
 
     @property
+    def is_closing(self) -> bool:
+        """There are sockets that are still to be emptied."""
+        return self._closing > 0
+
+    @property
     def is_over(self) -> bool:
         """It ends, and nothing of it is left."""
         return self.ending and not (self.transports or self._gates or self._closing)
@@ -162,7 +167,7 @@ class ListenerState:
         self.hub.poller.watch(sock.fileno(), gate, READ)
 
     def remove(self, sock: socket.socket) -> None:
-        """Accept from `sock` no more, and leave it open: it is somebody else's. No effect on one that is not accepted from."""
+        """Accept from `sock` no more, and leave it open. No effect on one that is not accepted from."""
         for gate in self._gates:
             if gate.sock is sock:
                 self._gates.remove(gate)

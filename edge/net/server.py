@@ -165,6 +165,16 @@ class Server:
 
     # --- generations ---
 
+    @property
+    def prepared(self) -> Settings | None:
+        """The settings that wait for their `commit`."""
+        return None if self._next is None else self._next[0].settings
+
+    @property
+    def is_renewing(self) -> bool:
+        """There are connections that have not been told of the last `commit` yet."""
+        return self._renewing is not None
+
     def prepare(self, parcel: bytes, sockets: Sockets, done: Callable[[Exception | None], None]) -> None:
         """Build the data path of other settings (`edge.settings.transfer.encode`) beside this one, then call `done`.
 
@@ -189,6 +199,7 @@ class Server:
             if error is None:
                 self._next = found[0], sockets
             else:
+                self._next_sockets = ()
                 self._upstreams.abandon()
                 _close(sockets)
             done(error)
@@ -208,14 +219,17 @@ class Server:
         _close(self._next_sockets)
         self._next_sockets = ()
 
-    def commit(self, log: Log) -> None:
-        """Put what was prepared in force, and write to `log` from now on. Raises RuntimeError when nothing was prepared."""
+    def commit(self, follow_log: Callable[[], Log]) -> None:
+        """Put what was prepared in force, and write to the log that `follow_log` gives when all is said in the present one.
+
+        Raises RuntimeError when nothing was prepared.
+        """
         if self._next is None:
             raise RuntimeError("nothing was prepared")
         (generation, sockets), self._next, self._next_sockets = self._next, None, ()
         self.hub.turn()
         self.journal.flush()
-        self._log = log
+        self._log = log = follow_log()
         self.journal.use(log)
         self._generation = generation
         self._upstreams.commit(generation.settings)
@@ -290,7 +304,10 @@ class Server:
     # --- sockets of others, and away with ours ---
 
     def adopt(self, worker: int, sockets: Sockets) -> None:
-        """Accept from the sockets of a sibling too, until `release`. Names of listeners that are no more are passed over."""
+        """Accept from the sockets of a sibling too, until `release` closes them: they are descriptors of our own.
+
+        They take the place of what was adopted from the same sibling before. Names of listeners that are no more are passed over.
+        """
         self.release(worker)
         by_name = {state.listener.name: state for state in self.listeners}
         self._lent[worker] = sockets
@@ -299,7 +316,7 @@ class Server:
                 by_name[name].add(sock)
 
     def release(self, worker: int) -> None:
-        """Leave a sibling's sockets to it. Idempotent."""
+        """Leave a sibling's sockets to it. What waits in them is for its own descriptors. Idempotent."""
         self._give_back([worker])
 
     def _give_back(self, workers: Iterable[int]) -> None:
@@ -307,15 +324,23 @@ class Server:
             for _, sock in self._lent.pop(worker, ()):
                 for state in (*self.listeners, *self._ended):
                     state.remove(sock)
+                sock.close()
 
     def _is_lent(self, sock: socket.socket) -> bool:
         return any(sock is lent for sockets in self._lent.values() for _, lent in sockets)
 
-    def take_away(self, listener: str | None) -> None:
-        """Accept what waits in our sockets of a listener (None: of all), then close them. Connections go on."""
-        for state in self.listeners:
-            if listener is None or state.listener.name == listener:
-                state.close_sockets([sock for sock in state.sockets if not self._is_lent(sock)])
+    def take_away(self, listener: str | None, done: Callable[[], None]) -> None:
+        """Accept what waits in our sockets of a listener (None: of all), close them, call `done`. Connections go on."""
+        states = [state for state in self.listeners if listener is None or state.listener.name == listener]
+        for state in states:
+            state.close_sockets([sock for sock in state.sockets if not self._is_lent(sock)])
+        self._await_closed(states, done)
+
+    def _await_closed(self, states: list[ListenerState], done: Callable[[], None]) -> None:
+        if any(state.is_closing for state in states):
+            self._loop.call_soon(self._await_closed, states, done)
+        else:
+            done()
 
     # --- from time to time ---
 

@@ -26,7 +26,7 @@ class Stint:
         self._loop = loop
         self._steps: Iterator[object] | None = steps
         self._done = done
-        self._handle: asyncio.Handle = loop.call_soon(self._turn)
+        self._handle: asyncio.Handle | None = loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         steps = self._steps
@@ -44,10 +44,12 @@ class Stint:
             self._handle = self._loop.call_later(BUDGET, self._turn)
 
     def _end(self, error: Exception | None) -> None:
-        self._steps = None
+        self._steps = self._handle = None  # which knows us
         self._done(error)
 
     def cancel(self) -> None:
         """Leave it at what is done; `done` is not called. Idempotent."""
         self._steps = None
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

@@ -22,7 +22,7 @@ from edge.process.errors import NOT_PERMITTED, StartError
 from edge.settings.model import AccessLog
 from edge.settings.model import Log as LogSettings
 
-__all__ = ["Destinations", "fill_standard_descriptors"]
+__all__ = ["Destinations", "Following", "fill_standard_descriptors"]
 
 _STANDARD = {"stdout": 1, "stderr": 2}
 _RECONNECT = 1.0  # seconds between attempts to reach a syslog server that is gone
@@ -134,6 +134,37 @@ def fill_standard_descriptors() -> None:
     os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Where other settings want their logs: what was opened for it beyond what is open."""
+
+    settings: LogSettings
+    fresh: dict[str, _Destination]
+
+    def files(self) -> tuple[list[str], list[int]]:
+        """Names and descriptors (which stay ours) of the fresh files, for processes that may not open them."""
+        found = [(to, destination.fd) for to, destination in self.fresh.items() if destination.path]
+        return [to for to, _ in found], [fd for _, fd in found]
+
+    def close(self) -> None:
+        """It is not wanted. Idempotent, and without effect after `Destinations.follow`."""
+        for destination in self.fresh.values():
+            destination.close()
+        self.fresh.clear()
+
+
+def _wanted(settings: LogSettings) -> set[str]:
+    return {log.to for log in (settings.access, settings.events) if log.to is not None}
+
+
+def _given(fd: int, path: str) -> _Destination:
+    return _Destination(fd, Kind.FILE if stat.S_ISREG(os.fstat(fd).st_mode) else Kind.STREAM, path=path)
+
+
+def _output(destination: _Destination) -> Output:
+    return Output(destination.fd, destination.kind, shared=destination.shared, send=destination.send)
+
+
 class Destinations:
     """Everything that the settings' logs are written to, open. Inherited by children, who make a `Log` of their own on it."""
 
@@ -149,10 +180,10 @@ class Destinations:
 
     def log(self) -> Log:
         """A log on these destinations, for the calling process alone."""
-        self._outputs = {
-            to: Output(destination.fd, destination.kind, shared=destination.shared, send=destination.send)
-            for to, destination in self._open.items()
-        }
+        self._outputs = {to: _output(destination) for to, destination in self._open.items()}
+        return self._log()
+
+    def _log(self) -> Log:
         return Log(self._settings, self._channel(self._settings.access), self._channel(self._settings.events))
 
     def _channel(self, settings: AccessLog) -> Channel | None:
@@ -176,6 +207,40 @@ class Destinations:
             names.append(to)
             descriptors.append(fresh.fd)
         return names, descriptors, failures
+
+    def prepare(self, settings: LogSettings, given: Mapping[str, int] | None = None) -> Following:
+        """Open what `settings` need and is not open. `given`: files that somebody else opened for us, ours from now on.
+
+        Raises StartError; then nothing has changed, and what was given is closed.
+        """
+        following = Following(settings, {to: _given(fd, to) for to, fd in (given or {}).items()})
+        try:
+            for to in _wanted(settings):
+                if to not in following.fresh and to not in self._open:
+                    following.fresh[to] = _open(to)
+        except BaseException:
+            following.close()
+            raise
+        return following
+
+    def follow(self, following: Following) -> Log:
+        """Go on with what was prepared: the log to write to from now on. Those made before must be forgotten.
+
+        What waits for a destination that stays is written there; what is left of the others is written now or lost.
+        """
+        self._settings = following.settings
+        for to, destination in following.fresh.items():
+            if to in self._open:
+                self.replace(to, destination.fd)
+            else:
+                self._open[to] = destination
+                self._outputs[to] = _output(destination)
+        following.fresh.clear()
+        for to in self._open.keys() - _wanted(following.settings):
+            if to in self._outputs:
+                self._outputs.pop(to).close(0.0)
+            self._open.pop(to).close()
+        return self._log()
 
     def close(self) -> None:
         """Close everything. What logs still hold is lost: close these first."""

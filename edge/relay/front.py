@@ -9,6 +9,7 @@ need. The request that an upstream sees is written anew here.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.errors import Fault, Side
@@ -121,17 +122,54 @@ def _shared(fields: Fields) -> tuple[SharedFields, bool]:
     return SharedFields(rest), len(rest) < len(fields)
 
 
+def _route_step(routes: RouteTable, plans: list[Plan]) -> Callable[[Exchange], Verdict]:
+    def step(exchange: Exchange) -> Verdict:
+        head = exchange.head
+        exchange.path = path = normalise(head.target)
+        exchange.match = match = routes.match(exchange.host, path, head.method, head.fields)
+        exchange.plan = plans[match.index]
+        return PASS
+
+    return step
+
+
+def _check_limits(exchange: Exchange) -> Verdict:
+    head, plan = exchange.head, exchange.plan
+    assert plan is not None
+    if head.content_length is not None:
+        check_size(head, plan.route.limits)
+    return check_hops(head) if head.method in _COUNT_HOPS else PASS
+
+
+def _answer_step(context: Context) -> Callable[[Exchange], Verdict]:
+    def step(exchange: Exchange) -> Verdict:
+        head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
+        assert plan is not None and path is not None and match is not None
+        route = plan.route
+        if route.respond is not None:
+            return respond_reply(route.respond)
+        if route.health:
+            return health_reply(well=route.health == "live" or context.ready)
+        if route.redirect is not None:
+            location = redirect_location(route.redirect, exchange.conn.secure, head.authority, path, match.params)
+            return redirect_reply(location, route.redirect.status)
+        return PASS
+
+    return step
+
+
 class Front:
+    """One listener's decisions under one set of settings. No part of it knows it, so that it goes with its last user."""
+
     __slots__ = (
         "_answers", "_context", "_forwarding", "_found", "_last", "_memorable", "_names", "_new_id", "_pipeline", "_plain",
-        "_plans", "_routes", "listener",
+        "_plans", "listener",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
         self.listener = listener
         self._context = context
         self._new_id = context.new_request_id
-        self._routes = RouteTable(settings, listener)
         self._forwarding = Forwarding(settings)
         headers, self._plain = compile_headers(settings)
         self._plans = [Plan(route, compiled, context) for route, compiled in zip(settings.routes, headers, strict=True)]
@@ -142,9 +180,9 @@ class Front:
         self._pipeline: Pipeline[Exchange] = Pipeline(
             [
                 (Stage.AUTHORITY, authority_step(Authority(settings, listener))),
-                (Stage.ROUTE, self._find_route),
-                (Stage.LIMITS, self._check_limits),
-                (Stage.ANSWER, self._answer),
+                (Stage.ROUTE, _route_step(RouteTable(settings, listener), self._plans)),
+                (Stage.LIMITS, _check_limits),
+                (Stage.ANSWER, _answer_step(context)),
             ]
         )
         self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
@@ -190,33 +228,6 @@ class Front:
         if len(self._found) >= _MEMO_SIZE:
             self._found.clear()
         self._found[key] = (exchange.host, path, match, plan)
-
-    def _find_route(self, exchange: Exchange) -> Verdict:
-        head = exchange.head
-        exchange.path = path = normalise(head.target)
-        exchange.match = match = self._routes.match(exchange.host, path, head.method, head.fields)
-        exchange.plan = self._plans[match.index]
-        return PASS
-
-    def _check_limits(self, exchange: Exchange) -> Verdict:
-        head, plan = exchange.head, exchange.plan
-        assert plan is not None
-        if head.content_length is not None:
-            check_size(head, plan.route.limits)
-        return check_hops(head) if head.method in _COUNT_HOPS else PASS
-
-    def _answer(self, exchange: Exchange) -> Verdict:
-        head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
-        assert plan is not None and path is not None and match is not None
-        route = plan.route
-        if route.respond is not None:
-            return respond_reply(route.respond)
-        if route.health:
-            return health_reply(well=route.health == "live" or self._context.ready)
-        if route.redirect is not None:
-            location = redirect_location(route.redirect, exchange.conn.secure, head.authority, path, match.params)
-            return redirect_reply(location, route.redirect.status)
-        return PASS
 
     def _forward(self, exchange: Exchange) -> Forward:
         """The request that the upstream gets, written anew."""
