@@ -355,7 +355,7 @@ def test_nothing_is_left_of_generations_that_are_gone(
     count = int(os.environ.get("EDGE_TEST_GENERATIONS", "60"))
 
     def generation(number: int) -> None:
-        more = f'[upstream.u{number}]\nendpoints = ["http://127.0.0.1:{9 + number % 5}"]\nhealth = {{ path = "/" }}\n'
+        more = f'[upstream.u{number % 7}]\nendpoints = ["http://127.0.0.1:{9 + number % 5}"]\nhealth = {{ path = "/" }}\n'
         leaf = (pki.localhost, other)[number % 2]
         running.reload(site(pki, leaf, body=str(number), upstream=upstream.url) + more)
         assert says(h1) == str(number)
