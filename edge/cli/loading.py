@@ -14,7 +14,7 @@ from edge.settings.model import Settings
 from edge.settings.problems import Problem, Reason, Severity
 from edge.settings.report import render, summary
 
-__all__ = ["load_settings", "read", "refusal", "report", "settings_for"]
+__all__ = ["load_settings", "load_shown", "read", "refusal", "report", "settings_for"]
 
 
 def read(path: Path, text: str | None = None) -> Loaded:
@@ -32,11 +32,22 @@ def report(loaded: Loaded, problems: tuple[Problem, ...]) -> None:
         note(shown.rstrip("\n"))
 
 
-def load_settings(path: Path, text: str | None = None, *, warnings: bool = False) -> Settings:
-    """The settings at `path`. Raises Stop(NOT_FINE) after a report of the errors; warnings are shown only if asked for."""
+def load_settings(path: Path, text: str | None = None) -> Settings:
+    """The settings at `path`. Raises Stop(NOT_FINE) after a report of the errors; warnings are not shown."""
     loaded = read(path, text)
-    if warnings and loaded.settings is not None:
+    return _usable(path, loaded)
+
+
+def load_shown(path: Path) -> Loaded:
+    """What was loaded from `path`, with settings, after its warnings were shown. Raises Stop as `load_settings`."""
+    loaded = read(path)
+    if loaded.settings is not None:
         report(loaded, tuple(problem for problem in loaded.problems if problem.severity is Severity.WARNING))
+    _usable(path, loaded)
+    return loaded
+
+
+def _usable(path: Path, loaded: Loaded) -> Settings:
     if loaded.settings is None:
         report(loaded, loaded.errors)
         raise Stop(refusal(loaded), f"{path}: {summary(loaded.errors) or 'cannot be used'}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 
-from edge.cli.loading import load_settings
+from edge.cli.loading import load_shown
 from edge.cli.locate import configuration
 from edge.cli.terminal import note
+from edge.settings.load import Loaded, load
 from edge.settings.model import Settings
 
 __all__ = ["overridden", "run"]
@@ -16,11 +19,21 @@ __all__ = ["overridden", "run"]
 def run(args: argparse.Namespace) -> int:
     """Load, start, wait. Warnings of the settings are shown, but do not keep the gateway from starting."""
     path = configuration(args)
-    settings = overridden(load_settings(path, warnings=True), workers=args.workers, log=args.log)
+    loaded = load_shown(path)
     note(f"edge: settings from {path}")
+    from edge.process import Origin
     from edge.process import run as run_gateway
 
-    return run_gateway(settings)
+    def read(documents: Mapping[str, str] | None) -> Loaded:
+        again = load(file, environ=os.environ, documents=documents)
+        return replace(again, settings=changed(again.settings)) if again.settings is not None else again
+
+    def changed(settings: Settings) -> Settings:
+        return overridden(settings, workers=args.workers, log=args.log)
+
+    file = os.path.abspath(path)
+    assert loaded.settings is not None
+    return run_gateway(changed(loaded.settings), origin=Origin(file, read, loaded.documents))
 
 
 def overridden(settings: Settings, *, workers: int | None, log: str | None) -> Settings:

@@ -2,6 +2,7 @@
 
 from edge.process.errors import StartError
 from edge.process.gateway import run
+from edge.process.rehearsal import Origin
 from edge.process.supervisor import ExtraChild, Serving
 
-__all__ = ["ExtraChild", "Serving", "StartError", "run"]
+__all__ = ["ExtraChild", "Origin", "Serving", "StartError", "run"]

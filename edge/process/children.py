@@ -55,7 +55,7 @@ class Children:
     def __init__(self, loop: Loop, log: Log, leave_behind: Callable[[Child], None]) -> None:
         """`leave_behind` is called in each new child: it closes what belongs to others."""
         self._loop = loop
-        self._log = log
+        self.log = log
         self._leave_behind = leave_behind
         self.all: list[Child] = []
         self.replacing = True  # ends are made good
@@ -68,7 +68,7 @@ class Children:
         ours, theirs = pair()
         sys.stdout.flush()
         sys.stderr.flush()
-        self._log.flush()
+        self.log.flush()
         # until the child has handlers of its own, a signal to it would be written into our wake-up descriptor, as one to us
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:
@@ -99,7 +99,7 @@ class Children:
             self.all.append(child)
         ours.on_waiting = lambda waits: self._watch(child, waits)
         self._watch(child, False)
-        self._log.event("started", level="debug", child=child.name, pid=pid)
+        self.log.event("started", level="debug", child=child.name, pid=pid)
 
     def adopt(self, child: Child, pid: int, channel: Channel) -> None:
         """Look after a process that is our child already: the program that we were before has forked it."""
@@ -140,7 +140,7 @@ class Children:
         try:
             child.channel.send(message, descriptors)
         except OSError as error:  # dying, or stuck: whoever waits for it has a deadline
-            self._log.event("worker-does-not-listen", level="warning", child=child.name, pid=child.pid, detail=str(error))
+            self.log.event("worker-does-not-listen", level="warning", child=child.name, pid=child.pid, detail=str(error))
             return False
         return True
 
@@ -170,7 +170,7 @@ class Children:
             self._loop.later(pause, lambda: self._replace(child))
         if how or pause is not None:
             again = {} if pause is None else {"restart_in": pause}
-            self._log.event("child-ended", level="error", child=child.name, pid=pid, detail=how or "status 0", **again)
+            self.log.event("child-ended", level="error", child=child.name, pid=pid, detail=how or "status 0", **again)
         child.on_exit(how)
 
     def _pause(self, child: Child) -> float:
@@ -188,7 +188,7 @@ class Children:
             self.start(child)
         except OSError as error:
             pause = self._pause(child)
-            self._log.event("child-not-started", level="error", child=child.name, detail=str(error), restart_in=pause)
+            self.log.event("child-not-started", level="error", child=child.name, detail=str(error), restart_in=pause)
             self._loop.later(max(pause, 0.1), lambda: self._replace(child))
 
     def kill(self, child: Child) -> None:

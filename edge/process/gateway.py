@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from edge.observe.counters import Table
-from edge.process import control_socket, privileges, ticketing
+from edge.process import control_socket, pidfile, privileges, ticketing
 from edge.process.admin import bind_admin, claim_admin, close_admin
 from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
@@ -100,6 +100,9 @@ def _prepare(
         undo.callback(bound.close)
         if not settings.admin.written:  # a listener that somebody wrote goes before our default
             admin, lacking = bind_admin(settings.admin, claimed)
+            undo.callback(close_admin, admin)
+        if predecessor is None:
+            pidfile.write(settings.server.pid_file)
         undo.pop_all()
     counters = Table.create(settings.server.workers)
     controller = ControllerWork(settings, destinations, identity, counters, sockets=admin, bound_for=settings.admin.addresses)

@@ -258,7 +258,10 @@ class Change:
     def sockets_for(self, number: int) -> Bound:
         """For a worker that runs: all sockets of the listeners that are new or have other addresses."""
         return [
-            (name, sock) for name in sorted(self.changed) for group in self._following[name] for sock in group.by_worker[number]
+            (name, sock)
+            for name in sorted(self.changed)
+            for group in self._following[name]
+            for sock in group.by_worker.get(number, ())
         ]
 
     def listen(self) -> None:

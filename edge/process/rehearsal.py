@@ -6,8 +6,8 @@ offered to the workers. It runs with the supervisor's rights, because it reads p
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from edge.settings.load import Loaded
 from edge.settings.model import Host, Settings
@@ -21,10 +21,14 @@ __all__ = ["Origin", "Rehearsed", "rehearse"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where settings come from: the file's absolute path, and how to read it again, the command line's overrides included."""
+    """Where settings come from: the file's absolute path, and how to read it again, the command line's overrides included.
+
+    `read` may be given texts that stand for the settings files (`edge.settings.load.load`); `documents` are those of the start.
+    """
 
     path: str
-    read: Callable[[], Loaded]
+    read: Callable[[Mapping[str, str] | None], Loaded]
+    documents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class Rehearsed:
 
 def rehearse(origin: Origin, current: Settings) -> Rehearsed:
     """Read and build. `current` is what runs: what did not change against it need not be tried again."""
-    loaded = origin.read()
+    loaded = origin.read(None)
     told = [(problem.severity, render((problem,), loaded.texts).rstrip()) for problem in loaded.problems]
     warnings = tuple(text for severity, text in told if severity is Severity.WARNING)
     if loaded.settings is None:

@@ -31,7 +31,7 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
         "reasons": reasons,
         "state": supervisor.state.name.lower(),
         "config": supervisor.origin.path if supervisor.origin is not None else "",
-        "workers": [_worker(supervisor, worker) for worker in supervisor.workers],
+        "workers": [_worker(supervisor, worker) for worker in [*supervisor.workers, *supervisor.workforce.leaving]],
         "controller": {
             "pid": supervisor.controller.pid,
             "state": "serving" if supervisor.controller.ready else "down",
@@ -45,7 +45,7 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
 
 
 def _worker(supervisor: Supervisor, worker: Child) -> dict[str, Any]:
-    serving = "serving" if supervisor.is_well(worker) else "stalled"
+    serving = "leaving" if worker in supervisor.workforce.leaving else "serving" if supervisor.is_well(worker) else "stalled"
     return {
         "number": worker.number,
         "pid": worker.pid,
@@ -78,6 +78,7 @@ def _expiring(supervisor: Supervisor) -> list[str]:
 
 def _unwell(supervisor: Supervisor) -> list[str]:
     unwell = [worker.name for worker in supervisor.workers if not supervisor.is_well(worker)]
-    if supervisor.state > supervisor.state.STARTING and not supervisor.controller.ready:
+    controller = supervisor.controller
+    if supervisor.state > supervisor.state.STARTING and not controller.ready and (controller.restarts or not controller.pid):
         unwell.append(supervisor.controller.name)
     return [f"{name} is not running" for name in unwell]

@@ -27,27 +27,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge.observe.counters import SUPERVISOR, Table
-from edge.process import heartbeat, privileges, sockets
+from edge.process import heartbeat, pidfile, privileges, sockets
 from edge.process.admin import close_admin
 from edge.process.channel import Channel, Message
 from edge.process.children import Child, Children
+from edge.process.conductor import Asked, Conductor, Way
 from edge.process.control_socket import VERSION, ControlSocket
 from edge.process.controller import ControllerWork, run_controller
+from edge.process.errors import StartError
 from edge.process.handover import Predecessor
-from edge.process.heartbeat import Heartbeats, Verdict
 from edge.process.listening import Sockets
-from edge.process.logs import Destinations
+from edge.process.logs import Destinations, Following
 from edge.process.loop import Loop
 from edge.process.manager import ServiceManager
 from edge.process.notify import Notifier
 from edge.process.operations import Operations
-from edge.process.orphans import Orphans
 from edge.process.rehearsal import Origin
 from edge.process.status import status_of
 from edge.process.steward import commit_controller
 from edge.process.succession import Succession
 from edge.process.upgrade import Upgrade
-from edge.process.worker import Work, run_worker
+from edge.process.watching import Watching
+from edge.process.workforce import Workforce
 from edge.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ class Supervisor:
         self.more_status: dict[str, Callable[[], object]] = {}  # what others have to say in `status`
         self.log = parts.destinations.log()
         self.loop = Loop(self._on_defect)
+        self.identity = parts.identity
         self.children = Children(self.loop, self.log, self._leave_behind)
         self.operations = Operations(self)
-        self.orphans = Orphans(self.children, self.sockets)
         self._control: ControlSocket | None = None
         if parts.control is not None:
             handle, waits = self.operations.from_socket, parts.predecessor is not None
@@ -138,10 +139,8 @@ class Supervisor:
         self.sections: dict[str, Callable[[], bytes]] = {}  # what a program that takes over gets besides sockets
         self.inherited_sections = parts.predecessor.estate.sections if parts.predecessor is not None else {}
         self._succession = Succession(self, parts.predecessor)
-        self._identity = parts.identity
         self._on_ready = parts.on_ready
         self._descriptors = parts.descriptors
-        self._heartbeats = Heartbeats()
         self._exit_status = 0
         self._ended = False
         self._has_terminal = _has_terminal()
@@ -151,7 +150,27 @@ class Supervisor:
         self.controller = Child("controller", lambda channel: run_controller(parts.controller, channel), self._on_controller)
         self.controller.on_exit = lambda _how: self._on_other_exit()
         self._extras = [self._extra(extra) for extra in parts.extra_children]
-        self.workers = [self._worker(number) for number in range(1, self.settings.server.workers + 1)]
+        self.workforce = Workforce(self)
+        self.conductor = Conductor(self)
+        self._watching = Watching(self)
+
+    @property
+    def workers(self) -> list[Child]:
+        """Those that there should be; some may not live."""
+        return self.workforce.workers
+
+    @property
+    def serving(self) -> bool:
+        """Whether all is in its place: not before every worker was ready once, and not after a stop was asked for."""
+        return self.state is State.SERVING
+
+    @property
+    def accepts(self) -> bool:
+        """Whether connections are accepted."""
+        return self.state in (State.SERVING, State.LEAVING)
+
+    def is_well(self, worker: Child) -> bool:
+        return self.workforce.is_well(worker)
 
     def run(self) -> int:
         """Supervise until the end; returns the exit status. Restores the signal handlers that it found."""
@@ -161,10 +180,11 @@ class Supervisor:
         before = {number: signal.signal(number, _handler) for number in _SIGNALS}
         old_wakeup = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         self.loop.watch(wake, lambda: self._on_signals(wake))
-        self.loop.every(heartbeat.INTERVAL, self._look)
+        self.loop.every(heartbeat.INTERVAL, self.workforce.look)
         try:
-            for child in [*self._extras, *self.workers]:
+            for child in self._extras:
                 self.children.start(child)
+            self.workforce.start(range(1, self.settings.server.workers + 1))
             while not self._ended:
                 self.log.flush()
                 self.loop.turn()
@@ -180,6 +200,7 @@ class Supervisor:
             waker.close()
             self.sockets.close()
             close_admin(self.controller_work.sockets)
+            pidfile.remove(self.settings.server.pid_file)
             self.log.close()
             self.destinations.close()
         return self._exit_status
@@ -189,18 +210,7 @@ class Supervisor:
         detail = "".join(traceback.format_exception(error)[-6:])
         self.log.event("internal-error", level="error", message="in the supervisor", detail=detail)
 
-    # workers
-
-    def _worker(self, number: int) -> Child:
-        child = Child(f"worker {number}", lambda channel: run_worker(self._work(number), channel), lambda *_: None, number=number)
-        child.on_message = lambda message, descriptors: self._on_report(child, message)
-        child.on_exit = lambda how: self._on_worker_exit(child, how)
-        return child
-
-    def _work(self, number: int) -> Work:
-        """In a new worker: what it is made of, as things are at the fork."""
-        own = self.sockets.of(number)
-        return Work(number, self.settings, own, self.tables, self.destinations, self._identity, self.counters)
+    # children
 
     def _leave_behind(self, child: Child) -> None:
         self.sockets.close_others(child.number)
@@ -208,59 +218,33 @@ class Supervisor:
             close_admin(self.controller_work.sockets)
         if self._control is not None:
             self._control.close_copies()
+        self._watching.close_copies()
 
-    def _on_report(self, worker: Child, message: Message) -> None:
-        what = message.get("is")
-        if what == "ready":
-            worker.ready = True
-            self.orphans.tell(worker)
-            if self.state is State.STARTING and all(other.ready for other in self.workers):
-                self._serve()
-            else:
-                self.changed()
-            self._look()
-        elif what == "beat":
-            worker.beat_at, worker.beat = time.monotonic(), message
-        elif what == "told":
-            self.operations.told(worker, message)
+    def on_worker_ready(self) -> None:
+        """A worker accepts connections."""
+        if self.state is State.STARTING and all(other.ready for other in self.workers):
+            self._serve()
+        else:
+            self.changed()
 
-    def _on_worker_exit(self, worker: Child, how: str) -> None:
-        self.counters.clear(worker.number)
+    def on_worker_exit(self, worker: Child, how: str) -> None:
+        """A worker has ended."""
         if self.state is State.STARTING:
             self.log.event("start-failed", level="error", child=worker.name, detail=f"ended with {how or 'status 0'}")
             self._succession.refuse(f"{worker.name} ended with {how or 'status 0'}")
             self._exit_status = 1
             self.end()
-        elif self.state <= State.LEAVING:
+        elif self.accepts:
             self.changed()
-            self._look()
+            self.workforce.look()
         self._ended_all()
-
-    def _look(self) -> None:
-        """Judge the workers, and see to it that every socket is served."""
-        if self.state not in (State.SERVING, State.LEAVING):
-            return
-        for worker, verdict in self._heartbeats.judge(self.workers, time.monotonic()):
-            if verdict is Verdict.HUNG:
-                self.log.event("worker-hung", level="error", child=worker.name, pid=worker.pid, seconds=heartbeat.HUNG)
-                self.children.kill(worker)
-            elif verdict is Verdict.STALLED:
-                self.log.event("worker-stalled", level="warning", child=worker.name, pid=worker.pid)
-            else:
-                self.log.event("worker-recovered", child=worker.name, pid=worker.pid)
-                self.orphans.tell(worker)
-        self.orphans.look(self.workers, {worker.number for worker in self.workers if not self.is_well(worker)})
-
-    def is_well(self, worker: Child) -> bool:
-        """Whether it accepts connections, as far as one can tell."""
-        return worker.ready and worker.pid not in self._heartbeats.stalled
 
     # state
 
     def _serve(self) -> None:
         self.state = State.SERVING
         by_name = {listener.name: listener for listener in self.settings.listeners}
-        bound = self.sockets.of(1)
+        bound = self.sockets.of(self.workers[0].number)
         urls = tuple(dict.fromkeys(sockets.url_of(by_name[name], sock) for name, sock in bound))
         self.log.event("serving", urls=urls, workers=len(self.workers), pid=os.getpid(), descriptors=self._descriptors)
         needed = _DESCRIPTORS_A_CONNECTION * self.settings.limits.connections
@@ -283,6 +267,10 @@ class Supervisor:
         if self._control is not None:
             self._control.open()
         self.manager.begin()
+        try:
+            pidfile.write(self.settings.server.pid_file)  # again: it may have been the one's before us
+        except StartError as error:
+            self.degraded["pid-file"] = str(error)
 
     def unready(self) -> list[str]:
         """Why clients should not be sent here; empty when they may. One worker that serves also serves the others' sockets."""
@@ -297,9 +285,7 @@ class Supervisor:
     def changed(self) -> None:
         """Call after the state, the readiness or the generation has changed."""
         order = {"do": "state", "ready": not self.unready(), "generation": self.generation, "digest": self.settings.digest}
-        for worker in self.workers:
-            if worker.ready:
-                self.children.send(worker, order)
+        self.workforce.send(order)
         self._tell_controller()
         for hook in self.on_state:
             hook()
@@ -353,7 +339,20 @@ class Supervisor:
         if self._has_terminal and not _has_terminal():
             self.stop("SIGHUP")  # the terminal is gone, this is no request to reload
         else:
-            self.log.event("reload-unavailable", level="warning", detail="this version takes new settings by a restart only")
+            self.conductor.ask(Asked(Way.SIGNAL, "SIGHUP"), lambda answer: None)
+
+    # what runs
+
+    def in_force(self, settings: Settings, tables: Mapping[str, HostTable], following: Following, generation: int) -> None:
+        """From now on this is what runs; workers that are forked begin with it."""
+        self.settings, self.tables, self.generation, self.since = settings, tables, generation, time.time()
+        self.log = self.children.log = self.destinations.follow(following)
+
+    def committed(self) -> None:
+        """Every worker runs it: those who depend on the settings are told."""
+        for hook in self.on_committed:
+            hook()
+        self.changed()
 
     # another program takes over
 
@@ -373,17 +372,22 @@ class Supervisor:
             self._control.leave()
         self.controller.kept = False
         self.children.hang_up(self.controller)
-        self.stop("upgrade")
+        self.stop("upgrade", at_once=True)
 
-    def stop(self, why: str) -> None:
-        """Drain, then end. Idempotent."""
+    def stop(self, why: str, *, at_once: bool = False) -> None:
+        """Drain, then end. Idempotent. `at_once`: there is nobody who has to hear first that this is not ready."""
         if self.state >= State.LEAVING:
             return
         self.upgrade.abandon(f"the gateway is stopped ({why})")
         self.log.event("draining", reason=why, seconds=self.settings.server.drain)
         self.state = State.LEAVING
+        self.conductor.stop()
         self.changed()
-        self._drain()
+        delay = self.settings.server.drain_delay
+        if at_once or delay is None:
+            self._drain()
+        else:
+            self.loop.later(delay, self._drain)
 
     def _drain(self) -> None:
         if self.state is not State.LEAVING:
@@ -391,7 +395,7 @@ class Supervisor:
         self.state = State.DRAINING
         self.children.replacing = False
         self.sockets.close()
-        for worker in self.workers:
+        for worker in [*self.workers, *self.workforce.leaving]:
             self.children.send(worker, {"do": "drain", "seconds": self.settings.server.drain})
         self.loop.later(self.settings.server.drain + _STOP_GRACE, self._drain_is_late)
         self.changed()
@@ -409,9 +413,10 @@ class Supervisor:
                 self.children.kill(child)
             return
         self.state = State.ENDING
+        self.conductor.stop()
         self.children.replacing = False
         self.sockets.close()
-        for worker in self.workers:
+        for worker in [*self.workers, *self.workforce.leaving]:
             self.children.send(worker, {"do": "stop"})
         for child in self.children.living():
             if not child.number:
@@ -422,7 +427,7 @@ class Supervisor:
 
     def _ended_all(self) -> None:
         """Go on when all workers have ended, and end when all have."""
-        if self.state is State.DRAINING and not any(worker.pid for worker in self.workers):
+        if self.state is State.DRAINING and not any(worker.pid for worker in [*self.workers, *self.workforce.leaving]):
             self.end()
         if self.state is State.ENDING and not self.children.living():
             self._ended = True
@@ -440,7 +445,7 @@ class Supervisor:
 
     def _extra(self, extra: ExtraChild) -> Child:
         def start(channel: Channel) -> int:
-            privileges.drop(self._identity)
+            privileges.drop(self.identity)
             extra.run(channel.sock.fileno())
             return 0
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,21 +20,29 @@ from tests.conftest import Spawn, can_connect, wait_until
 
 _PROGRAM = """
 import os, sys
-from edge.process import run
+from edge.process import Origin, run
 from edge.settings.load import load
-loaded = load(sys.argv[1], environ=os.environ)
+def read(documents=None):
+    return load(sys.argv[1], environ=os.environ, documents=documents)
+loaded = read()
 if loaded.settings is None:
     sys.exit(str(loaded.problems))
-sys.exit(run(loaded.settings))
+sys.exit(run(loaded.settings, origin=Origin(sys.argv[1], read, loaded.documents)))
 """
 
 
 class Gateway:
-    def __init__(self, spawn: Spawn, folder: Path, port: int, settings: str = "", *, workers: int = 2) -> None:
+    def __init__(self, spawn: Spawn, folder: Path, port: int, settings: str = "", *, workers: int = 2, server: str = "") -> None:
         self.port = port
         self.folder = folder
-        config = folder / "edge.toml"
-        config.write_text(
+        self.config = folder / "edge.toml"
+        self.write(settings, workers=workers, server=server)
+        self.process = spawn(sys.executable, "-c", _PROGRAM, self.config, stderr=subprocess.PIPE)
+
+    def write(self, settings: str = "", *, workers: int = 2, body: str = "ok", port: int = 0, server: str = "") -> None:
+        """Write the settings file."""
+        folder, port = self.folder, port or self.port
+        self.config.write_text(
             f"""
             {settings}
             [[listener]]
@@ -42,10 +51,11 @@ class Gateway:
             tls = "off"
             [[route]]
             path = "/ping"
-            respond = {{ status = 200, body = "ok" }}
+            respond = {{ status = 200, body = "{body}" }}
             {"" if "[admin]" in settings else "[admin]" + chr(10) + 'address = "off"'}
             [server]
             workers = {workers}
+            {server}
             drain = "3s"
             state_dir = "{folder}"
             runtime_dir = "{folder}"
@@ -54,7 +64,19 @@ class Gateway:
             events = "{folder}/events.log"
             """
         )
-        self.process = spawn(sys.executable, "-c", _PROGRAM, config, stderr=subprocess.PIPE)
+
+    def ask(self, op: str, **more: object) -> dict[str, Any]:
+        """What the control socket answers."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(self.folder / "edge.sock"))
+            client.sendall(json.dumps({"op": op, **more}).encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n"):
+                data += client.recv(65536)
+        answer: dict[str, Any] = json.loads(data)
+        assert answer["version"] == 1
+        return answer
 
     def ready(self) -> Gateway:
         wait_until(lambda: self.event("serving") or self.process.poll() is not None, what="serving")
@@ -73,12 +95,15 @@ class Gateway:
         return next((event for event in self.events() if event["event"] == name), None)
 
     def get(self, path: str = "/ping") -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return self.fetch(path)[0]
+
+    def fetch(self, path: str = "/ping", port: int = 0) -> tuple[int, str]:
+        """Status and body, over a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
         with contextlib.closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
-            response.read()
-            return response.status
+            return response.status, response.read().decode()
 
     def workers(self) -> list[int]:
         task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -194,12 +219,6 @@ def test_a_log_that_cannot_be_reopened_goes_on_as_it_was(gateway: Gateway) -> No
     assert "access.log" in failed["detail"]
     assert gateway.get() == 200
     wait_until(lambda: moved.stat().st_size)
-
-
-def test_sighup_says_that_it_does_nothing(gateway: Gateway) -> None:
-    gateway.process.send_signal(signal.SIGHUP)
-    assert wait_until(lambda: gateway.event("reload-unavailable"))
-    assert gateway.get() == 200
 
 
 def test_a_taken_port_is_one_line_and_status_4(gateway: Gateway, spawn: Spawn, tmp_path: Path) -> None:
