@@ -77,46 +77,42 @@ class Journal:
     def flush(self) -> None:
         """Hand what is pending to the log."""
         pending, self._pending = self._pending, []
+        offset = self._hub.posix_offset()
         for exchange in pending:
-            self._write(exchange)
+            self._write(exchange, offset)
         if pending:
             self._count(pending)
 
-    def _write(self, exchange: Exchange) -> None:
-        head, conn, started = exchange.head, exchange.conn, exchange.started
-        record = conn.record
+    def _write(self, exchange: Exchange, offset: float) -> None:
+        record = exchange.conn.record
         if not isinstance(record, AccessRecord):
-            record = self._record(conn)
-        record.time = started + self._hub.posix_offset()
+            record = self._record(exchange.conn)
+        plan, endpoint = exchange.plan, exchange.endpoint
+        route = plan.name if plan is not None else ""
+        upstream = endpoint.endpoint.url if endpoint is not None else ""
+        if (
+            exchange.head is not record.head
+            or route is not record.route
+            or upstream is not record.upstream
+            or exchange.status != record.status
+            or exchange.body_in != record.bytes_in
+            or exchange.body_out != record.bytes_out
+            or exchange.tries != record.tries
+        ):
+            _describe(record, exchange, route, upstream)
+        started, decided, connected = exchange.started, exchange.decided_at, exchange.connected_at
+        first, ended = exchange.first_byte_at, exchange.ended_at
+        record.time = started + offset
         record.request_id = exchange.request_id
-        record.method = head.method
-        record.host = head.authority
-        record.path = head.target
-        record.protocol = _VERSIONS[head.version]
-        record.status = exchange.status
-        record.bytes_in = exchange.body_in
-        record.bytes_out = exchange.body_out
-        record.upstream = exchange.endpoint.endpoint.url if exchange.endpoint is not None else ""
-        record.route = exchange.plan.name if exchange.plan is not None else ""
-        record.tries = exchange.tries
-        decided, connected, first = exchange.decided_at, exchange.connected_at, exchange.first_byte_at
-        record.t_decide_us = int((decided - started) * 1e6)
-        record.t_connect_us = int((connected - decided) * 1e6) if connected else 0
-        record.t_first_byte_us = int((first - connected) * 1e6) if first else 0
-        record.t_total_us = int((exchange.ended_at - started) * 1e6)
+        record.t_decide_us = int((decided - started) * 1e6) if decided != started else 0
+        record.t_connect_us = int((connected - decided) * 1e6) if connected and connected != decided else 0
+        record.t_first_byte_us = waited = int((first - connected) * 1e6) if first else 0
+        record.t_total_us = waited if first == ended and connected == started else int((ended - started) * 1e6)
         fault = exchange.fault
-        if fault is None:
-            record.fault = record.blame = record.detail = ""
-        else:
+        if fault is not None:
             record.fault, record.blame, record.detail = fault.kind, fault.side, fault.detail
-        if record.fields is not head.fields:
-            record.fields = head.fields
-            record.user_agent = record.referer = b""
-            for name, value in head.fields:
-                if name == b"user-agent":
-                    record.user_agent = value
-                elif name == b"referer":
-                    record.referer = value
+        elif record.fault:
+            record.fault = record.blame = record.detail = ""
         self._log.access(record)
 
     def _count(self, pending: list[Exchange]) -> None:
@@ -241,6 +237,31 @@ class Journal:
     def event(self, name: str, **fields: object) -> None:
         """Something happened to the gateway itself."""
         self._log.event(name, level=_LEVELS.get(name, "info"), **fields)
+
+
+def _describe(record: AccessRecord, exchange: Exchange, route: str, upstream: str) -> None:
+    """What about a request is not its time, its id or its fault: often the same for the next one."""
+    head = exchange.head
+    record.kept = None
+    record.route = route
+    record.upstream = upstream
+    record.status = exchange.status
+    record.bytes_in = exchange.body_in
+    record.bytes_out = exchange.body_out
+    record.tries = exchange.tries
+    if record.head is head:
+        return
+    record.head = head
+    record.method = head.method
+    record.host = head.authority
+    record.path = head.target
+    record.protocol = _VERSIONS[head.version]
+    record.user_agent = record.referer = b""
+    for name, value in head.fields:
+        if name == b"user-agent":
+            record.user_agent = value
+        elif name == b"referer":
+            record.referer = value
 
 
 _LEVELS = {

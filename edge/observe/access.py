@@ -27,12 +27,13 @@ class AccessRecord:
     """One request, from its first byte to the end of its answer. Times are microseconds, sizes are bytes of bodies.
 
     A connection's requests may use one record, one after the other: what is about the connection stays, with what the
-    log made of it (`frame`).
+    log made of it (`frame`). What the log made of all else but the times, the id and the fault is in `kept`: it is to be None
+    when any of that changes.
     """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "fields", "frame", "group",
-        "host", "ja4", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "frame", "group", "head",
+        "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id",
         "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us",
         "time", "tls_version", "tries", "upstream", "user_agent",
     )  # fmt: skip
@@ -70,8 +71,9 @@ class AccessRecord:
         self.detail = ""
         self.user_agent: bytes | str = b""
         self.referer: bytes | str = b""
-        self.fields: object = None  # whose user agent and referer stand here, for whoever fills the record again
+        self.head: object = None  # of the request that stands here, for whoever fills the record again
         self.frame: tuple[bytes, bytes] | None = None  # JSON of what is about the connection, kept by the log
+        self.kept: tuple[bytes, bytes] | None = None  # JSON of what stands before the times, and behind them
 
 
 class HandshakeFailure:

@@ -20,7 +20,7 @@ import orjson
 from edge.errors import Alert
 from edge.observe.access import AccessRecord, HandshakeFailure, readable
 
-__all__ = ["HIDDEN", "Redaction", "access_line", "event_line", "failure_line"]
+__all__ = ["HIDDEN", "Redaction", "access_line", "event_line", "failure_line", "plain_access_line"]
 
 HIDDEN = "***"
 _CUT = "…"
@@ -178,52 +178,79 @@ def event_fields(posix: float, name: str, level: str, extra: Mapping[str, object
 def access_line(record: AccessRecord, redact: Redaction | None = None, limit: int = 0) -> bytes:
     """A request as one JSON line of at most `limit` bytes (0: any length)."""
     if redact is None:
-        line = _put_together(record)
+        line = plain_access_line(record)
         if not limit or len(line) <= limit:
             return line
     return _dump(access_fields(record, redact), limit)
 
 
-def _put_together(record: AccessRecord) -> bytes:
-    """The line of `access_fields`, to the byte, in a third of the time: what is about the connection is made once."""
-    frame = record.frame
-    if frame is None:
-        frame = record.frame = _frame(record)
-    known = _json.get
-    ident = record.request_id
-    rest = b""
-    if record.referer:
-        rest = b',"referer":' + _quoted(record.referer)
-    if record.fault:
-        rest += b',"fault":%b,"blame":%b' % (_quoted(record.fault), _quoted(record.blame))
-        if record.detail:
-            rest += b',"detail":' + _quoted(record.detail)
-    return (
-        b'{"time":%b,"log":"access","id":%b,%b,"method":%b,"host":%b,"path":%b,"protocol":%b,"status":%d,"bytes_in":%d,'
-        b'"bytes_out":%d,"upstream":%b,"route":%b,"tries":%d,"decide_us":%d,"connect_us":%d,"first_byte_us":%d,"total_us":%d,'
-        b'"user_agent":%b%b%b}\n'
-    ) % (
-        orjson.dumps(fromtimestamp(record.time, UTC), option=orjson.OPT_UTC_Z),
+_second = -1
+_stamp = b""  # that second's, without what ends it
+
+
+def plain_access_line(record: AccessRecord) -> bytes:
+    """The line of `access_fields`, to the byte, in a fifth of the time: what lasts is made once."""
+    global _second, _stamp
+    kept = record.kept
+    if kept is None:
+        kept = record.kept = _keep(record)
+    posix, ident = record.time, record.request_id
+    second = int(posix)
+    if second != _second:
+        _second, _stamp = second, _time(second)[:-2]
+    micros = round((posix - second) * 1e6)
+    line = b'{"time":%b.%06dZ","log":"access","id":%b,%b%d,"connect_us":%d,"first_byte_us":%d,"total_us":%d,%b' % (
+        _stamp,
+        micros,
         b'"%b"' % ident if type(ident) is bytes and ident.isalnum() else _quote(ident),
-        frame[0],
-        known(record.method) or _quoted(record.method),
-        known(record.host) or _quoted(record.host),
-        known(record.path) or _quoted(record.path),
-        known(record.protocol) or _quoted(record.protocol),
-        record.status,
-        record.bytes_in,
-        record.bytes_out,
-        known(record.upstream) or _quoted(record.upstream),
-        known(record.route) or _quoted(record.route),
-        record.tries,
+        kept[0],
         record.t_decide_us,
         record.t_connect_us,
         record.t_first_byte_us,
         record.t_total_us,
-        known(record.user_agent) or _quoted(record.user_agent),
-        frame[1],
-        rest,
+        kept[1],
     )
+    if not 0 < micros < 1_000_000:
+        line = b'{"time":%b%b' % (_time(posix), line[line.index(b',"log"') :])
+    if record.fault:
+        rest = b',"fault":%b,"blame":%b' % (_quoted(record.fault), _quoted(record.blame))
+        if record.detail:
+            rest += b',"detail":' + _quoted(record.detail)
+        line = b"%b%b}\n" % (line[:-2], rest)
+    return line
+
+
+def _time(posix: float) -> bytes:
+    return orjson.dumps(fromtimestamp(posix, UTC), option=orjson.OPT_UTC_Z)
+
+
+def _keep(record: AccessRecord) -> tuple[bytes, bytes]:
+    """The line from the connection to the times, and from there to its end."""
+    frame = record.frame
+    if frame is None:
+        frame = record.frame = _frame(record)
+    known = _json.get
+    before = b"".join(
+        (
+            frame[0],
+            b',"method":',
+            known(record.method) or _quoted(record.method),
+            b',"host":',
+            known(record.host) or _quoted(record.host),
+            b',"path":',
+            known(record.path) or _quoted(record.path),
+            b',"protocol":',
+            known(record.protocol) or _quoted(record.protocol),
+            b',"status":%d,"bytes_in":%d,"bytes_out":%d,"upstream":' % (record.status, record.bytes_in, record.bytes_out),
+            known(record.upstream) or _quoted(record.upstream),
+            b',"route":',
+            known(record.route) or _quoted(record.route),
+            b',"tries":%d,"decide_us":' % record.tries,
+        )
+    )
+    agent = known(record.user_agent) or _quoted(record.user_agent)
+    referer = b',"referer":' + _quoted(record.referer) if record.referer else b""
+    return before, b'"user_agent":%b%b%b}\n' % (agent, frame[1], referer)
 
 
 def _frame(record: AccessRecord) -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from edge.observe.access import AccessRecord, HandshakeFailure
-from edge.observe.lines import Redaction, access_line, event_line, failure_line
+from edge.observe.lines import Redaction, access_line, event_line, failure_line, plain_access_line
 from edge.observe.output import Output
 from edge.observe.text import access_text, event_text, failure_text
 from edge.settings.model import AccessLog
@@ -39,7 +39,7 @@ class Channel:
 class Log:
     """Writes records and events. `access_channel` or `event_channel` None: that log is off."""
 
-    __slots__ = ("_access", "_clock", "_events", "_level", "_random")
+    __slots__ = ("_access", "_clock", "_direct", "_events", "_level", "_random")
 
     def __init__(
         self,
@@ -51,6 +51,11 @@ class Log:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._access = access_channel
+        # the access log's output where every request is one line of JSON as it is
+        plain = (
+            access_channel is not None and access_channel.json and access_channel.redact is None and access_channel.sample >= 1.0
+        )
+        self._direct = access_channel.output if access_channel is not None and plain else None
         self._events = event_channel
         self._level = LEVELS[settings.level]
         self._clock = clock
@@ -69,6 +74,12 @@ class Log:
 
     def access(self, record: AccessRecord) -> None:
         """Write one request. Fine ones (below 400 and without a fault) are subject to sampling."""
+        output = self._direct
+        if output is not None:
+            line = plain_access_line(record)
+            if len(line) <= output.limit:
+                output.write(line)
+                return
         channel = self._access
         if channel is None:
             return

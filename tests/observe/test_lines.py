@@ -88,8 +88,10 @@ def test_a_line_put_together_is_the_line_of_its_fields(
         record.tls_version = ""
     expected = orjson.dumps(access_fields(record), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
     assert access_line(record) == expected
-    record.status = 404  # the second time from what was kept
+    record.status, record.kept = 404, None
     assert access_line(record) == expected.replace(b'"status":200', b'"status":404', 1)
+    record.t_total_us = 5555  # the second time from what was kept
+    assert access_line(record) == expected.replace(b'"status":200', b'"status":404', 1).replace(b"4444", b"5555")
 
 
 def test_a_plain_request_has_no_tls_and_a_fine_one_no_blame() -> None:
