@@ -127,6 +127,10 @@ class Framing:
         """Bytes that were fed and not used yet."""
         return len(self._buf) - self._pos
 
+    def has_more(self) -> bool:
+        """Whether there are any."""
+        return self._pos < len(self._buf)
+
     @property
     def expecting_body(self) -> bool:
         """Whether body bytes of the current message, or its end, are still to come in."""

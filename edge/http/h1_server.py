@@ -94,18 +94,18 @@ class ServerCodec(Framing):
         """Bytes from the client. If they are one whole request, without body, that was read before under the same limits, and
         nothing else waits: its head, for it says now what it said then. Otherwise None, and nothing has happened: `feed` them.
         """
-        if self._in is not IN_HEAD or self._buf or len(data) > _HEAD_BYTES:
+        if self._in is not IN_HEAD or self._buf or len(data) > _HEAD_BYTES or self._served >= self._last:
             return None
         known = _heads.get(data)
-        if known is None or self._served >= self._last:
+        if known is None:
             return None
         limits, secure, head = known
         if limits is not self._limits or secure is not self._secure:
             return None
         self._served += 1
         self._keep = True
-        self._version = version = head.version
-        self._usual = version == 11 and not head.head_only
+        self._version = head.version
+        self._usual = head.usual
         self._in = IN_DONE
         return head
 

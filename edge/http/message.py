@@ -40,7 +40,7 @@ class RequestHead:
 
     __slots__ = (
         "authority", "content_length", "end", "expect_continue", "fields", "head_only", "keep_alive",
-        "method", "protocol", "scheme", "target", "te_trailers", "version", "wire",
+        "method", "protocol", "scheme", "target", "te_trailers", "usual", "version", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class RequestHead:
         self.target = target
         self.fields = fields
         self.version = version  # 10, 11 or 20
+        self.usual = version == 11 and not self.head_only  # an answer in HTTP/1.1 has a body with a length
         self.content_length = content_length  # None: not declared (chunked, or h2 without it)
         self.end = end  # True: no body follows and no End event comes
         self.protocol = protocol  # b"websocket": an Upgrade (h1) or an extended CONNECT (h2, RFC 8441) is asked for

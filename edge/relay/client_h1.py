@@ -29,7 +29,7 @@ _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 class H1Client:
     __slots__ = (
-        "_again", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_gone_at",
+        "_clock", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_gone_at",
         "_half_closed", "_header_since", "_idle_since", "_most", "_out", "_pumping", "_served", "_transport", "_tunnel",
     )  # fmt: skip
 
@@ -38,6 +38,7 @@ class H1Client:
         self._front = front
         self._conn = conn
         self._context = context
+        self._clock = context.clock
         self._codec = ServerCodec(front.listener.limits, secure=conn.secure)
         self._exchange: Exchange | None = None
         self._out: list[bytes] = []
@@ -51,7 +52,7 @@ class H1Client:
         most = front.listener.limits.requests_per_connection
         self._most = inf if most is None else most
         self._header_since = 0.0  # when the first byte of the request being read came; 0.0: none yet
-        self._idle_since = context.clock.now
+        self._idle_since = self._clock.now
         self._transport.arm_session(self._idle_since + front.listener.limits.idle_timeout)
 
     # --- as a session of its transport ---
@@ -109,7 +110,7 @@ class H1Client:
             exchange.client_lost(Fault(Side.CLIENT, "client-closed", detail="in the middle of the request"))
 
     def _wait_half_closed(self) -> None:
-        self._gone_at = self._context.clock.now + HALF_CLOSED
+        self._gone_at = self._clock.now + HALF_CLOSED
         self._transport.arm_session_earlier(self._gone_at)
 
     def on_lost(self, fault: Fault) -> None:
@@ -222,7 +223,7 @@ class H1Client:
                     transport.pause()
                 return
             if codec.buffered and not self._header_since:
-                self._header_since = now = self._context.clock.now
+                self._header_since = now = self._clock.now
                 transport.arm_session_earlier(now + self._front.listener.limits.header_timeout)
             transport.resume()
         elif exchange.request_done:
@@ -323,7 +324,7 @@ class H1Client:
         exchange = self._exchange
         self._exchange = None
         codec = self._codec
-        self._idle_since = now = self._context.clock.now
+        self._idle_since = now = self._clock.now
         transport = self._transport
         if self._close or exchange is None or not exchange.request_done or not codec.go_on():
             self._close = True
@@ -332,7 +333,7 @@ class H1Client:
         if now + _REST < transport.session_deadline:
             transport.arm_session(now + _REST)
         if not self._pumping:
-            if codec.buffered:
+            if codec.has_more():
                 self._pump()
             elif self._half_closed:
                 transport.close()

@@ -53,6 +53,10 @@ class Exchange:
         "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
 
+    path: Path  # these two are known when a route was found and was not remembered with the whole verdict
+    match: Match
+    ended_at: float
+
     def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
         self._clock = clock = context.clock
         now = clock.now
@@ -68,13 +72,10 @@ class Exchange:
         self.decided_at = now
         self.connected_at = 0.0
         self.first_byte_at = 0.0
-        self.ended_at = 0.0
         self.request_id = b""
         self.answer_id = b""  # written as X-Request-Id beside the response's fields
         self.host = ""
         self.plan: Plan | None = None
-        self.path: Path | None = None
-        self.match: Match | None = None
         self._resume_at = 0
         self.status = 0
         self.tries = 0
@@ -186,14 +187,18 @@ class Exchange:
             return
         self._sent_head = True
         self._progress = self._upload_since = now
-        if self._held is not None or self._held_end is not None:
-            self._send_held()
-        elif not self.request_done:
-            if self.head.expect_continue:
-                self._client.continue_100()
-            self._client.resume()
+        if not self.request_done or self._held_end is not None:
+            self._begin_body()
         if self.state != DONE:
             self._client.arm(now + forward.terms.patience)
+
+    def _begin_body(self) -> None:
+        if self._held is not None or self._held_end is not None:
+            self._send_held()
+            return
+        if self.head.expect_continue:
+            self._client.continue_100()
+        self._client.resume()
 
     def _send_held(self) -> None:
         """Body bytes that came before there was a connection; the windows bound them."""

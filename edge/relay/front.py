@@ -144,7 +144,7 @@ def _check_limits(exchange: Exchange) -> Verdict:
 def _answer_step(context: Context) -> Callable[[Exchange], Verdict]:
     def step(exchange: Exchange) -> Verdict:
         head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
-        assert plan is not None and path is not None and match is not None
+        assert plan is not None
         route = plan.route
         if route.respond is not None:
             return respond_reply(route.respond)
@@ -199,14 +199,14 @@ class Front:
         if not start:
             head, conn = exchange.head, exchange.conn
             prepared = conn.prepared
-            if not isinstance(prepared, Prepared):
+            if type(prepared) is not Prepared:
                 conn.prepared = prepared = self._forwarding.prepare(conn)
             new_id = self._new_id
             exchange.request_id = self._forwarding.request_id(head, prepared, new_id()) if prepared.trusted else new_id()
-            if prepared.seen_head is head and self._pipeline.settled:
-                exchange.host, exchange.plan, exchange.forward = prepared.verdict
-                assert exchange.forward is not None
-                return exchange.forward
+            if prepared.seen_head is head:
+                forward: Forward
+                exchange.host, exchange.plan, forward = prepared.verdict
+                return forward
             if self.listener.redirect_port is not None:
                 return self._to_https(exchange, self.listener.redirect_port)
             # a host belongs to the settings, so its id stands for it as long as this front lives
@@ -224,7 +224,7 @@ class Front:
 
     def _remember(self, key: _Key, exchange: Exchange) -> None:
         path, match, plan = exchange.path, exchange.match, exchange.plan
-        assert path is not None and match is not None and plan is not None
+        assert plan is not None
         if len(self._found) >= _MEMO_SIZE:
             self._found.clear()
         self._found[key] = (exchange.host, path, match, plan)
@@ -233,7 +233,7 @@ class Front:
         """The request that the upstream gets, written anew."""
         head, plan, path, match = exchange.head, exchange.plan, exchange.path, exchange.match
         prepared = exchange.conn.prepared
-        assert plan is not None and path is not None and match is not None and isinstance(prepared, Prepared)
+        assert plan is not None and isinstance(prepared, Prepared)
         if (
             prepared.seen is head.fields
             and prepared.seen_plan is plan
@@ -264,7 +264,7 @@ class Front:
         )
         grpc = head.te_trailers and find(fields, b"content-type").startswith(_GRPC)
         forward = Forward(terms, request, own_id=own_id, grpc=grpc)
-        if single and not head.protocol:
+        if single and not head.protocol and self._pipeline.settled:
             prepared.seen_head, prepared.verdict = head, (exchange.host, plan, forward)
         else:
             prepared.seen_head = None

@@ -94,15 +94,13 @@ class Pool(Generic[Conn]):
                     self.remove(key, conn)
                     return conn
                 return None
-        if self._keepalive <= 0:
-            self.remove(key, conn)
-            return conn
-        slot.idle.append((conn, deadline))
-        if len(slot.idle) > self._keepalive:
-            oldest = slot.idle.pop(0)[0]
-            self.remove(key, oldest)
-            return oldest
-        return None
+        idle = slot.idle
+        idle.append((conn, deadline))
+        if len(idle) <= self._keepalive:
+            return None
+        oldest = idle.pop(0)[0]
+        self.remove(key, oldest)
+        return oldest
 
     def begin(self, key: PeerKey) -> None:
         """A connection is being opened."""
