@@ -78,6 +78,8 @@ class Workforce:
             self.look()
         elif what == "beat":
             worker.beat_at, worker.beat = time.monotonic(), message
+        elif what == "told":
+            self._supervisor.operations.told(worker, message)
         elif what == "taken-away" and worker in self.leaving:
             self._emptied(worker.number)
         if what in self.reports:
