@@ -19,9 +19,10 @@ from edge.settings.policies import check_limit_places, check_suites, client_auth
 from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
+from edge.settings.streams import host_stream, listener_stream, proxy_protocol
 from edge.settings.syntax import LISTENERS_OWN, Bad, host_name, is_address, listen_addresses
 from edge.settings.tickets import ONLY_AT_THE_TOP
-from edge.settings.upstreams import TrustStores
+from edge.settings.upstreams import TrustStores, Upstreams
 
 __all__ = ["Hosts", "Listeners", "read_listener_names"]
 
@@ -34,8 +35,9 @@ _IMPLIED: tuple[dict[str, Any], ...] = (
 class Listeners:
     """The listeners by name; two implied ones when the file has none."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, upstreams: Upstreams) -> None:
         self._source = source
+        self._upstreams = upstreams
         self.by_name: dict[str, model.Listener] = {}
         self.no_sni: dict[str, tuple[str, Path]] = {}  # as written in the listener itself
         self.tables: dict[str, tuple[Path, dict[str, Any]]] = {}
@@ -84,6 +86,8 @@ class Listeners:
             tls=raw.tls == "on",
             redirect_port=self._redirect(raw, path),
             limits=limits(source, [(("limits",), source.tree.get("limits", {})), limit_place]),
+            proxy=proxy_protocol(source, raw.proxy_protocol, (*path, "proxy_protocol")),
+            stream=listener_stream(source, self._upstreams, path, raw, table),
             place=model.Place(file=span.file, line=span.line, column=span.column) if span is not None else model.Place(),
         )
         if not isinstance(raw.no_sni, UnsetType):
@@ -139,11 +143,13 @@ class Hosts:
     """The hosts, and what routes need to know of each."""
 
     def __init__(
-        self, source: Source, listeners: Listeners, trust: TrustStores, reader: CertificateReader, pool: NamedCertificates
-    ) -> None:
+        self, source: Source, listeners: Listeners, trust: TrustStores, reader: CertificateReader, pool: NamedCertificates,
+        upstreams: Upstreams,
+    ) -> None:  # fmt: skip
         self._source = source
         self._listeners = listeners
         self._trust = trust
+        self._upstreams = upstreams
         self._reader = reader
         self.models: list[model.Host] = []
         self.tables: list[tuple[Path, dict[str, Any], model.Host, tuple[str, ...]]] = []  # with the listeners that serve it
@@ -186,18 +192,25 @@ class Hosts:
         if top is not None and top.get("mode", "require") == "require" and auth.mode is model.ClientAuthMode.REQUEST:
             source.note((*path, "client_auth"), f"{names[0] if names else 'this host'} lets clients in without a certificate")
         check_limit_places(source, ((*path, "limits"), table.get("limits", {})), where="host")
-        served = self._served(path, raw, table, auth)
+        stream = host_stream(source, self._upstreams, path, raw, table)
+        passthrough = stream is not None and stream.passthrough
+        if passthrough:
+            auth = model.ClientAuth()
+        if stream is not None and policy is not None:
+            policy = replace(policy, alpn=())  # what is spoken inside is not for us to agree on
+        served = self._served(path, raw, table, auth, stream=stream is not None)
         secure = any(self._listeners.by_name[name].tls for name in served)
         span = source.key(path)
         host = model.Host(
             names=tuple(names),
             listeners=served,
             certificates=self._certificates(path, raw, table, names)
-            if secure or not isinstance(raw.certificates, UnsetType)
+            if not passthrough and (secure or not isinstance(raw.certificates, UnsetType))
             else (),
             tls=policy if policy is not None else model.TlsPolicy(),
             client_auth=auth,
-            hsts=self._hsts(path, table, names),
+            hsts=self._hsts(path, table, names) if stream is None else None,
+            stream=stream,
             place=model.Place(file=span.file, line=span.line, column=span.column),
         )
         check_suites(source, host.tls, host.certificates, merged.origin("ciphers", (*path, "tls")))
@@ -234,16 +247,19 @@ class Hosts:
             source.error((*path, "names"), "a host without a name", 'write names = ["api.example.com"]')
         return names
 
-    def _served(self, path: Path, raw: keys.Host, table: Any, auth: model.ClientAuth) -> tuple[str, ...]:
+    def _served(self, path: Path, raw: keys.Host, table: Any, auth: model.ClientAuth, *, stream: bool) -> tuple[str, ...]:
         wants_client = auth.mode is not model.ClientAuthMode.OFF
         by_name = self._listeners.by_name
         if isinstance(raw.listeners, UnsetType):
-            return tuple(name for name in self._listeners.usable() if by_name[name].tls or not wants_client)
+            return tuple(name for name in self._listeners.usable() if by_name[name].tls or not (wants_client or stream))
         names = read_listener_names(self._source, self._listeners, table["listeners"], (*path, "listeners"))
         for name in names:
             if wants_client and not by_name[name].tls:
                 message = f"listener '{name}' is plain: there is no client certificate to ask for"
                 self._source.error((*path, "listeners"), message, "take it out, or client_auth")
+            elif stream and not by_name[name].tls:
+                message = f"listener '{name}' is plain: without HTTP and TLS nobody says which host is meant"
+                self._source.error((*path, "listeners"), message, "write passthrough in that listener")
         return names
 
     def _hsts(self, path: Path, table: dict[str, Any], names: list[str]) -> model.Hsts | None:

@@ -182,6 +182,23 @@ class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=list)
 
 
+class ProxyProtocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The PROXY protocol, versions 1 and 2, of a balancer in front that relays bytes."""
+
+    from_: Annotated[
+        Words,
+        Meta(description="Networks of the balancers. Only their headers are read."),
+        example(["10.0.0.0/8"]),
+    ] = field(name="from")
+    mode: Annotated[
+        Literal["require", "optional"],
+        Meta(
+            description="require: a connection without a header, or from elsewhere, is refused. optional: balancers may leave it "
+            "out, and others connect as usual; a header of theirs is not read."
+        ),
+    ] = "require"
+
+
 class TrustedProxies(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose X-Forwarded-For and Forwarded are believed."""
 
@@ -239,6 +256,18 @@ class NamedCertificate(CertificateSource, frozen=True, kw_only=True, forbid_unkn
     name: Annotated[Word, Meta(description="What hosts call it."), example("wildcard")]
 
 
+class TargetTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One choice among several upstreams."""
+
+    name: Annotated[Word, Meta(description="An [upstream.NAME], or a URL."), example("app")]
+    weight: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)], Meta(description="Its share, relative to the others' weights.")
+    ] = 1
+
+
+Targets: TypeAlias = Word | TargetTable | list[Word | TargetTable]
+
+
 class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where clients connect. A file without any gets :443 for TLS and :80 which redirects there."""
 
@@ -262,19 +291,21 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         example("https"),
     ] = UNSET
     no_sni: Annotated[Word | UnsetType, Meta(description="As tls.no_sni, for this listener alone."), example("refuse")] = UNSET
+    proxy_protocol: Annotated[
+        ProxyProtocol | UnsetType, Meta(description="The PROXY protocol, of a balancer in front. Default: none is read.")
+    ] = UNSET
+    passthrough: Annotated[
+        Targets | UnsetType,
+        Meta(
+            description="Where connections go, as they are, whose name no [[host]] has. With tls off: all of them, whatever they "
+            "say. Default: they are refused."
+        ),
+        example("legacy"),
+    ] = UNSET
+    tunnel_idle_timeout: Annotated[
+        DurationOrOff, Meta(description="With passthrough: the longest gap without a byte in either direction.")
+    ] = "1h"
     limits: Annotated[Limits | UnsetType, Meta(description="What differs from the top's limits here.")] = UNSET
-
-
-class TargetTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One choice among several upstreams."""
-
-    name: Annotated[Word, Meta(description="An [upstream.NAME], or a URL."), example("app")]
-    weight: Annotated[
-        Annotated[int, Meta(ge=1, le=1_000_000)], Meta(description="Its share, relative to the others' weights.")
-    ] = 1
-
-
-Targets: TypeAlias = Word | TargetTable | list[Word | TargetTable]
 
 
 class Redirect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -322,6 +353,19 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     upstream: Annotated[
         Targets | UnsetType, Meta(description='Short for a route with path = "/".'), example("http://127.0.0.1:8000")
     ] = UNSET
+    protocol: Annotated[
+        Literal["http", "tcp"],
+        Meta(description="tcp: TLS ends here and the bytes go on to `upstream` as they are, for databases and brokers."),
+    ] = "http"
+    passthrough: Annotated[
+        Targets | UnsetType,
+        Meta(description="An upstream at which TLS ends: bytes are relayed by name and never decrypted. Needs no certificate."),
+        example("vault"),
+    ] = UNSET
+    tunnel_idle_timeout: Annotated[
+        DurationOrOff,
+        Meta(description="With tcp or passthrough: the longest gap without a byte in either direction."),
+    ] = "1h"
     tls: Annotated[Tls | UnsetType, Meta(description="What differs from the top's tls here.")] = UNSET
     client_auth: Annotated[
         Literal["none"] | ClientAuth | UnsetType,
@@ -430,7 +474,9 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class EndpointTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One server of an upstream."""
 
-    url: Annotated[Word, Meta(description="http://, https://, h2c:// or unix:/path."), example("http://127.0.0.1:8000")]
+    url: Annotated[
+        Word, Meta(description="http://, https://, h2c://, unix:/path; tcp:// or tls://."), example("http://127.0.0.1:8000")
+    ]
     weight: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)], Meta(description="Its share, relative to the others' weights.")
     ] = 1
@@ -500,7 +546,10 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     endpoints: Annotated[
         Word | EndpointTable | list[Word | EndpointTable],
-        Meta(description="URLs: http://, https://, h2c:// (HTTP/2 without TLS) or unix:/path; without a path."),
+        Meta(
+            description="URLs: http://, https://, h2c:// (HTTP/2 without TLS) or unix:/path; without a path. For streams of bytes "
+            "tcp:// or tls://, with a port."
+        ),
         example(["http://127.0.0.1:8000"]),
     ]
     tls: Annotated[UpstreamTls | UnsetType, Meta(description="How https endpoints are verified.")] = UNSET
@@ -520,6 +569,13 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_connections: Annotated[CountOrOff, Meta(description="Connections to each endpoint from one worker.")] = "off"
     retry: Annotated[Retry, Meta(description="Tries after a failure.")] = field(default_factory=lambda: Retry())
     health: Annotated[Health | UnsetType, Meta(description="Active checks. Default: none, only what requests show.")] = UNSET
+    send_proxy_protocol: Annotated[
+        Literal["off", "v1", "v2"],
+        Meta(
+            description="Begin each connection with a PROXY header that names the client. Connections then serve one client each "
+            "and are not kept."
+        ),
+    ] = "off"
 
 
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

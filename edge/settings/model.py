@@ -16,8 +16,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
     "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "HeaderRules", "Health",
-    "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "Redirect", "Respond", "Retry", "Route", "RoutePaths",
-    "Scheme", "Server", "Settings", "Target", "Tickets", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
+    "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect", "Respond", "Retry",
+    "Route", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target", "Tickets", "TlsPolicy", "Trust", "Upstream",
+    "UpstreamTls",
 ]  # fmt: skip
 
 Network = IPv4Network | IPv6Network
@@ -136,6 +137,23 @@ class Hsts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyProtocol:
+    """Whose PROXY headers are believed. `required`: nobody else may connect, and nobody without one."""
+
+    networks: tuple[Network, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Bytes that are relayed as they come. `passthrough`: TLS ends at the upstream and not here."""
+
+    targets: tuple[Target, ...]
+    passthrough: bool
+    idle_timeout: float | None = 3600.0  # gap without a byte in either direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     name: str
     addresses: tuple[Address, ...]  # one for each family; host is an address, never a name
@@ -143,6 +161,8 @@ class Listener:
     redirect_port: int | None = None  # tls = "off" only: answer 308 to https with this port
     no_sni: str | None = None  # the host that serves clients without SNI; None: refuse
     limits: Limits = Limits()
+    proxy: ProxyProtocol | None = None  # what stands in front and says whom connections come from
+    stream: Stream | None = None  # where everything goes that is no host's
     place: Place = field(default=Place(), compare=False)
 
 
@@ -163,6 +183,7 @@ class Host:
     tls: TlsPolicy
     client_auth: ClientAuth = ClientAuth()
     hsts: Hsts | None = None
+    stream: Stream | None = None  # no HTTP is spoken; with passthrough there is no certificate either
     place: Place = field(default=Place(), compare=False)
 
 
@@ -170,6 +191,12 @@ class Scheme(StrEnum):
     HTTP = "http"
     HTTPS = "https"
     H2C = "h2c"
+    TCP = "tcp"  # bytes, for streams
+    TLS = "tls"  # the same within TLS
+
+    @property
+    def over_tls(self) -> bool:
+        return self is Scheme.HTTPS or self is Scheme.TLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +250,7 @@ class Upstream:
     max_connections: int | None = None  # for each endpoint, a worker
     retry: Retry = Retry()
     health: Health | None = None
+    send_proxy: str = ""  # "v1", "v2": say whom a connection is for, which is then nobody else's
     place: Place = field(default=Place(), compare=False)
 
 

@@ -23,6 +23,7 @@ from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path
 from edge.settings.routing import Routes
 from edge.settings.source import Source
+from edge.settings.streams import networks
 from edge.settings.syntax import Bad, field_name
 from edge.settings.tickets import tickets
 from edge.settings.units import seconds, share
@@ -50,8 +51,8 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
     reader = CertificateReader(source, now)
     pool = NamedCertificates(source, reader)
     upstreams = Upstreams(source, trust, pool)
-    listeners = Listeners(source)
-    hosts = Hosts(source, listeners, trust, reader, pool)
+    listeners = Listeners(source, upstreams)
+    hosts = Hosts(source, listeners, trust, reader, pool, upstreams)
     routes = Routes(source, listeners, hosts, upstreams)
     found = routes.models()
     no_sni = hosts.choose_no_sni()
@@ -84,7 +85,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
 def _warn_idle_listeners(source: Source, listeners: Listeners, hosts: Hosts) -> None:
     """Warn of TLS listeners on which no host is served: nobody can complete a handshake there."""
     for name, listener in listeners.by_name.items():
-        if listener.tls and not any(name in host.listeners for host in hosts.models):
+        if listener.tls and listener.stream is None and not any(name in host.listeners for host in hosts.models):
             path = listeners.tables[name][0] if not listeners.implied else ()
             message = f"no host is served on listener '{name}'"
             source.warning(path, message, "write a [[host]] with names and certificates", at_key=True)
@@ -163,20 +164,7 @@ def _runtime_dir(environ: Mapping[str, str], *, root: bool) -> str:
 
 def _networks(source: Source) -> tuple[model.Network, ...]:
     raw = typed(source, ("trusted_proxies",), source.tree.get("trusted_proxies", {}), keys.TrustedProxies)
-    found: list[model.Network] = []
-    written = [] if raw is None else raw.from_
-    for index, text in enumerate(listed(written)):
-        at: Path = ("trusted_proxies", "from", index) if isinstance(written, list) else ("trusted_proxies", "from")
-        try:
-            found.append(ipaddress.ip_network(text))
-        except ValueError:
-            mend = 'write for example "10.0.0.0/8"'
-            try:
-                mend = f'write "{ipaddress.ip_network(text, strict=False)}"'
-            except ValueError:
-                pass
-            source.error(at, f"'{source.shown(at, text)}' is not a network", "" if source.secret(at) else mend)
-    return tuple(found)
+    return networks(source, [] if raw is None else raw.from_, ("trusted_proxies", "from"))
 
 
 def _log(source: Source) -> model.Log:

@@ -51,8 +51,10 @@ class Routes:
         self.found: list[Found] = []
         self._routed: set[int] = set()  # hosts that have a route
         self._anywhere = False
-        for path, table, host, served in hosts.tables:
-            if "upstream" in table:
+        for number, (path, table, host, served) in enumerate(hosts.tables):
+            if host.stream is not None:
+                self._routed.add(number)
+            elif "upstream" in table:
                 self._from_host(path, table, host, served)
         for index, table in enumerate(source.tree.get("route", [])):
             self._read(("route", index), table)
@@ -117,6 +119,8 @@ class Routes:
         holders: list[Place] = [(path, table)]
         if owner is not None:
             self._routed.add(owner)
+            if self._hosts.tables[owner][2].stream is not None:
+                source.error((*path, "host"), f"{name} is a stream of bytes: it has no routes", "take the route out")
             holders.insert(0, (self._hosts.tables[owner][0], self._hosts.tables[owner][1]))
         if name is None or (owner is None and name.startswith("*.")):
             self._anywhere = True

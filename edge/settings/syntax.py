@@ -31,7 +31,7 @@ _PATH_CHARACTERS = _DECODED | frozenset("/%{}")
 _TWICE = re.compile(r"%25([0-9A-Fa-f]{2})", re.ASCII)
 _DOT_PARAMETERS = re.compile(r"/\.\.?;")
 _HIDDEN = _DECODED | frozenset("/\\\0%?#")
-_PORTS = {Scheme.HTTP: 80, Scheme.HTTPS: 443, Scheme.H2C: 80}
+_PORTS = {Scheme.HTTP: 80, Scheme.HTTPS: 443, Scheme.H2C: 80, Scheme.TCP: 0, Scheme.TLS: 0}  # 0: must be written
 # What frames a message or speaks of one connection only (RFC 9110 section 7.6.1).
 _FRAMING = frozenset(
     {
@@ -136,7 +136,7 @@ def is_url(text: str) -> bool:
 
 
 def endpoint(text: str, weight: int = 1) -> Endpoint:
-    """``http://``, ``https://`` or ``h2c://`` with a host and perhaps a port, or ``unix:/path``."""
+    """``http://``, ``https://`` or ``h2c://`` with a host and perhaps a port, ``tcp://`` or ``tls://`` with one, ``unix:/path``."""
     if text.startswith("unix:"):
         path = text[5:].removeprefix("//")
         if not path.startswith("/") or "\0" in path:
@@ -147,9 +147,7 @@ def endpoint(text: str, weight: int = 1) -> Endpoint:
     word, found, rest = text.partition("://")
     if not found:
         raise Bad(f"'{text}' is not a URL", f'write "http://{text}"')
-    if word == "tcp":
-        raise Bad("'tcp://' is not in this version", "http://, https://, h2c:// and unix: are")
-    if word not in ("http", "https", "h2c"):
+    if word not in ("http", "https", "h2c", "tcp", "tls"):
         lower = word.lower()
         hint = {"h2": "https", "grpc": "h2c", "grpcs": "https"}.get(lower, lower if lower in ("http", "https", "h2c") else "http")
         raise Bad(f"'{word}://' is not possible here", f'write "{hint}://{rest}"')
@@ -164,7 +162,10 @@ def endpoint(text: str, weight: int = 1) -> Endpoint:
         )
     if "@" in authority:
         raise Bad("an endpoint with a user in it", "write request_headers = { set = { Authorization = … } }")
-    return Endpoint(url=text, scheme=scheme, address=_authority(authority, text, _PORTS[scheme]), weight=weight)
+    address = _authority(authority, text, _PORTS[scheme])
+    if not address.port:
+        raise Bad(f"'{text}' needs a port", f'write for example "{word}://{authority}:5432"')
+    return Endpoint(url=text, scheme=scheme, address=address, weight=weight)
 
 
 def _authority(authority: str, whole: str, default: int) -> Address:

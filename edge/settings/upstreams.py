@@ -27,6 +27,7 @@ from edge.settings.units import seconds, share
 
 __all__ = ["SYSTEM", "TrustStores", "Upstreams", "read_alpn"]
 
+_STREAMS = frozenset({model.Scheme.TCP, model.Scheme.TLS})
 SYSTEM = model.Trust(name="system", system=True)
 
 
@@ -114,8 +115,8 @@ class Upstreams:
             if name not in self._used:
                 self._source.warning(("upstream", name), f"[upstream.{name}] is not used", "use it, or take it out", at_key=True)
 
-    def targets(self, value: Any, at: Path) -> tuple[model.Target, ...]:
-        """What an `upstream` key says: a name, a URL, or several with weights."""
+    def targets(self, value: Any, at: Path, *, stream: bool = False) -> tuple[model.Target, ...]:
+        """What an `upstream` key says: a name, a URL, or several with weights. `stream`: bytes go there, and no requests."""
         chosen: list[model.Target] = []
         seen: set[str] = set()
         for index, item in enumerate(listed(value)):
@@ -130,6 +131,12 @@ class Upstreams:
                 self._source.error(here, f"upstream '{self._source.shown(here, name)}' stands here twice", "add their weights up")
             seen.add(name)
             upstream = self.find(name, here)
+            if upstream is not None and not stream and upstream.endpoints[:1] and upstream.endpoints[0].scheme in _STREAMS:
+                self._source.error(
+                    here,
+                    f"{upstream.endpoints[0].url} takes bytes, and requests are to go there",
+                    'write "http://…" or "https://…"',
+                )
             if upstream is not None:
                 chosen.append(model.Target(upstream=upstream, weight=weight))
         if value == []:
@@ -167,7 +174,9 @@ class Upstreams:
         except Bad as bad:
             if self._source.secret(at):
                 self._source.error(
-                    at, f"{self._source.shown(at, text)} is not the URL of an endpoint", "http://, https://, h2c:// or unix:/path"
+                    at,
+                    f"{self._source.shown(at, text)} is not the URL of an endpoint",
+                    "http://, https://, h2c://, tcp://, tls:// or unix:/path",
                 )
             else:
                 self._source.error(at, str(bad), bad.mend)
@@ -201,30 +210,49 @@ class Upstreams:
                 endpoints.append(made)
         if not written:
             source.error((*path, "endpoints"), "an upstream without an endpoint", 'write endpoints = ["http://127.0.0.1:8000"]')
-        if not isinstance(raw.tls, UnsetType) and endpoints and all(made.scheme is not model.Scheme.HTTPS for made in endpoints):
+        if not isinstance(raw.tls, UnsetType) and endpoints and not any(made.scheme.over_tls for made in endpoints):
             source.warning(
                 (*path, "tls"), "tls means nothing here: no endpoint is https://", 'write "https://…" endpoints', at_key=True
+            )
+        if len({made.scheme in _STREAMS for made in endpoints if not made.address.path}) > 1:
+            source.error((*path, "endpoints"), "some endpoints take requests and others bytes", "make two upstreams of them")
+        if raw.send_proxy_protocol != "off" and any(made.scheme is model.Scheme.H2C for made in endpoints):
+            source.error(
+                (*path, "send_proxy_protocol"),
+                "an h2c:// connection carries many clients",
+                "write http:// endpoints",
+                at_key=True,
+            )
+        if not isinstance(raw.health, UnsetType) and _takes_bytes(tuple(endpoints)):
+            source.error(
+                (*path, "health"), "health checks ask by HTTP, and these endpoints take bytes", "take it out", at_key=True
             )
         return self._model(name, raw, table.get("tls", {}), tuple(endpoints), path)
 
     def _model(
         self, name: str, raw: keys.Upstream, written_tls: dict[str, Any], endpoints: tuple[model.Endpoint, ...], at: Path
     ) -> model.Upstream:
-        secure = any(made.scheme is model.Scheme.HTTPS for made in endpoints)
+        secure = any(made.scheme.over_tls for made in endpoints)
+        bytes_only = _takes_bytes(endpoints)
+        alone = raw.send_proxy_protocol != "off" or bytes_only
+        tls = self._tls(written_tls, (*at, "tls")) if secure or written_tls else None
+        if alone and tls is not None:  # one client a connection
+            tls = replace(tls, alpn=() if bytes_only else ("http/1.1",))
         connect, keepalive_timeout = seconds(raw.connect_timeout), seconds(raw.keepalive_timeout)
         return model.Upstream(
             name=name,
             endpoints=endpoints,
-            tls=self._tls(written_tls, (*at, "tls")) if secure or written_tls else None,
+            tls=tls,
             balance=raw.balance,
             connect_timeout=connect if connect is not None else 5.0,
             first_byte_timeout=seconds(raw.first_byte_timeout),
             between_bytes_timeout=seconds(raw.between_bytes_timeout),
-            keepalive=0 if raw.keepalive == "off" else raw.keepalive,
+            keepalive=0 if alone or raw.keepalive == "off" else raw.keepalive,
             keepalive_timeout=keepalive_timeout if keepalive_timeout is not None else 55.0,
             max_connections=None if raw.max_connections == "off" else raw.max_connections,
             retry=self._retry(raw.retry),
             health=None if isinstance(raw.health, UnsetType) else self._health(raw.health, (*at, "health")),
+            send_proxy="" if raw.send_proxy_protocol == "off" else raw.send_proxy_protocol,
             place=self._place(at),
         )
 
@@ -309,6 +337,10 @@ class Upstreams:
             rise=raw.rise,
             fall=raw.fall,
         )
+
+
+def _takes_bytes(endpoints: tuple[model.Endpoint, ...]) -> bool:
+    return any(made.scheme in _STREAMS for made in endpoints)
 
 
 def read_alpn(source: Source, value: object, at: Path) -> tuple[str, ...]:
