@@ -7,7 +7,7 @@ from typing import Any
 
 from edge.cli.loading import settings_for
 from edge.cli.terminal import Exit, note, plural, print_json, table
-from edge.settings.model import ClientAuthMode, Host, Route, RoutePaths, Scheme, Settings
+from edge.settings.model import ClientAuthMode, Host, Route, RoutePaths, Scheme, Settings, Stream, Target
 from edge.settings.names import NameIndex
 
 __all__ = ["rows", "run"]
@@ -33,7 +33,25 @@ def rows(settings: Settings) -> list[dict[str, Any]]:
     """One object for each route, the most exact hosts and paths first."""
     hosts: NameIndex[Host] = NameIndex((name, host) for host in settings.hosts for name in host.names)
     secure = {listener.name for listener in settings.listeners if listener.tls}
-    return [_row(route, hosts, secure) for route in sorted(settings.routes, key=_order)]
+    found = [_row(route, hosts, secure) for route in sorted(settings.routes, key=_order)]
+    for host in settings.hosts:
+        if host.stream is not None:
+            found += [_stream_row(name, host.stream, host.listeners, host) for name in host.names]
+    return found + [_stream_row(None, one.stream, (one.name,), None) for one in settings.listeners if one.stream is not None]
+
+
+def _stream_row(name: str | None, stream: Stream, listeners: tuple[str, ...], host: Host | None) -> dict[str, Any]:
+    """A host, or a listener, whose bytes are relayed without HTTP."""
+    return {
+        "host": name,
+        "path": "",
+        "mode": "passthrough" if stream.passthrough else "tcp",
+        "policies": _client_auth(host) if host is not None else [],
+        "to": _targets(stream.targets),
+        "upstream": [{"name": target.upstream.name, "weight": target.weight} for target in stream.targets],
+        "listeners": list(listeners),
+        "place": f"{host.place.file}:{host.place.line}" if host is not None and host.place.line else None,
+    }
 
 
 def _order(route: Route) -> tuple[Any, ...]:
@@ -75,8 +93,8 @@ def _policies(route: Route, host: Host | None) -> list[str]:
     found: list[str] = []
     if any(target.upstream.tls is not None and not target.upstream.tls.verify for target in route.targets):
         found.append("UPSTREAM NOT VERIFIED")
-    if host is not None and host.client_auth.mode is not ClientAuthMode.OFF:
-        found.append(f"client certificate {'required' if host.client_auth.mode is ClientAuthMode.REQUIRE else 'requested'}")
+    if host is not None:
+        found += _client_auth(host)
     if route.methods is not None:
         found.append(" ".join(sorted(route.methods)))
     found += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in route.match_headers]
@@ -93,6 +111,12 @@ def _policies(route: Route, host: Host | None) -> list[str]:
     return found
 
 
+def _client_auth(host: Host) -> list[str]:
+    if host.client_auth.mode is ClientAuthMode.OFF:
+        return []
+    return [f"client certificate {'required' if host.client_auth.mode is ClientAuthMode.REQUIRE else 'requested'}"]
+
+
 def _to(route: Route) -> str:
     if route.redirect is not None:
         return f"{route.redirect.status} {route.redirect.to}"
@@ -100,7 +124,11 @@ def _to(route: Route) -> str:
         return f"{route.respond.status}"
     if route.health:
         return route.health
-    weights = sum(target.weight for target in route.targets)
-    if len(route.targets) == 1:
-        return route.targets[0].upstream.name
-    return ", ".join(f"{target.upstream.name} {100 * target.weight / weights:g}%" for target in route.targets)
+    return _targets(route.targets)
+
+
+def _targets(targets: tuple[Target, ...]) -> str:
+    weights = sum(target.weight for target in targets)
+    if len(targets) == 1:
+        return targets[0].upstream.name
+    return ", ".join(f"{target.upstream.name} {100 * target.weight / weights:g}%" for target in targets)

@@ -28,7 +28,7 @@ from edge.relay.front import Forward, Front
 from edge.relay.ports import ClientPort
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
-from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings, Upstream
+from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings, Stream, Upstream
 from edge.settings.names import NameIndex, canonical
 
 __all__ = ["Question", "Step", "Trace", "trace"]
@@ -121,6 +121,9 @@ def trace(settings: Settings, question: Question) -> Trace:
     if listener is None:
         return found
     conn = ConnectionInfo(question.source, 50_000, listener, secure=listener.tls)
+    if listener.stream is not None and not listener.tls:
+        _relayed(listener.stream, listener.place, "every byte goes on to the upstream", found)
+        return found
     if listener.tls and not _handshake(settings, question, listener, conn, found):
         return found
     try:
@@ -182,6 +185,9 @@ def _handshake(settings: Settings, question: Question, listener: Listener, conn:
     sni = _sni(question)
     if sni:
         host = index.find(canonical(sni))
+        if host is None and listener.stream is not None:
+            _relayed(listener.stream, listener.place, f"no host has the name {sni}: the listener passes it through", found)
+            return False
         if host is None:
             found.add("host", f"no host has the name {sni}: the handshake is refused", more=["alert: unrecognized_name"])
             found.end("alert", reason="unknown-sni")
@@ -190,12 +196,18 @@ def _handshake(settings: Settings, question: Question, listener: Listener, conn:
         conn.sni = sni
     else:
         host = index.find(listener.no_sni) if listener.no_sni is not None else None
+        if host is None and listener.stream is not None:
+            _relayed(listener.stream, listener.place, "no name in the handshake: the listener passes it through", found)
+            return False
         if host is None:
             found.add("host", "no name in the handshake, and `no_sni` refuses that", listener.place, ["alert: unrecognized_name"])
             found.end("alert", reason="no-sni")
             return False
         found.add("host", f"{', '.join(host.names)} (no name in the handshake: `no_sni`)", host.place)
     conn.host = host
+    if host.stream is not None and host.stream.passthrough:
+        _relayed(host.stream, host.place, "TLS goes on to the upstream as it is", found)
+        return False
     conn.alpn = host.tls.alpn[0].encode() if host.tls.alpn else b""
     versions = " and ".join(dict.fromkeys([host.tls.min_version, host.tls.max_version]))
     kinds = ", ".join(f"{one.key_type} ({one.name})" for one in host.certificates)
@@ -203,7 +215,16 @@ def _handshake(settings: Settings, question: Question, listener: Listener, conn:
     found.add(
         "context", f"TLS {versions}; {', '.join(host.tls.alpn)}", place if place.line else host.place, [f"certificates: {kinds}"]
     )
-    return _client_certificate(question, host, found)
+    admitted = _client_certificate(question, host, found)
+    if admitted and host.stream is not None:
+        _relayed(host.stream, host.place, "TLS ends here, and the bytes go on", found)
+        return False
+    return admitted
+
+
+def _relayed(stream: Stream, place: Place, why: str, found: Trace) -> None:
+    found.add("stream", why, place, [f"upstream: {', '.join(target.upstream.name for target in stream.targets)}"])
+    found.end("relay")
 
 
 def _sni(question: Question) -> str:

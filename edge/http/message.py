@@ -123,13 +123,15 @@ class ConnectionInfo:
     """What is known about a client's connection: written once after the handshake, read by policy and logs."""
 
     __slots__ = (
-        "alpn", "client_cert", "client_subject", "group", "host", "ja4", "listener", "peer", "peer_port",
+        "alpn", "client_cert", "client_subject", "group", "host", "ja4", "listener", "local", "local_port", "peer", "peer_port",
         "prepared", "record", "resumed", "secure", "sni", "suite", "tls_version",
     )  # fmt: skip
 
     def __init__(self, peer: str, peer_port: int, listener: Listener, *, secure: bool) -> None:
         self.peer = peer
         self.peer_port = peer_port
+        self.local = ""  # where it connected to; only where somebody is told
+        self.local_port = 0
         self.listener = listener
         self.secure = secure
         self.host: Host | None = None  # the host whose TLS context serves this connection; None on plain listeners

@@ -1,9 +1,10 @@
 """A client's connection from accept to its HTTP session: hello, choice, handshake, ALPN.
 
-Order (DESIGN section 2): the ClientHello is gathered and parsed by us; the host's context is chosen from it; only
-then is there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography
-and is answered with its alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and
-every failure is one line in the log.
+Order (DESIGN section 2): a PROXY header, where a balancer in front is trusted to send one; then the ClientHello is gathered and
+parsed by us; what serves it is chosen from it. That is an upstream to which the bytes go on unopened, or a host's context; only
+then is there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography and is
+answered with its alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and every failure is
+one line in the log.
 
 A reload finds connections at every stage. In the handshake they keep the context that their hello chose. A connection whose
 host still admits its client on the same terms (`same_terms`) serves its next request under the new settings, whatever
@@ -13,19 +14,25 @@ thus served by one set of settings from its beginning to its end, and a tunnel a
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from edge.errors import Alert, Fault, Side
 from edge.http.message import ConnectionInfo
+from edge.net.descriptors import local_address
 from edge.net.plain import PlainEngine
 from edge.net.transport import Transport
 from edge.relay.client_h1 import H1Client
 from edge.relay.client_h2 import H2Client
+from edge.relay.pipe import Pipe
+from edge.tls.choice import Passage
 from edge.wire.hello import HelloReader, alert_record
+from edge.wire.proxy import ProxyReader
 
 if TYPE_CHECKING:
     from edge.net.listener import ListenerState
+    from edge.settings.model import ProxyProtocol, Stream
     from edge.tls.choice import ServerContext
     from edge.tls.engine import TlsInfo
     from edge.wire.hello import ClientHello
@@ -44,7 +51,7 @@ _NOTHING_YET = PlainEngine()
 
 
 class ClientTransport(Transport):
-    __slots__ = ("_context", "_hello", "_info", "_reader", "_stage", "_table", "conn", "owner", "since")
+    __slots__ = ("_context", "_hello", "_info", "_proxy", "_reader", "_stage", "_table", "conn", "owner", "since")
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
@@ -58,12 +65,50 @@ class ClientTransport(Transport):
         self._table = owner.table
         self._info: TlsInfo | None = None  # between the handshake and the session
         self._stage = "hello"
+        self._proxy: ProxyReader | None = None
         if listener.tls:
             self._reader = HelloReader(listener.limits.tls_hello)
         self.start(_NOTHING_YET if listener.tls else PlainEngine(), _Opening(self))
         self.arm_session(self.since + listener.limits.handshake_timeout)
+        if listener.proxy is not None:
+            self._expect_proxy(listener.proxy)
+        elif listener.stream is not None and not listener.tls:
+            self._begin_stream(listener.stream, b"")
+
+    # --- who it is ---
+
+    def _expect_proxy(self, proxy: ProxyProtocol) -> None:
+        """Balancers say whom they speak for. From anybody else a header is no header."""
+        try:
+            address = ip_address(self.conn.peer.partition("%")[0])
+            trusted = any(address in network for network in proxy.networks)
+        except ValueError:
+            trusted = True  # a unix socket: whoever may open it
+        if trusted:
+            self._proxy = ProxyReader(optional=not proxy.required)
+        elif proxy.required:
+            self._log_failure(Fault(Side.CLIENT, "proxy-not-trusted", detail="the listener is for balancers alone"))
+            self.abort()
+        elif self.owner.listener.stream is not None and not self.owner.listener.tls:
+            self._begin_stream(self.owner.listener.stream, b"")
+
+    def _read_proxy(self, reader: ProxyReader, data: bytes) -> bytes | None:
+        """The PROXY header: what follows it, or None as long as it is not whole. Raises Fault."""
+        if not reader.feed(data):
+            return None
+        self._proxy = None
+        origin, conn = reader.origin, self.conn
+        if origin is not None:
+            conn.peer, conn.peer_port = origin.address, origin.port
+            conn.local, conn.local_port = origin.destination, origin.destination_port
+        return reader.rest
 
     def received(self, data: bytes | memoryview) -> None:
+        if self._proxy is not None:
+            rest = self._read_proxy(self._proxy, bytes(data))
+            if not rest:
+                return
+            data = rest
         reader = self._reader
         if reader is None:
             super().received(data)
@@ -80,8 +125,15 @@ class ClientTransport(Transport):
             self._hello = self._hello or reader.hello
             self._refuse(reader, fault)
             return
-        self._context = context
         self._reader = None
+        if isinstance(context, Passage):
+            self.conn.host = context.host
+            self.established = self._steady = True
+            self._tls = False  # of ours
+            self.engine = PlainEngine()
+            self._begin_stream(context.stream, reader.raw)
+            return
+        self._context = context
         self._stage = "handshake"
         self.engine = context.engine(hello.sni, hello.session_ticket)
         super().received(reader.raw)
@@ -108,13 +160,32 @@ class ClientTransport(Transport):
         hello, context = self._hello, self._context
         if hello is not None and hello.session_ticket and context is not None:
             self.owner.ticket_came(context.ticket_result(hello.session_ticket, resumed=info.resumed))
-        if info.alpn == b"h2":
+        stream = self._context.host.stream if self._context is not None else None
+        if stream is not None:
+            self._begin_stream(stream, b"")
+        elif info.alpn == b"h2":
             self._begin(True)
         else:
             self.arm_session(now + self.owner.listener.limits.idle_timeout)
 
     def _begin(self, http2: bool) -> H1Client | H2Client:
-        """From here on there is an HTTP session, and what its requests and their log lines are told of the connection."""
+        """From here on there is an HTTP session."""
+        owner, conn = self.owner, self.conn
+        self._describe()
+        self.session = session = (H2Client if http2 else H1Client)(self, owner.front, conn, owner.context)
+        if owner.ending or self._table is not owner.table:
+            self.renew()
+        return session
+
+    def _begin_stream(self, stream: Stream, first: bytes) -> None:
+        """From here on there are bytes, the client's `first` ones already here."""
+        self._describe()
+        self._stage = "stream"
+        self.session = pipe = Pipe(self, self.conn, stream, self.owner.context)
+        pipe.begin(first)
+
+    def _describe(self) -> None:
+        """What the session and the log are told of the connection."""
         owner, conn = self.owner, self.conn
         conn.listener = owner.listener
         context, hello = self._context, self._hello
@@ -134,19 +205,28 @@ class ClientTransport(Transport):
             conn.sni = hello.sni
             if owner.wants_ja4:
                 conn.ja4 = hello.ja4()
-        self.session = session = (H2Client if http2 else H1Client)(self, owner.front, conn, owner.context)
-        if owner.ending or self._table is not owner.table:
-            self.renew()
-        return session
+        if owner.wants_local and not conn.local:
+            conn.local, conn.local_port = local_address(self.fd)
 
     def first_data(self, data: bytes) -> None:
-        """The client's first bytes of HTTP; on a plain listener they may be those of HTTP/2 by prior knowledge."""
+        """The client's first bytes; on a plain listener those of HTTP may be HTTP/2's, by prior knowledge."""
+        if self._proxy is not None:
+            rest = self._read_proxy(self._proxy, data)
+            if rest is None:
+                return
+            stream = self.owner.listener.stream
+            if stream is not None:
+                self._begin_stream(stream, rest)
+                return
+            if not rest:
+                return
+            data = rest
         http2 = self._context is None and data.startswith(_H2_PREFACE[: len(data)]) and len(data) >= 3
         self._begin(http2).on_data(data)
 
     @property
     def in_handshake(self) -> bool:
-        return self._stage != "http"
+        return self._stage in ("hello", "handshake")
 
     def handshake_lost(self, fault: Fault) -> None:
         """The connection ended before there was an HTTP session."""
@@ -160,7 +240,7 @@ class ClientTransport(Transport):
         session = self.session
         if isinstance(session, H1Client | H2Client):
             session.drain()
-        elif not self.in_handshake:
+        elif not self.in_handshake and not isinstance(session, Pipe):
             self.close()
 
     def renew(self) -> None:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["accept", "end_output", "reset_on_close", "unread"]
+__all__ = ["accept", "end_output", "local_address", "reset_on_close", "unread"]
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -43,6 +43,13 @@ def reset_on_close(fd: int) -> None:
     """Closing will send RST instead of FIN."""
     with _socket(fd) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def local_address(fd: int) -> tuple[str, int]:
+    """The address and port that a connection came to; ``("", 0)`` for a unix socket."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        name = sock.getsockname()
+        return (str(name[0]).removeprefix("::ffff:"), name[1]) if isinstance(name, tuple) else ("", 0)
 
 
 def unread(fd: int) -> bool:

@@ -17,6 +17,7 @@ from edge.errors import Fault, Retry, Side
 from edge.net.plain import PlainEngine
 from edge.net.timers import Timed
 from edge.net.transport import Transport
+from edge.relay.pipe import StreamUpstream
 from edge.relay.ports import Keeper, UpstreamConnection
 from edge.relay.upstream_h1 import H1Upstream
 from edge.relay.upstream_h2 import H2Upstream
@@ -37,14 +38,15 @@ Done = Callable[["Dial", UpstreamConnection | None, Fault | None], None]
 
 class Dial(Timed):
     __slots__ = (
-        "_addresses", "_context", "_done", "_endpoint", "_hub", "_keepalive", "_keeper", "_limits", "_over", "_sock",
+        "_addresses", "_context", "_done", "_endpoint", "_greeting", "_hub", "_keepalive", "_keeper", "_limits", "_over", "_sock",
         "_transport", "_until", "_watching", "unpinned",
     )  # fmt: skip
 
     def __init__(
         self, hub: Hub, resolver: Resolver, upstream: Upstream, endpoint: Endpoint, context: ClientContext | None, limits: Limits,
-        keeper: Keeper, done: Done,
+        keeper: Keeper, done: Done, greeting: bytes = b"",
     ) -> None:  # fmt: skip
+        """`greeting` is sent before anything else, TLS included."""
         super().__init__(hub.wheel)
         self._hub = hub
         self._endpoint = endpoint
@@ -52,6 +54,7 @@ class Dial(Timed):
         self._limits = limits
         self._keeper = keeper
         self._done = done
+        self._greeting = greeting
         self._over = False
         self.unpinned = ""  # the pins that were seen, when none was one of ours and that is only reported
         self._sock: socket.socket | None = None
@@ -131,11 +134,13 @@ class Dial(Timed):
 
     def _open(self, sock: socket.socket) -> None:
         scheme = self._endpoint.scheme
-        if scheme is Scheme.HTTPS:
+        if scheme.over_tls:
             assert self._context is not None
             transport = _TlsTransport(self._hub, sock.detach(), self)
             self._transport = transport
             transport.start(self._context.engine(), _Handshake(self))
+            if self._greeting:
+                transport.write(self._greeting)
             transport.received(b"")
             return
         transport_plain = Transport(self._hub, sock.detach(), Side.UPSTREAM, tls=False, write_timeout=_WRITE_TIMEOUT)
@@ -144,17 +149,20 @@ class Dial(Timed):
 
     def succeed(self, transport: Transport, *, http2: bool) -> None:
         """Connected and, with TLS, verified."""
-        connection: H1Upstream | H2Upstream
-        if http2:
-            connection = H2Upstream(
-                transport, self._keeper, self._limits, self._hub, secure=self._endpoint.scheme is Scheme.HTTPS
-            )
+        connection: H1Upstream | H2Upstream | StreamUpstream
+        scheme = self._endpoint.scheme
+        if scheme is Scheme.TCP or scheme is Scheme.TLS:
+            connection = StreamUpstream(transport, self._keeper)
+        elif http2:
+            connection = H2Upstream(transport, self._keeper, self._limits, self._hub, secure=scheme is Scheme.HTTPS)
         else:
             connection = H1Upstream(transport, self._keeper)
-        if transport.established and self._endpoint.scheme is Scheme.HTTPS:
+        if transport.established and scheme.over_tls:
             transport.session = connection
         else:
             transport.start(PlainEngine(), connection)
+            if self._greeting:
+                transport.write(self._greeting)
         self._finish(connection, None)
 
     def _fail_turn(self, detail: str) -> None:

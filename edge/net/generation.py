@@ -68,7 +68,8 @@ def _make_contexts(settings: Settings, contexts: dict[Host, ServerContext]) -> I
     """Put into `contexts` what the hosts of TLS listeners need; one a step, half a millisecond each."""
     over_tls = {listener.name for listener in settings.listeners if listener.tls}
     for host in settings.hosts:
-        if host not in contexts and not over_tls.isdisjoint(host.listeners):
+        passthrough = host.stream is not None and host.stream.passthrough
+        if host not in contexts and not passthrough and not over_tls.isdisjoint(host.listeners):
             contexts[host] = ServerContext(host)
             yield None
 

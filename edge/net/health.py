@@ -27,6 +27,8 @@ __all__ = ["Checker"]
 class Checker(Timed):
     """The checks of one endpoint. It waits for connections and receives responses as an exchange does."""
 
+    conn = None  # no client's
+
     __slots__ = ("_check", "_health", "_hub", "_journal", "_place", "_port", "_running", "_status", "_ticket")
 
     def __init__(self, hub: Hub, place: Place, health: Health, journal: Journal) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge.observe.counters import Cell, Counters, Histogram
     from edge.observe.log import Log
     from edge.relay.exchange import Exchange
+    from edge.relay.pipe import Pipe
     from edge.settings.model import Endpoint, Listener, Upstream
     from edge.tls.engine import TlsInfo
     from edge.wire.hello import ClientHello
@@ -191,6 +192,22 @@ class Journal:
     def ticket_came(self, listener: Listener, result: str) -> None:
         """A client showed a ticket, and this became of it."""
         self._counters.counter("edge_tickets_total", listener.name, result).add()
+
+    def stream(self, pipe: Pipe) -> None:
+        """A stream is over: one line for the whole of it."""
+        conn = pipe.conn
+        record = self._record(conn)
+        record.time = pipe.started + self._hub.posix_offset()
+        record.protocol = "TLS" if pipe.passthrough and conn.secure else "TCP"
+        record.host = conn.sni or ""
+        record.bytes_in, record.bytes_out = pipe.received, pipe.sent
+        record.upstream = pipe.endpoint.endpoint.url if pipe.endpoint is not None else ""
+        record.tries = pipe.tries
+        record.t_connect_us = int((pipe.connected_at - pipe.started) * 1e6) if pipe.connected_at else 0
+        record.t_total_us = int((pipe.ended_at - pipe.started) * 1e6)
+        if pipe.fault is not None:
+            record.fault, record.blame, record.detail = pipe.fault.kind, pipe.fault.side, pipe.fault.detail
+        self._log.access(record)
 
     def handshake_failed(self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float) -> None:
         """A connection ended before it carried a request."""

@@ -101,6 +101,7 @@ class ListenerState:
         "table",
         "transports",
         "wants_ja4",
+        "wants_local",
     )
 
     def __init__(
@@ -114,6 +115,7 @@ class ListenerState:
         *,
         most: int,
         wants_ja4: bool,
+        wants_local: bool,
     ) -> None:
         self.hub = hub
         self.listener = listener
@@ -124,6 +126,7 @@ class ListenerState:
         self.context = context
         self.transports: set[ClientTransport] = set()
         self.wants_ja4 = wants_ja4
+        self.wants_local = wants_local  # some upstream is told where connections went to
         self._journal = journal
         self._most = most
         self._accepting = False
@@ -238,13 +241,16 @@ class ListenerState:
 
     # --- generations ---
 
-    def renew(self, listener: Listener, table: HostTable | None, front: Front, *, most: int, wants_ja4: bool) -> None:
+    def renew(
+        self, listener: Listener, table: HostTable | None, front: Front, *, most: int, wants_ja4: bool, wants_local: bool
+    ) -> None:
         """What new connections get from now on. The listener has the same name, and TLS if it had TLS."""
         self.listener = listener
         self.table = table
         self.front = front
         self._most = most
         self.wants_ja4 = wants_ja4
+        self.wants_local = wants_local
 
     def heir(self, conn: ConnectionInfo) -> Host | None:
         """The host that serves, under the present settings, a client who was admitted as `conn` was; None: not this client."""
@@ -254,7 +260,7 @@ class ListenerState:
             host = self.table.choose(conn.sni).host
         except Fault:
             return None
-        return host if same_terms(conn.host, host) else None
+        return host if host is not None and host.stream is None and same_terms(conn.host, host) else None
 
     def end(self) -> None:
         """This listener is no more: what waits is accepted, requests under way are finished, tunnels go on."""

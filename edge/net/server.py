@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edge.observe.counters import Counters
     from edge.observe.log import Log
     from edge.relay.exchange import Exchange
+    from edge.relay.pipe import Pipe
     from edge.tls.choice import HostTable
 
 __all__ = ["Server"]
@@ -241,18 +242,20 @@ class Server:
         settings = generation.settings
         before = {(state.listener.name, state.listener.tls): state for state in self.listeners}
         most, wants_ja4 = settings.limits.connections, settings.log.access.to is not None
+        wants_local = any(upstream.send_proxy for upstream in settings.upstreams.values())
         self.listeners = []
         for listener in settings.listeners:
             table, front = generation.tables.get(listener.name), generation.fronts[listener.name]
             state = before.pop((listener.name, listener.tls), None)
             if state is None:
                 state = ListenerState(
-                    self.hub, listener, table, front, self, self.journal, most=most, wants_ja4=wants_ja4
+                    self.hub, listener, table, front, self, self.journal, most=most, wants_ja4=wants_ja4,
+                    wants_local=wants_local,
                 )  # fmt: skip
                 if self._started:
                     state.start()
             else:
-                state.renew(listener, table, front, most=most, wants_ja4=wants_ja4)
+                state.renew(listener, table, front, most=most, wants_ja4=wants_ja4, wants_local=wants_local)
             self.listeners.append(state)
         gone = list(before.values())
         self._distribute(sockets, gone)
@@ -409,6 +412,9 @@ class Server:
     def _turn(self, callback: Callable[[], None]) -> None:
         self.hub.turn()
         callback()
+
+    def log_stream(self, pipe: Pipe) -> None:
+        self.journal.stream(pipe)
 
     def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
         self.journal.protocol_error(conn, fault)

@@ -27,8 +27,10 @@ from edge.tls.client import PIN_MISMATCH, ClientContext
 from edge.upstream.balance import Balancer, EndpointState
 from edge.upstream.budget import RetryBudget
 from edge.upstream.pool import Pool
+from edge.wire.proxy import Origin, header_v1, header_v2
 
 if TYPE_CHECKING:
+    from edge.http.message import ConnectionInfo
     from edge.net.hub import Hub
     from edge.net.listener import Journal
     from edge.net.resolver import Resolver
@@ -100,7 +102,7 @@ class Place:
         self.limits = limits
         self.pool = pool
         self._context = None
-        if state.endpoint.scheme is Scheme.HTTPS and upstream.tls is not None:
+        if state.endpoint.scheme.over_tls and upstream.tls is not None:
             self._context = ClientContext(upstream.tls, state.endpoint.address.host)
         self._multiplexed = state.endpoint.scheme is Scheme.H2C
         self._dialling = 0
@@ -127,12 +129,41 @@ class Place:
 
     def queue(self, waiter: Waiter) -> Ticket:
         """A place in the queue, when there is no connection at hand."""
+        if self.upstream.send_proxy:
+            return self._dial_for(waiter)
         self.misses += 1
         ticket = _Wait(waiter, self._hub, self.upstream.connect_timeout + 1.0)
         self._waiting.append(ticket)
         if len(self._waiting) > _MOST_WAITING:
             self._prune()
         self._dial_for_waiting()
+        return ticket
+
+    def _dial_for(self, waiter: Waiter) -> Ticket:
+        """A connection that begins by naming the client belongs to nobody else, so it is not for the queue."""
+        ticket = _Wait(waiter, self._hub, self.upstream.connect_timeout + 1.0)
+        key = self.state.key
+        if not self.pool.may_open(key, self.upstream.max_connections):
+            self._hub.loop.call_soon(self._refuse, ticket)
+            return ticket
+        self.pool.begin(key)
+
+        def done(dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
+            self._note(dial, conn, fault)
+            waiter = ticket.take()
+            if conn is None:
+                if waiter is not None:
+                    assert fault is not None
+                    waiter.connection_failed(fault)
+            elif waiter is not None:
+                waiter.connection_ready(conn)
+            else:
+                conn.close()
+
+        greeting = _greeting(self.upstream.send_proxy, waiter.conn)
+        Dial(
+            self._hub, self._resolver, self.upstream, self.state.endpoint, self._context, self.limits, self, done, greeting
+        )  # fmt: skip
         return ticket
 
     @property
@@ -162,6 +193,19 @@ class Place:
 
     def _dialled(self, dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
         self._dialling -= 1
+        self._note(dial, conn, fault)
+        if conn is None:
+            assert fault is not None
+            room = _SHARED_ROOM if self._multiplexed else 1
+            while len(self._waiting) > self._dialling * room:
+                waiter = self._waiting.popleft().take()
+                if waiter is not None:
+                    waiter.connection_failed(fault)
+            return
+        self.released(conn)
+
+    def _note(self, dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
+        """What a dial that is over says of the endpoint, and the connection that came of it."""
         self._journal.dialled(self.upstream, self.state.endpoint, fault)
         now, key = self._hub.now, self.state.key
         if dial.unpinned:
@@ -169,18 +213,12 @@ class Place:
         elif fault is not None and fault.kind == PIN_MISMATCH:
             self._tell_of_pins("enforce", fault.detail)
         if conn is None:
-            assert fault is not None
             self.pool.failed(key)
             self.trouble = str(fault)
             if self.state.failed(now):
                 self._journal.event(
                     "upstream-unwell", upstream=self.upstream.name, endpoint=self.state.endpoint.url, detail=str(fault)
                 )
-            room = _SHARED_ROOM if self._multiplexed else 1
-            while len(self._waiting) > self._dialling * room:
-                waiter = self._waiting.popleft().take()
-                if waiter is not None:
-                    waiter.connection_failed(fault)
             return
         self.state.succeeded()
         if conn.multiplexed:
@@ -188,7 +226,6 @@ class Place:
             self.pool.share(key, conn, _SHARED_ROOM, now)
         else:
             self.pool.opened(key, conn)
-        self.released(conn)
 
     def _tell_of_pins(self, mode: str, seen: str) -> None:
         """A chain without a pinned key: somebody in between, or keys that changed. Not for each of a thousand connections."""
@@ -232,6 +269,12 @@ class Place:
         self._hub.turn()
         self._prune()
         self._dial_for_waiting()
+
+
+def _greeting(version: str, conn: ConnectionInfo | None) -> bytes:
+    """The PROXY header for a client's connection; for one of our own (a health check) it says so."""
+    origin = Origin(conn.peer, conn.peer_port, conn.local, conn.local_port) if conn is not None else Origin("", 0, "", 0)
+    return header_v1(origin) if version == "v1" else header_v2(origin)
 
 
 class Group:

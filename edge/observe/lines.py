@@ -125,6 +125,9 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         fields["ja4"] = record.ja4
         if record.client_subject:
             fields["client_subject"] = readable(record.client_subject)
+    elif record.sni is not None:  # passed through: what the hello said is all that is known
+        fields["sni"] = record.sni
+        fields["ja4"] = record.ja4
     if record.referer:
         fields["referer"] = readable(record.referer)
     if record.fault:

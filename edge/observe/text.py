@@ -60,9 +60,10 @@ def access_text(record: AccessRecord, redact: Redaction | None = None, limit: in
     """``12:00:01.123 200 GET localhost/path 1.3 ms 512 B 127.0.0.1 HTTP/2 → http://127.0.0.1:8000``, the blame at its end."""
     fields = access_fields(record, redact)
     status = f"{record.status or '---'}"
+    colouring = _GREEN if not record.status and not record.fault else _BY_CLASS.get(record.status // 100, _RED)
     parts = [
         _clock(record.time),
-        f"{_BY_CLASS.get(record.status // 100, _RED)}{status}{_RESET}" if colour else status,
+        f"{colouring}{status}{_RESET}" if colour else status,
         f"{fields['method'] or '-'} {fields['host']}{fields['path']}",
         _duration(record.t_total_us),
         _size(record.bytes_out),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edge.errors import Fault
     from edge.http.message import ConnectionInfo
     from edge.relay.exchange import Exchange
+    from edge.relay.pipe import Pipe
     from edge.settings.model import Upstream
     from edge.upstream.balance import EndpointState
 
@@ -19,6 +20,10 @@ __all__ = ["Context", "Source", "Ticket", "Waiter"]
 
 class Waiter(Protocol):
     """Who waits for a connection."""
+
+    @property
+    def conn(self) -> ConnectionInfo | None:
+        """The client for whom; None: for nobody but ourselves."""
 
     def connection_ready(self, connection: UpstreamConnection) -> None: ...
 
@@ -77,6 +82,9 @@ class Context(Protocol):
 
     def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
         """A client broke the protocol in a way that no exchange can tell of."""
+
+    def log_stream(self, pipe: Pipe) -> None:
+        """The stream is over."""
 
     def log(self, exchange: Exchange) -> None:
         """The exchange is over."""

@@ -48,6 +48,7 @@ _PRESENCE: Final[dict[str, tuple[str, bool]]] = {
     "ClientAuth.trust": ("client_auth.trust", False),  # its mode is judged
     "Upstream.tls": ("tls", False),  # its endpoints are judged
     "Upstream.health": ("health", False),
+    "Listener.proxy": ("proxy_protocol", False),
 }
 _PREFIX: Final[dict[str, str]] = {
     "Log.access": "log.access.",
@@ -55,6 +56,7 @@ _PREFIX: Final[dict[str, str]] = {
     "Settings.limits": "limits.",
     "Settings.admin": "admin.",
     "Listener.limits": "limits.",
+    "Listener.proxy": "proxy_protocol.",
     "Route.limits": "limits.",
     "ClientAuth.trust": "client_auth.trust.",
     "UpstreamTls.trust": "tls.trust.",

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edge.settings.model import Address, Certificate, Route, Scheme, Settings, Target, Trust, Upstream
+from edge.settings.model import Address, Certificate, Route, Settings, Stream, Target, Trust, Upstream
 
 __all__ = ["LEFT_OUT", "TOLD_AS", "Outline", "is_local", "outline"]
 
@@ -60,6 +60,9 @@ TOLD_AS: Final[dict[str, str]] = {
     "Route.redirect": "Route.action",
     "Route.respond": "Route.action",
     "Route.health": "Route.action",
+    "Stream.targets": "Host.stream",
+    "Stream.passthrough": "Host.stream",
+    "Stream.idle_timeout": "Host.stream",
     "Target.upstream": "Route.action",
     "Target.weight": "Route.action",
     "Redirect.to": "Route.action",
@@ -135,6 +138,15 @@ def _pairs(pairs: tuple[tuple[bytes, bytes], ...]) -> list[str]:
     return sorted(f"{name.decode('latin-1')}: {'*' if value == b'*' else _hidden(value)}" for name, value in pairs)
 
 
+def _stream(stream: Stream | None) -> str | None:
+    if stream is None:
+        return None
+    total = sum(target.weight for target in stream.targets)
+    to = ", ".join(sorted(f"{target.upstream.name} ({100 * target.weight / total:.4g}%)" for target in stream.targets))
+    idle = "" if stream.idle_timeout is None else f", idle for at most {stream.idle_timeout:g} s"
+    return f"{'passed through' if stream.passthrough else 'relayed'} to {to}{idle}"
+
+
 def _later(_: Any) -> None:
     """The large parts of the settings are made by `outline` itself: here they would be made twice."""
 
@@ -149,6 +161,8 @@ _WAYS: Final[dict[str, Callable[[Any], Any]]] = {
     "Route.match_headers": _pairs,
     "Host.certificates": lambda found: {one.key_type: _certificate(one) for one in found},
     "Host.listeners": sorted,
+    "Host.stream": lambda found: _stream(found),
+    "Listener.stream": lambda found: _stream(found),
     "Route.listeners": sorted,
     "Certificate.names": sorted,
     "UpstreamTls.pins": lambda found: [f"sha256/{base64.b64encode(pin).decode()}" for pin in found],
@@ -211,7 +225,7 @@ def _security(route: Route) -> str:
 
 def _upstream_security(upstream: Upstream) -> str:
     far = [one for one in upstream.endpoints if not is_local(one.address.host, one.address.path)]
-    if any(one.scheme is not Scheme.HTTPS for one in far):
+    if any(not one.scheme.over_tls for one in far):
         return "plain"
     return "unverified" if far and upstream.tls is not None and not upstream.tls.verify else "verified"
 

@@ -191,6 +191,7 @@ INSIDE: Final[dict[str, str]] = {
     "Log.access": "AccessLog",
     "Log.events": "AccessLog",
     "Listener.limits": "Limits",
+    "Listener.proxy": "ProxyProtocol",
     "Host.tls": "TlsPolicy",
     "Host.client_auth": "ClientAuth",
     "Host.hsts": "Hsts",
@@ -291,6 +292,10 @@ RULES: Final[dict[str, Rule]] = {
     "HeaderRules.set": Rule("set", _protecting_set),
     "HeaderRules.add": Rule("add"),
     "HeaderRules.remove": Rule("remove", lost),
+    "Listener.stream": Rule("passthrough", show=lambda value: value or "refused"),
+    "ProxyProtocol.networks": Rule("from", _networks, why="they may say that they are anybody"),
+    "ProxyProtocol.required": Rule("mode", off, show=lambda value: "require" if value else "optional"),
+    "Host.stream": Rule("bytes", show=lambda value: value or "HTTP"),
     "Host.listeners": Rule("listeners"),  # judged with what the listeners are
     "Host.certificates": _IGNORED,  # compared one by one
     "UpstreamTls.server_name": Rule("tls.server_name", show=lambda value: value or "the endpoint's host"),
@@ -313,6 +318,7 @@ RULES: Final[dict[str, Rule]] = {
     "Upstream.connect_timeout": Rule("connect_timeout", show=duration),
     "Upstream.first_byte_timeout": Rule("first_byte_timeout", show=duration),
     "Upstream.between_bytes_timeout": Rule("between_bytes_timeout", show=duration),
+    "Upstream.send_proxy": Rule("send_proxy_protocol", show=lambda value: value or "off"),
     "Upstream.keepalive": Rule("keepalive"),
     "Upstream.keepalive_timeout": Rule("keepalive_timeout", show=duration),
     "Upstream.max_connections": Rule("max_connections"),

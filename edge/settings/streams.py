@@ -59,11 +59,11 @@ def _stream(source: Source, upstreams: Upstreams, at: Path, value: object, idle:
     targets = upstreams.targets(value, at, stream=True)
     for target in targets:
         for endpoint in target.upstream.endpoints:
-            if endpoint.scheme not in _STREAM_SCHEMES and not endpoint.address.path:
+            if endpoint.scheme not in _STREAM_SCHEMES:
                 source.error(
                     at,
                     f"'{target.upstream.name}' has the endpoint {endpoint.url}, and this is a stream of bytes",
-                    "write tcp://, tls:// or unix: endpoints",
+                    f'write "tcp://{endpoint.address.host or "127.0.0.1"}:{endpoint.address.port or 5432}"',
                 )
                 break
             if passthrough and endpoint.scheme is model.Scheme.TLS:

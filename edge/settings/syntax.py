@@ -136,7 +136,7 @@ def is_url(text: str) -> bool:
 
 
 def endpoint(text: str, weight: int = 1) -> Endpoint:
-    """``http://``, ``https://`` or ``h2c://`` with a host and perhaps a port, ``tcp://`` or ``tls://`` with one, ``unix:/path``."""
+    """``http://``, ``https://``, ``h2c://`` with a host and perhaps a port; ``tcp://``, ``tls://`` with one; ``unix:/path``."""
     if text.startswith("unix:"):
         path = text[5:].removeprefix("//")
         if not path.startswith("/") or "\0" in path:

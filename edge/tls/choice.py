@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.errors import Alert, Fault, Side
 from edge.settings.identity import coalesce_id, policy_id
-from edge.settings.model import ClientAuthMode, Host, Listener, Settings
+from edge.settings.model import ClientAuthMode, Host, Listener, Settings, Stream
 from edge.settings.names import NameIndex, canonical
 from edge.tls.binding import context_pointer
 from edge.tls.context import server_context
@@ -20,7 +20,7 @@ from edge.tls.engine import ServerEngine
 from edge.tls.older_key import OlderKeyEngine
 from edge.tls.ticket_keys import PROCESS, KeyRing
 
-__all__ = ["HostTable", "ServerContext", "build_table"]
+__all__ = ["HostTable", "Passage", "ServerContext", "build_table"]
 
 
 class ServerContext:
@@ -63,26 +63,39 @@ class ServerContext:
         return f"<ServerContext {', '.join(self.host.names)}>"
 
 
+class Passage:
+    """Where TLS goes on to, unopened: a host's stream, or a listener's for names that no host has."""
+
+    __slots__ = ("host", "stream")
+
+    def __init__(self, stream: Stream, host: Host | None) -> None:
+        self.stream = stream
+        self.host = host
+
+
 class HostTable:
     """The contexts of one listener, by name."""
 
-    __slots__ = ("_contexts", "_index", "_no_sni")
+    __slots__ = ("_contexts", "_index", "_no_sni", "_otherwise")
 
-    def __init__(self, contexts: list[ServerContext], no_sni: str | None) -> None:
-        self._contexts = contexts
-        self._index = NameIndex((canonical(name), context) for context in contexts for name in context.host.names)
+    def __init__(self, entries: list[ServerContext | Passage], no_sni: str | None, otherwise: Passage | None = None) -> None:
+        self._contexts = [entry for entry in entries if isinstance(entry, ServerContext)]
+        self._index: NameIndex[ServerContext | Passage] = NameIndex(
+            (canonical(name), entry) for entry in entries if entry.host is not None for name in entry.host.names
+        )
         self._no_sni = self._index.find(canonical(no_sni)) if no_sni else None
+        self._otherwise = otherwise
 
-    def choose(self, sni: str | None) -> ServerContext:
-        """The context for the hello's name. Raises Fault ``unknown-sni`` or ``no-sni`` (alert unrecognized_name)."""
+    def choose(self, sni: str | None) -> ServerContext | Passage:
+        """What serves the hello's name. Raises Fault ``unknown-sni`` or ``no-sni`` (alert unrecognized_name)."""
+        context = self._no_sni if sni is None else self._index.find(sni)
+        if context is not None:
+            return context
+        if self._otherwise is not None:
+            return self._otherwise
         if sni is None:
-            if self._no_sni is None:
-                raise Fault(Side.CLIENT, "no-sni", alert=Alert.UNRECOGNIZED_NAME)
-            return self._no_sni
-        context = self._index.find(sni)
-        if context is None:
-            raise Fault(Side.CLIENT, "unknown-sni", detail=sni, alert=Alert.UNRECOGNIZED_NAME)
-        return context
+            raise Fault(Side.CLIENT, "no-sni", alert=Alert.UNRECOGNIZED_NAME)
+        raise Fault(Side.CLIENT, "unknown-sni", detail=sni, alert=Alert.UNRECOGNIZED_NAME)
 
     @property
     def contexts(self) -> list[ServerContext]:
@@ -94,12 +107,16 @@ def build_table(settings: Settings, listener: Listener, cache: dict[Host, Server
 
     Raises `edge.tls.trust.TrustError`.
     """
-    contexts = []
+    entries: list[ServerContext | Passage] = []
     made = cache if cache is not None else {}
     for host in settings.hosts:
         if listener.name in host.listeners:
+            if host.stream is not None and host.stream.passthrough:
+                entries.append(Passage(host.stream, host))
+                continue
             context = made.get(host)
             if context is None:
                 context = made[host] = ServerContext(host)
-            contexts.append(context)
-    return HostTable(contexts, listener.no_sni)
+            entries.append(context)
+    otherwise = Passage(listener.stream, None) if listener.stream is not None else None
+    return HostTable(entries, listener.no_sni, otherwise)

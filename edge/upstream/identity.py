@@ -72,7 +72,7 @@ _keys: WeakValueDictionary[tuple[Any, ...], PeerKey] = WeakValueDictionary()
 def key_for(endpoint: Endpoint, upstream: Upstream) -> PeerKey:
     """The key of an endpoint. Made once at load: equality tests are fast, building is not."""
     tls = upstream.tls
-    if endpoint.scheme is not Scheme.HTTPS or tls is None:
+    if not endpoint.scheme.over_tls or tls is None:
         return PeerKey(endpoint.address, endpoint.scheme)
     return PeerKey(
         endpoint.address,

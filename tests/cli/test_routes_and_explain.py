@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,43 @@ def test_the_text_names_the_lines(capsys: Capture, mesh: Path) -> None:
 def test_wrong_questions(capsys: Capture, arguments: list[str], says: str) -> None:
     assert main(["explain", *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+STREAMS = """
+[[listener]]
+name = "main"
+address = ":8443"
+passthrough = "tcp://10.0.0.3:443"
+[[listener]]
+name = "in"
+address = "127.0.0.1:3306"
+tls = "off"
+passthrough = "tls://db.internal:3307"
+[[host]]
+names = ["vault.example.com"]
+listeners = ["main"]
+passthrough = "tcp://10.0.0.7:8200"
+"""
+
+
+def test_streams_are_shown(write: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    write(STREAMS)
+    assert main(["routes"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["vault.example.com", "passthrough", "-", "tcp://10.0.0.7:8200"] in lines
+    assert ["*", "passthrough", "-", "tcp://10.0.0.3:443"] in lines
+    assert ["*", "tcp", "-", "tls://db.internal:3307"] in lines
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://vault.example.com:8443/", "TLS goes on to the upstream as it is"),
+        ("https://other.example.com:8443/", "no host has the name other.example.com: the listener passes it through"),
+        ("http://127.0.0.1:3306/", "every byte goes on to the upstream"),
+    ],
+)
+def test_streams_are_explained(write: Callable[[str], Path], capsys: pytest.CaptureFixture[str], url: str, says: str) -> None:
+    write(STREAMS)
+    assert main(["explain", url]) == 0
+    assert says in capsys.readouterr().out

@@ -95,7 +95,7 @@ def test_a_line_put_together_is_the_line_of_its_fields(
 
 
 def test_a_plain_request_has_no_tls_and_a_fine_one_no_blame() -> None:
-    line = json.loads(access_line(request(tls_version="")))
+    line = json.loads(access_line(request(tls_version="", sni=None)))
     assert not {"sni", "tls", "suite", "fault", "blame", "detail"} & set(line)
     line = json.loads(access_line(request(fault="upstream-refused", blame="upstream", detail="ECONNREFUSED", referer=b"/")))
     assert (line["fault"], line["blame"], line["detail"], line["referer"]) == (

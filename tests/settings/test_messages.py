@@ -96,14 +96,13 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
             ["1:2:3 'jwt'", "3:2:10 'rate_limit'", "4:2:3 'waf'", "5:1:7 'store'"],
         ),
         ('[tls]\nearly_data = "on"\n', ["2:1:10 'early_data'"]),
-        (f'{HOST}{UP}auth = "none"\nprotocol = "tcp"\n', ["5:1:4 'auth'", "6:1:8 'protocol'"]),
+        (f'{HOST}{UP}auth = "none"\n', ["5:1:4 'auth'"]),
         (f'{HOST}{UP}client_auth = {{ trust = "system", allow = [] }}\n', ["5:35:5 'allow'"]),
         ('[[host]]\nnames = "x"\ncertificates = { acme = "default" }\n' + UP, ["3:18:4 'acme'"]),
         (
             f'{HOST}[[route]]\nhost = "api.example.com"\nscopes = []\nclient_auth = {{}}\n{UP}',
             ["6:1:6 'scopes'", "7:1:11 'client_auth'"],
         ),
-        ('[[listener]]\naddress = ":1"\nproxy_protocol = {}\n', ["3:1:14 'proxy_protocol'"]),
         (
             '[upstream.a]\nendpoints = "http://x"\nfailover_below = "70%"\n[upstream.a.tls]\nocsp = []\n',
             ["3:1:14 'failover_below'", "5:1:4 'ocsp'"],
@@ -173,7 +172,7 @@ client_auth = { mode = "requir", trust = "mesh" }
 path = "ping"
 upstream = "app"
 [upstream.ap]
-endpoints = ["tcp://10.0.0.1:1", "http://a/b"]
+endpoints = ["ftp://10.0.0.1:1", "http://a/b"]
 """
     lines = [problem.line for problem in loads(text).problems if problem.severity is Severity.ERROR]
     assert lines == [1, 3, 6, 7, 8, 8, 10, 11, 13, 13]

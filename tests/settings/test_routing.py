@@ -104,7 +104,7 @@ def test_hsts_of_routes(loads: Load) -> None:
         ('upstream = "127.0.0.1:80"\n', 'write "http://127.0.0.1:80"'),
         ("upstream = []\n", "a list without an upstream"),
         (f'upstream = ["{URL}", "{URL}"]\n', "stands here twice"),
-        ('upstream = "tcp://a:1"\n', "'tcp://' is not in this version"),
+        ('upstream = "tcp://a:1"\n', "tcp://a:1 takes bytes, and requests are to go there"),
         (UP + 'path = "x"\n', "a path begins with '/'"),
         (UP + 'path = "/x/"\nstrip_prefix = "/y"\n', "'/y' is not the beginning of the path /x/"),
         (UP + 'path = "/xy"\nstrip_prefix = "/x"\n', "'/x' is not the beginning of the path /xy"),

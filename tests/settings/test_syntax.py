@@ -118,7 +118,7 @@ def test_endpoints(text: str, scheme: Scheme, address: Address) -> None:
     ("text", "words"),
     [
         ("127.0.0.1:8000", 'write "http://127.0.0.1:8000"'),
-        ("tcp://a:1", "not in this version"),
+        ("tcp://a", 'write for example "tcp://a:5432"'),
         ("HTTP://a", 'write "http://a"'),
         ("h2://a", 'write "https://a"'),
         ("grpc://a", 'write "h2c://a"'),
