@@ -81,7 +81,7 @@ def _prepare(
     fill_standard_descriptors()
     destinations = Destinations(settings.log, os.environ)
     rotation = Rotation()
-    ticketing.begin(settings, rotation)
+    ticketing.begin(settings, rotation, predecessor.estate.sections if predecessor is not None else {})
     tables = _tables(settings)
     if predecessor is not None and predecessor.mode is Mode.REHEARSE:
         predecessor.rehearsed()

@@ -137,7 +137,6 @@ class Supervisor:
         self.upgrade = Upgrade(self)
         self.operations.add("upgrade", lambda _request, by, answer: self.upgrade.start(by, answer))
         self.sections: dict[str, Callable[[], bytes]] = {}  # what a program that takes over gets besides sockets
-        self.inherited_sections = parts.predecessor.estate.sections if parts.predecessor is not None else {}
         self._succession = Succession(self, parts.predecessor)
         self._on_ready = parts.on_ready
         self._descriptors = parts.descriptors

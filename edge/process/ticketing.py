@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edge.process import parcel
@@ -19,11 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Ticketing", "begin"]
 
+_SECTION = "ticket-keys"  # of what a program leaves to the one that takes over
 _LONGEST = 60.0  # seconds without a look at the clock: it may have been set
 
 
-def begin(settings: Settings, rotation: Rotation) -> None:
-    """Fill the ring of this process; contexts that are made from now on have its keys. Raises StartError."""
+def begin(settings: Settings, rotation: Rotation, sections: Mapping[str, bytes]) -> None:
+    """Fill the ring of this process; contexts that are made from now on have its keys. Raises StartError.
+
+    `sections`: what the program before us left; the tickets that it issued go on being good.
+    """
+    if _SECTION in sections:
+        with suppress(ValueError):  # of a version that packs them in another way: then clients make full handshakes
+            rotation.adopt(sections[_SECTION])
     try:
         rotation.configure(settings.tickets, time.time())
     except (SecretError, Unreadable) as error:
@@ -40,6 +49,8 @@ class Ticketing:
         self._held = supervisor.counted.gauge("edge_ticket_keys")
         self._since = supervisor.counted.gauge("edge_ticket_key_timestamp_seconds")
         supervisor.on_committed.append(self._committed)
+        if not rotation.problem:
+            supervisor.sections[_SECTION] = rotation.pack
         supervisor.more_status["resumption"] = lambda: rotation.describe(time.time())
         self._plan()
 

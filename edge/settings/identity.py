@@ -17,9 +17,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any
 
-from edge.settings.model import Host, Place, Trust
+from edge.settings.model import ClientAuth, Host, Place, Trust
 
 __all__ = ["coalesce_id", "policy_id", "same_terms"]
 
@@ -63,17 +64,23 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield str(value).encode()
 
 
+@lru_cache(maxsize=256)
+def _terms(client_auth: ClientAuth) -> tuple[bytes, ...]:
+    """The parts of a client authentication, which many hosts share."""
+    return tuple(_parts(client_auth))
+
+
 def coalesce_id(host: Host) -> bytes:
     """32 bytes, equal for hosts with the same certificates and the same client-auth policy."""
     prints = sorted(certificate.fingerprint.encode() for certificate in host.certificates)
-    return _digest([b"coalesce", *prints, *_parts(host.client_auth)])
+    return _digest([b"coalesce", *prints, *_terms(host.client_auth)])
 
 
 def policy_id(host: Host) -> bytes:
     """32 bytes: the host's names, what it negotiates and who may be its client. Renewing a certificate leaves it unchanged."""
     names = [name.encode() for name in sorted(host.names)]
     negotiated = [part for name in _OF_TLS for part in _parts(getattr(host.tls, name))]
-    return _digest([b"policy 2", *names, *negotiated, *_parts(host.client_auth)])
+    return _digest([b"policy 2", *names, *negotiated, *_terms(host.client_auth)])
 
 
 def same_terms(one: Host, other: Host) -> bool:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -35,10 +36,6 @@ def ask(edge: Gateway, op: str, **more: object) -> dict[str, Any]:
         with sock.makefile("rb") as lines:
             answer: dict[str, Any] = json.loads(lines.readline())
             return answer
-
-
-def events(edge: Gateway, name: str) -> list[dict[str, Any]]:
-    return [event for event in edge.events() if event["event"] == name]
 
 
 def gone(pid: int) -> bool:
@@ -70,6 +67,7 @@ def upgraded(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstr
             )
         )
         made[-1].event_line(event="serving")
+        wait_for(lambda: len(made[-1].pids()) == workers + 2, "the controller")
         return made[-1]
 
     yield start
@@ -150,6 +148,33 @@ def test_it_can_be_done_again_and_again(upgraded: Callable[..., Gateway], pki: P
         wait_for(lambda: gone(pids[-2]), "the end of the one before")
     assert len(set(pids)) == 4
     assert curl(edge, "/", ca=pki.ca).status == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("how", ["beside", "in-place"])
+def test_tickets_of_the_old_program_are_good_in_the_new_one(
+    upgraded: Callable[..., Gateway], pki: Pki, how: str, version: ssl.TLSVersion
+) -> None:
+    edge = upgraded(f'upgrade = "{how}"')
+    context = ssl.create_default_context(cafile=str(pki.ca))
+    context.minimum_version = context.maximum_version = version
+
+    def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+        with (
+            socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname="localhost", session=session) as sock,
+        ):
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert sock.recv(64).startswith(b"HTTP/1.1 200")
+            return sock.session, sock.session_reused
+
+    session, resumed = visit(None)
+    assert not resumed
+    assert ask(edge, "upgrade")["ok"]
+    edge.event_line(event="took-over", mode="in-place" if how == "in-place" else "succeed")
+    wait_for(lambda: len([event for event in edge.events() if event["event"] == "serving"]) == 2, "the new program")
+    for _ in range(6):
+        assert visit(session)[1]
 
 
 FAILURES = {

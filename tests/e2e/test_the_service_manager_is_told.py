@@ -108,6 +108,34 @@ def test_ready_watchdog_and_stopping(edge: Callable[..., Gateway], manager: Mana
     assert {who for who, _ in manager.read()} == {pid}
 
 
+def test_the_watchdog_is_silent_when_the_supervisor_hangs_or_no_worker_answers(
+    edge: Callable[..., Gateway], manager: Manager
+) -> None:
+    gateway = edge()
+    pid = gateway.process.pid
+    wait_for(lambda: watchdogs(manager, pid), "a beat")
+    workers = [event["pid"] for event in gateway.events() if event["event"] == "started"]
+    workers = workers or [one for one in gateway.pids() if one != pid]
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        wait_for(lambda: quiet(manager, pid), "silence")
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+    before = watchdogs(manager, pid)
+    wait_for(lambda: watchdogs(manager, pid) > before, "a beat again")
+
+
+def quiet(manager: Manager, pid: int, seconds: float = 1.2) -> bool:
+    before, end = watchdogs(manager, pid), time.monotonic() + seconds
+    while time.monotonic() < end:
+        if watchdogs(manager, pid) != before:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def test_after_an_upgrade_the_new_program_is_the_main_process(edge: Callable[..., Gateway], manager: Manager) -> None:
     gateway = edge()
     old = gateway.process.pid
