@@ -11,8 +11,10 @@ Decisions
   the SHA-384 suite that OpenSSL's clients name first.
 * The session-id context is the policy identity and ticket keys derive from it (`edge.tls.ticket_keys`), so a ticket means
   nothing under another policy. OpenSSL's session cache is off (a KiB a session, and no other worker sees it); tickets resume.
-* With tickets off, OpenSSL's TLS 1.3 would still send tickets that name an entry of that cache, in which there is nothing. Where
-  the layout of contexts is proven (`edge.tls.layout`), none are sent.
+* TLS 1.3 sends one ticket for each handshake, full or resumed, so a client that uses each once has as many as it had connections.
+  OpenSSL's default is two after a full one, and the second costs a twentieth of the handshake. With tickets off it would
+  still send them, naming entries of that cache, in which there is nothing; then none are sent. Both only where the layout of
+  contexts is proven (`edge.tls.layout`); elsewhere its default holds.
 * ALPN is answered by one callback for all contexts, made at import (a callback per context would leak, and needs
   writable and executable memory each). No common protocol is the alert no_application_protocol (RFC 7301 section 3.2); a
   client that offers none speaks HTTP/1.1. The answer to a client's list is remembered: there are few different lists.
@@ -115,9 +117,8 @@ def server_context(host: Host) -> tuple[SSL.Context, Any]:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_timeout(int(host.tls.ticket_lifetime))
     context.set_session_id(policy_id(host))
-    if not host.tls.tickets:
-        with suppress(LayoutError):
-            layout().set_tickets(pointer, 0)
+    with suppress(LayoutError):
+        layout().set_tickets(pointer, 1 if host.tls.tickets else 0)
     for certificate in host.certificates:
         use_certificate(context, certificate)
     handle = ffi.new_handle(ProtocolChooser(host.tls.alpn))

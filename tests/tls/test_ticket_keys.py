@@ -317,7 +317,17 @@ def test_tickets_off_sends_none() -> None:
     assert meeting.ok
     assert meeting.flights[1:] == [b""]
     meeting = meet(ServerContext(host()), Client(version=TLS13), greet=False)
-    assert len(meeting.flights[1]) > 400
+    assert 200 < len(meeting.flights[1]) < 300
+
+
+def test_one_ticket_for_each_handshake() -> None:
+    """Whether it was full or resumed, so that a client that uses each ticket once never runs out of them."""
+    context = ServerContext(host())
+    _, session = visit(context, TLS13)
+    for groups in ("", RETRY):
+        meeting = meet(context, Client(version=TLS13, session=session, groups=groups), greet=False)  # type: ignore[arg-type]
+        assert resumed(meeting)
+        assert 200 < len(meeting.flights[-1]) < 300
 
 
 # --- on the wire between processes ---
