@@ -211,9 +211,13 @@ def test_tickets_off_sends_no_ticket(start_gateway: StartGateway, pki: Pki, tmp_
 
 @pytest.mark.timeout(240)
 def test_almost_all_clients_resume_whatever_happens(start_gateway: StartGateway, pki: Pki) -> None:
-    """At least 99.5 % of those that come back, before, during and after rotations. `EDGE_RETURNING` says how many there are."""
+    """At least 99.5 % of those that come back, before, during and after rotations and a reload of every host.
+
+    `EDGE_RETURNING` says how many clients there are.
+    """
     count = int(os.environ.get("EDGE_RETURNING", "100"))
     rotation = 2 + count // 100
+    pki.server("again", "localhost", "127.0.0.1")
     tls = f'[tls]\nticket_rotation = "{rotation}s"\nticket_lifetime = "{24 * rotation}s"\n'
     edge = start_gateway(server(4) + tls + pki.host())
     clients = [Returning(edge, pki.ca, V13 if number % 2 else V12) for number in range(count)]
@@ -224,6 +228,7 @@ def test_almost_all_clients_resume_whatever_happens(start_gateway: StartGateway,
         came_back = sum(client.visit() for client in clients)
         assert came_back >= 0.995 * count
         wait_for(lambda seen=before: renewals(edge) > seen, "new ticket keys", 20)  # type: ignore[misc]
+        reload(edge, edge.config.read_text().replace("localhost.pem", "again.pem").replace("localhost.key", "again.key"))
 
 
 def test_tickets_are_counted_and_told(start_gateway: StartGateway, pki: Pki) -> None:
@@ -249,3 +254,66 @@ def test_tickets_are_counted_and_told(start_gateway: StartGateway, pki: Pki) -> 
     assert "edge_ticket_keys 1.0" in text
     since = float(text.partition("\nedge_ticket_key_timestamp_seconds ")[2].split()[0])
     assert 0 <= time.time() - since <= 3700
+
+
+# --- reload ---
+
+
+def reload(gateway: Gateway, text: str) -> None:
+    gateway.event_line(event="serving")
+    before = len([line for line in gateway.events() if line.get("event") == "reloaded"])
+    gateway.config.write_text(text)
+    gateway.signal(signal.SIGHUP)
+    wait_for(
+        lambda: len([line for line in gateway.events() if line.get("event") == "reloaded"]) > before,
+        f"the reload; have {gateway.events()[-3:]}",
+    )
+
+
+def test_a_reload_keeps_tickets_and_a_tightened_policy_makes_its_own_worthless(start_gateway: StartGateway, pki: Pki) -> None:
+    """F13 on a running gateway: the ring of keys stays, the policy changes."""
+    people = f'[trust.people]\nca = ["{pki.client_ca}"]\n'
+    guarded_host = pki.host(name="guarded.test", leaf=pki.guarded)
+    quiet = 'client_auth = { mode = "request", trust = "people" }\n'
+    edge = start_gateway(server(3) + people + guarded_host + quiet + pki.host())
+    text = edge.config.read_text()
+    for version in (V12, V13):
+        edge.config.write_text(text)
+        reload(edge, text)
+        free, known, other = (
+            Returning(edge, pki.ca, version, sni="guarded.test"),
+            Returning(edge, pki.ca, version, sni="guarded.test", leaf=pki.client),
+            Returning(edge, pki.ca, version),
+        )
+        for client in (free, known, other):
+            client.visit()
+        renewed = pki.server(f"localhost-{version.value}", "localhost", "127.0.0.1")
+        changed = text.replace(pki.localhost.toml, renewed.toml)
+        reload(edge, changed)
+        for client in (free, known, other):
+            for _ in range(6):  # whichever worker
+                assert client.visit()
+        reload(edge, changed.replace('mode = "request"', 'mode = "require"'))
+        for _ in range(6):
+            with pytest.raises((OSError, AssertionError)):
+                free.visit()
+        assert other.visit()
+        assert not known.visit()
+        assert known.visit()
+
+
+def test_a_secret_that_comes_and_goes_by_reload(start_gateway: StartGateway, pki: Pki, secret: Path) -> None:
+    edge = start_gateway(server(2) + pki.host())
+    other = start_gateway(server(1) + f'[tls]\nticket_secret = "{secret}"\n' + pki.host())
+    client = Returning(edge, pki.ca, V13)
+    client.visit()
+    reload(edge, f'[tls]\nticket_secret = "{secret}"\n' + edge.config.read_text())
+    for _ in range(4):
+        assert client.visit()  # what was issued before is still accepted
+    for _ in range(4):
+        assert client.visit(other.port)
+        assert client.visit(edge.port)
+    secret.write_bytes(os.urandom(48))
+    reload(edge, edge.config.read_text())
+    assert client.visit()
+    assert not client.visit(other.port)
