@@ -2,7 +2,7 @@
 
 from edge.process.errors import StartError
 from edge.process.gateway import run
+from edge.process.parts import ExtraChild, Serving
 from edge.process.rehearsal import Origin
-from edge.process.supervisor import ExtraChild, Serving
 
 __all__ = ["ExtraChild", "Origin", "Serving", "StartError", "run"]

@@ -35,7 +35,8 @@ _CRASH_MEMORY = 60.0  # seconds
 class Child:
     name: str
     start: Callable[[Channel], int]  # in the child: work, return the exit status
-    on_message: Callable[[Message, list[int]], None]  # the descriptors are the callee's
+    on_message: Callable[[Message], None]
+    on_parcels: Callable[[Message, list[int]], None] | None = None  # instead, for who sends descriptors; they are the callee's
     on_exit: Callable[[str], None] = lambda how: None  # how it ended; "" when with status 0
     number: int = 0  # of a worker, from 1
     kept: bool = True  # started again when it ends
@@ -123,8 +124,19 @@ class Children:
         channel = child.channel
         if channel is None:
             return
-        for message, descriptors in channel.receive():
-            child.on_message(message, descriptors)
+        try:
+            received = channel.receive()
+        except (ValueError, TypeError, IndexError, AttributeError):  # no messages of ours: it is not itself any more
+            self.kill(child)
+            self.hang_up(child)
+            return
+        for message, descriptors in received:
+            if child.on_parcels is not None:
+                child.on_parcels(message, descriptors)
+                continue
+            for descriptor in descriptors:
+                os.close(descriptor)
+            child.on_message(message)
         if channel.ended:
             self.hang_up(child)
 

@@ -132,7 +132,6 @@ class Conductor:
         assert self._current is not None
         supervisor, found, (asked, _) = self._supervisor, self._found, self._current
         self._documents = dict(found.documents or {})
-        self._counts["accepted"] += 1
         texts = [change["text"] for change in found.changes]
         weaker = [change["text"] for change in found.changes if change["weaker"]]
         self._note(ok=True, detail=f"{len(texts)} changes" if len(texts) != 1 else texts[0])
@@ -158,7 +157,6 @@ class Conductor:
         asked, _ = self._current
         detail = str(refusal)[:_MOST_DETAIL]
         if not (asked.tentative and refusal.error in PASSING):
-            self._counts["refused"] += 1
             self._note(ok=False, detail=f"{refusal.error}: {detail}")
             supervisor = self._supervisor
             about = "watch" if asked.way == Way.WATCH else "reload"
@@ -171,6 +169,7 @@ class Conductor:
         self._answer(failure(refusal.error, detail, **more))
 
     def _note(self, *, ok: bool, detail: str) -> None:
+        self._counts["accepted" if ok else "refused"] += 1
         self._last = {"at": time.time(), "ok": ok, "detail": detail}
 
     def _answer(self, answer: dict[str, Any]) -> None:

@@ -24,9 +24,10 @@ from edge.process.inherited import Inherited
 from edge.process.listening import Sockets
 from edge.process.logs import Destinations, fill_standard_descriptors
 from edge.process.notify import Notifier
+from edge.process.parts import ExtraChild, Parts, Serving
 from edge.process.rehearsal import Origin
 from edge.process.rotation import Rotation
-from edge.process.supervisor import ExtraChild, Parts, Serving, Supervisor
+from edge.process.supervisor import Supervisor
 from edge.process.ticketing import Ticketing
 from edge.settings.model import Host, Settings
 from edge.tls.choice import HostTable, ServerContext, build_table

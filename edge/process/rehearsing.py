@@ -64,7 +64,8 @@ class Rehearsing:
         self._child = Child(
             "rehearsal",
             lambda channel: _work(channel, origin, current, documents),
-            self._on_message,
+            lambda message: None,
+            on_parcels=self._on_message,
             on_exit=self._on_exit,
             kept=False,
         )

@@ -1,4 +1,4 @@
-"""The supervisor's side of the controller: what it is told at a commit, and the sockets that it is given.
+"""The supervisor's side of the controller: what it asks, what it is told of the gateway and at a commit, and its sockets.
 
 The controller gets the settings without private keys, and after a change of ``[admin] address`` the new sockets with them. That
 change is no part of the transaction: a listener that nothing in serving depends on must not hold up a renewed certificate. An
@@ -12,6 +12,10 @@ import socket
 from typing import TYPE_CHECKING
 
 from edge.process.admin import bind_admin, close_admin
+from edge.process.channel import Message
+from edge.process.children import Child
+from edge.process.control_socket import VERSION
+from edge.process.controller import run_controller
 from edge.process.errors import StartError
 from edge.process.parcel import pack
 from edge.settings.transfer import encode
@@ -19,10 +23,37 @@ from edge.settings.transfer import encode
 if TYPE_CHECKING:
     from edge.process.supervisor import Supervisor
 
-__all__ = ["commit_controller"]
+__all__ = ["Steward"]
 
 
-def commit_controller(supervisor: Supervisor) -> None:
+class Steward:
+    def __init__(self, supervisor: Supervisor) -> None:
+        work = supervisor.controller_work
+        self._supervisor = supervisor
+        self.child = Child("controller", lambda channel: run_controller(work, channel), self._on_message)
+        supervisor.on_committed.append(lambda: _commit(supervisor))
+
+    def tell(self) -> None:
+        """How the gateway is now."""
+        if self.child.ready:
+            state = {"do": "state", "version": VERSION, "ok": True, **self._supervisor.status()}
+            self._supervisor.children.send(self.child, state)
+
+    def _on_message(self, message: Message) -> None:
+        if message.get("is") == "ready":
+            self.child.ready = True
+            self.tell()
+        elif "ask" in message:
+            number = message.get("id")
+            request = {**message, "op": message["ask"]}
+            self._supervisor.operations.handle(request, "admin", lambda answer: self._answer(number, answer))
+
+    def _answer(self, number: object, answer: Message) -> None:
+        if self.child.ready:
+            self._supervisor.children.send(self.child, {"re": number, "version": VERSION, **answer})
+
+
+def _commit(supervisor: Supervisor) -> None:
     """Give the settings that have just been committed to the controller, and to the one that may follow it."""
     work, settings = supervisor.controller_work, supervisor.settings
     moved = work.bound_for != settings.admin.addresses

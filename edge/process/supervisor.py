@@ -16,35 +16,29 @@ What runs is `settings`, `tables` and `generation`, which change together at a c
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from edge.observe.counters import SUPERVISOR, Table
+from edge.observe.counters import SUPERVISOR
 from edge.process import heartbeat, pidfile, privileges, sockets
 from edge.process.admin import close_admin
 from edge.process.channel import Channel, Message
 from edge.process.children import Child, Children
 from edge.process.conductor import Asked, Conductor, Way
-from edge.process.control_socket import VERSION, ControlSocket
-from edge.process.controller import ControllerWork, run_controller
+from edge.process.control_socket import ControlSocket
 from edge.process.errors import StartError
-from edge.process.handover import Predecessor
-from edge.process.listening import Sockets
-from edge.process.logs import Destinations, Following
+from edge.process.logs import Following
 from edge.process.loop import Loop
 from edge.process.manager import ServiceManager
-from edge.process.notify import Notifier
 from edge.process.operations import Operations
-from edge.process.rehearsal import Origin
+from edge.process.parts import ExtraChild, Parts, Serving, State
 from edge.process.status import status_of
-from edge.process.steward import commit_controller
+from edge.process.steward import Steward
 from edge.process.succession import Succession
 from edge.process.upgrade import Upgrade
 from edge.process.watching import Watching
@@ -54,58 +48,11 @@ from edge.settings.model import Settings
 if TYPE_CHECKING:
     from edge.tls.choice import HostTable
 
-__all__ = ["ExtraChild", "Parts", "Serving", "State", "Supervisor"]
+__all__ = ["Supervisor"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 _DESCRIPTORS_A_CONNECTION = 2  # the client's and the upstream's
 _STOP_GRACE = 1.0  # seconds between telling a worker to stop and killing it
-
-
-class State(enum.IntEnum):
-    STARTING = 0
-    SERVING = 1
-    LEAVING = 2
-    DRAINING = 3
-    ENDING = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What there is to say once every worker accepts connections."""
-
-    urls: tuple[str, ...]
-    workers: int
-    descriptors: int  # the limit on open descriptors
-
-
-@dataclass(frozen=True, slots=True)
-class ExtraChild:
-    """Another process to keep alive: `run` gets a descriptor that becomes readable when it has to end."""
-
-    name: str
-    run: Callable[[int], None]
-
-
-@dataclass(slots=True, kw_only=True)
-class Parts:
-    """What a gateway is made of when it starts."""
-
-    settings: Settings
-    sockets: Sockets
-    tables: Mapping[str, HostTable]
-    counters: Table
-    destinations: Destinations
-    identity: privileges.Identity | None
-    descriptors: int
-    origin: Origin | None
-    control: tuple[socket.socket, str] | None  # with its path
-    controller: ControllerWork
-    lacking: str  # a sentence about the admin listener when it could not be had
-    extra_children: Sequence[ExtraChild]
-    on_ready: Callable[[Serving], None]
-    degraded: Mapping[str, str]  # what could not be had
-    notifier: Notifier
-    predecessor: Predecessor | None  # the program that we take over from
 
 
 class Supervisor:
@@ -145,8 +92,8 @@ class Supervisor:
         self._has_terminal = _has_terminal()
         self._lacking = parts.lacking
         self.controller_work = parts.controller
-        self.on_committed.append(lambda: commit_controller(self))
-        self.controller = Child("controller", lambda channel: run_controller(parts.controller, channel), self._on_controller)
+        self._steward = Steward(self)
+        self.controller = self._steward.child
         self.controller.on_exit = lambda _how: self._on_other_exit()
         self._extras = [self._extra(extra) for extra in parts.extra_children]
         self.workforce = Workforce(self)
@@ -285,28 +232,11 @@ class Supervisor:
         """Call after the state, the readiness or the generation has changed."""
         order = {"do": "state", "ready": not self.unready(), "generation": self.generation, "digest": self.settings.digest}
         self.workforce.send(order)
-        self._tell_controller()
+        self._steward.tell()
         for hook in self.on_state:
             hook()
 
-    # the controller
-
-    def _on_controller(self, message: Message, _descriptors: list[int]) -> None:
-        if message.get("is") == "ready":
-            self.controller.ready = True
-            self._tell_controller()
-        elif "ask" in message:
-            number = message.get("id")
-            request = {**message, "op": message["ask"]}
-            self.operations.handle(request, "admin", lambda answer: self._answer(number, answer))
-
-    def _answer(self, number: object, answer: Message) -> None:
-        if self.controller.ready:
-            self.children.send(self.controller, {"re": number, "version": VERSION, **answer})
-
-    def _tell_controller(self) -> None:
-        if self.controller.ready:
-            self.children.send(self.controller, {"do": "state", "version": VERSION, "ok": True, **self.status()})
+    # another child
 
     def _on_other_exit(self) -> None:
         if self.state <= State.LEAVING:

@@ -49,7 +49,7 @@ class Workforce:
 
     def _worker(self, number: int) -> Child:
         child = Child(f"worker {number}", lambda channel: run_worker(self._work(number), channel), lambda *_: None, number=number)
-        child.on_message = lambda message, descriptors: self._on_report(child, message)
+        child.on_message = lambda message: self._on_report(child, message)
         child.on_exit = lambda how: self._on_exit(child, how)
         return child
 

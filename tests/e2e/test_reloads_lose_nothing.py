@@ -1,0 +1,233 @@
+"""Reloads, renewed certificates and killed workers while real clients go on: nothing fails, and what is on disk is served."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.control.client import ask
+
+from .conftest import Curl, Nginx, StartGateway
+from .gateway import Gateway, wait_for
+from .pki import Leaf, Pki
+
+
+class Place:
+    """The files of one host's certificate, which renewals overwrite."""
+
+    def __init__(self, folder: Path, pki: Pki) -> None:
+        self.leaf = Leaf(folder / "live.pem", folder / "live.key")
+        self.renewals = [pki.server(f"renewal-{number}", "localhost", "127.0.0.1") for number in range(2)]
+        self.take(0)
+
+    def take(self, number: int, *, pause: float = 0.0) -> str:
+        """Put a renewal in place, chain first; returns its fingerprint. Each file appears in one step."""
+        source = self.renewals[number % 2]
+        for index, (old, new) in enumerate(((source.chain, self.leaf.chain), (source.key, self.leaf.key))):
+            if index and pause:
+                time.sleep(pause)
+            beside = new.with_suffix(".new")
+            shutil.copy(old, beside)
+            os.replace(beside, new)
+        return fingerprint(source.chain.read_text())
+
+
+def fingerprint(pem: str) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[: pem.index("-----END") + 25] + "\n")).hexdigest()
+
+
+def served(gateway: Gateway) -> str:
+    """The fingerprint of the certificate that openssl s_client is shown."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", "localhost"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    text = done.stdout.decode()
+    return fingerprint(text[text.index("-----BEGIN CERTIFICATE") : text.index("-----END CERTIFICATE") + 26])
+
+
+@pytest.fixture
+def place(tmp_path: Path, pki: Pki) -> Place:
+    return Place(tmp_path, pki)
+
+
+@pytest.fixture
+def start(start_gateway: StartGateway, nginx_upstream: Nginx, short_tmp: Path, pki: Pki, place: Place) -> Callable[..., Gateway]:
+    def begin(more: str = "") -> Gateway:
+        server = f'[server]\nworkers = 2\ndrain = "5s"\nstate_dir = "{short_tmp}"\nruntime_dir = "{short_tmp}"\n{more}\n'
+        limits = '[limits]\nrequests_per_connection = "off"\n'
+        gateway = start_gateway(server + limits + pki.host(nginx_upstream.url, leaf=place.leaf), plain=True)
+        gateway.event_line(event="serving")
+        return gateway
+
+    return begin
+
+
+def reload(gateway: Gateway, short_tmp: Path) -> subprocess.CompletedProcess[bytes]:
+    """`edge reload`."""
+    command = [sys.executable, "-m", "edge.cli.main", "reload", "--socket", str(short_tmp / "edge.sock")]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=Path(__file__).parents[2])
+
+
+class Generators:
+    """h2load on connections that stay (HTTP/2) and on new connections (HTTP/1.1), again and again."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        url = f"https://localhost:{gateway.port}/small"
+        self._commands = [
+            ["h2load", "-D", "2", "-c", "4", "-m", "4", url],
+            ["h2load", "--h1", "-n", "60", "-c", "60", url],
+        ]
+        self._stop = threading.Event()
+        self.outputs: list[str] = []
+        self._threads = [threading.Thread(target=self._run, args=(command,)) for command in self._commands]
+
+    def _run(self, command: list[str]) -> None:
+        while not self._stop.is_set():
+            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+            self.outputs.append(done.stdout.decode() + done.stderr.decode())
+
+    def __enter__(self) -> Generators:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def assert_no_failure(self) -> None:
+        assert len(self.outputs) >= 2
+        for output in self.outputs:
+            assert re.search(r"[1-9]\d* succeeded, 0 failed, 0 errored, 0 timeout", output), output
+            assert re.search(r"status codes: \d+ 2xx, 0 3xx, 0 4xx, 0 5xx", output), output
+
+
+@pytest.mark.timeout(300)
+def test_fifty_reloads_with_renewed_certificates_fail_nothing(
+    start: Callable[..., Gateway], place: Place, short_tmp: Path, nginx_upstream: Nginx
+) -> None:
+    gateway = start('watch = "off"')
+    with Generators(gateway) as load:
+        for number in range(1, 51):
+            wanted = place.take(number)
+            if number % 10 == 5:
+                done = reload(gateway, short_tmp)
+                assert done.returncode == 0, done
+                assert f"live: generation {number + 1}," in done.stdout.decode()
+            elif number % 2:
+                assert ask(short_tmp / "edge.sock", {"op": "reload"}, 60.0)["generation"] == number + 1
+            else:
+                gateway.signal(signal.SIGHUP)
+                gateway.event_line(event="reloaded", generation=number + 1)
+            if number % 10 == 0:
+                assert served(gateway) == wanted
+    load.assert_no_failure()
+    assert not [event for event in gateway.events() if event.get("event") in ("internal-error", "child-ended")]
+
+
+def test_workers_that_are_killed_or_stopped_fail_no_new_connection(start: Callable[..., Gateway], run_curl: Curl) -> None:
+    gateway = start()
+    workers = [pid for pid in gateway.pids() if "edge-worker" in Path(f"/proc/{pid}/comm").read_text()]
+    for number, back in ((signal.SIGKILL, None), (signal.SIGSTOP, signal.SIGCONT)):
+        os.kill(workers[0 if back is None else 1], number)
+        if back is not None:
+            gateway.event_line(event="worker-stalled", pid=workers[1])
+        try:
+            for _ in range(15):
+                assert run_curl(gateway, "/small", "--max-time", "3").status == 200
+        finally:
+            if back is not None:
+                os.kill(workers[1], back)
+    gateway.event_line(event="worker-recovered")
+
+
+def test_a_renewed_certificate_is_taken_over_by_itself(start: Callable[..., Gateway], place: Place) -> None:
+    gateway = start()
+    wanted = place.take(1, pause=1.5)  # in between, chain and key do not fit
+    gateway.event_line(event="reloaded", by="a change on disk")
+    assert served(gateway) == wanted
+    assert not [event for event in gateway.events() if event["event"] == "reload-refused"]
+
+
+def test_a_renewal_does_not_take_half_written_settings_live(start: Callable[..., Gateway], place: Place, run_curl: Curl) -> None:
+    gateway = start()
+    gateway.config.write_text("[[half written")
+    wanted = place.take(1)
+    gateway.event_line(event="reloaded")
+    assert served(gateway) == wanted
+    assert run_curl(gateway, "/small").status == 200
+
+
+def test_a_pair_that_stays_wrong_is_told_and_the_old_one_goes_on(start: Callable[..., Gateway], place: Place) -> None:
+    gateway = start()
+    before = served(gateway)
+    shutil.copy(place.renewals[1].chain, place.leaf.chain)
+    refused = wait_for(
+        lambda: next((event for event in gateway.events() if event["event"] == "reload-refused"), None), "a refusal", 40
+    )
+    assert "the key does not belong to the certificate" in refused["detail"]
+    assert refused["error"] == "invalid-settings"
+    assert served(gateway) == before
+    shutil.copy(place.renewals[1].key, place.leaf.key)
+    gateway.event_line(event="reloaded")
+    assert served(gateway) != before
+
+
+def test_settings_are_taken_over_by_themselves_where_that_was_asked_for(start: Callable[..., Gateway], run_curl: Curl) -> None:
+    gateway = start('watch = "all"')
+    route = '[[route]]\nhost = "localhost"\npath = "/new"\nrespond = { status = 204 }\n'
+    gateway.config.write_text(gateway.config.read_text() + route)
+    gateway.event_line(event="reloaded", by="a change on disk")
+    assert run_curl(gateway, "/new").status == 204
+
+
+@pytest.mark.parametrize("spoil", ["key", "gone", "toml"])
+def test_what_is_broken_on_disk_never_takes_down_what_runs(
+    start: Callable[..., Gateway], place: Place, short_tmp: Path, run_curl: Curl, spoil: str
+) -> None:
+    gateway = start('watch = "off"')
+    if spoil == "key":
+        place.leaf.key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    elif spoil == "gone":
+        place.leaf.chain.unlink()
+    else:
+        gateway.config.write_text('[server]\nworkers = "many"\n')
+    done = reload(gateway, short_tmp)
+    assert done.returncode == 1
+    assert b"What ran goes on." in done.stderr
+    assert run_curl(gateway, "/small").status == 200
+    worker = next(pid for pid in gateway.pids() if "edge-worker" in Path(f"/proc/{pid}/comm").read_text())
+    os.kill(worker, signal.SIGKILL)  # its successor needs nothing from the disk
+    wait_for(lambda: [e for e in gateway.events() if e["event"] == "child-ended"], "the end of the worker")
+    for _ in range(10):
+        assert run_curl(gateway, "/small").status == 200
+
+
+def test_everything_ends_with_the_supervisor(start: Callable[..., Gateway]) -> None:
+    gateway = start()
+    family = gateway.pids()
+    gateway.process.kill()
+    gateway.process.wait(5)
+    wait_for(lambda: not [pid for pid in family if Path(f"/proc/{pid}/stat").exists() and not _zombie(pid)], "all end")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
