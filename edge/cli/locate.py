@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -16,6 +17,7 @@ __all__ = ["SYSTEM_FILE", "configuration", "shipped", "sockets"]
 
 SYSTEM_FILE = Path("/etc/edge/edge.toml")
 _SOCKET = "edge.sock"
+_WRITTEN = re.compile(r"""^\s*runtime_dir\s*=\s*(["'])([^"'\\\n]+)\1""", re.MULTILINE)
 
 
 def configuration(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Path:
@@ -78,6 +80,9 @@ def _runtime_dir(path: Path, environ: Mapping[str, str]) -> Path | None:
     source.read(str(path), None)
     server = source.tree.get("server")
     told = server.get("runtime_dir") if isinstance(server, dict) else None
+    if source.failed_to_parse and told is None:  # a slip of the pen must not hide the gateway that is to be told of it
+        line = _WRITTEN.search(text.decode("utf-8", "replace"))
+        told = line[2] if line is not None and "${" not in line[2] else None
     if not isinstance(told, str) or not told:
         return None
     return Path(os.path.abspath(source.directory(("server", "runtime_dir")) / told))

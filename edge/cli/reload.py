@@ -40,7 +40,8 @@ def _refused(got: dict[str, Any]) -> int:
         note("      If that is meant: edge reload --allow-weaker")
         return Exit.NOT_FINE
     stop = refusal(got)
-    note(f"{paint('refused', 'red', sys.stderr)}: {printable(stop.message)}. What ran goes on.")
+    why = str(got["error"]) if got.get("problems") else printable(stop.message)  # the problems stand above
+    note(f"{paint('refused', 'red', sys.stderr)}: {why}. What ran goes on.")
     if stop.hint:
         note(f"      {stop.hint}")
     return stop.code

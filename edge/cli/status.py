@@ -101,7 +101,7 @@ def _reloads(reloads: dict[str, Any] | None, now: float) -> list[tuple[str, str]
     last = reloads.get("last")
     if last:
         text += f"; the last one {ago(last['at'], now)}: {'accepted' if last.get('ok') else 'refused'}"
-        text += f", {last['detail']}" if last.get("detail") else ""
+        text += f", {str(last['detail']).partition(chr(10))[0]}" if last.get("detail") else ""
     return [("reloads", text)]
 
 

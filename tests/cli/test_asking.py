@@ -133,6 +133,8 @@ def test_the_socket_is_found_by_the_file(gateway: Scripted, short_tmp: Path, cap
     file.write_text(f'[server]\nruntime_dir = "{short_tmp}/elsewhere"\n', encoding="utf-8")
     assert main(["status", "--config", str(file)]) == 3
     assert f"looked at {short_tmp}/elsewhere/edge.sock\n" in capsys.readouterr().err
+    file.write_text('[server]\nruntime_dir = "."\n[limits]\nstreams = \n', encoding="utf-8")  # a slip of the pen
+    assert main(["status", "--config", str(file)]) == 0
 
 
 def test_a_bare_edge_says_what_runs(gateway: Scripted, run: Run) -> None:
@@ -264,7 +266,7 @@ def test_a_mistake_shows_its_line(gateway: Scripted, run: Run) -> None:
     code, out, err = run("reload")
     assert (code, out) == (1, "")
     assert err.startswith("edge.toml:3:9: error: unknown key 'nmae'\n  nmae = 1\n  ^^^^ write name\\x07\n")
-    assert err.endswith("refused: invalid-settings: 1 error. What ran goes on.\n")
+    assert err.endswith("refused: invalid-settings. What ran goes on.\n")
     code, out, _ = run("reload", "--json")
     assert code == 1
     assert json.loads(out)["error"] == "invalid-settings"
