@@ -59,6 +59,9 @@ workers = 1
 state_dir = "{job.folder}/state"
 runtime_dir = "{job.folder}/run"
 
+[admin]
+address = "off"
+
 [log]
 access = {{ to = "{job.folder}/access.log", format = "json" }}
 

@@ -24,7 +24,7 @@ __all__ = ["Message", "NoAnswer", "Plane"]
 Message = dict[str, Any]
 
 _FRESH = 0.5  # seconds
-_STATUS_TIMEOUT = 2.0  # seconds
+_STATUS_TIMEOUT = 1.5  # seconds; less than what probes usually wait
 _MOST_QUESTIONS = 64  # under way at a time
 
 

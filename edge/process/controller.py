@@ -4,8 +4,9 @@ It is forked once the workers serve, so that what it imports (aiohttp takes a qu
 again with the same back-off as a worker; and ends when its channel does. Here is what touches processes: descriptors,
 privileges, orders. What it does with them is the room `edge.control`, which is imported in this process alone.
 
-Orders: ``settings`` (a parcel without private keys, with new sockets when the admin listener has ``moved``), ``state`` (what the
-gateway is like), ``logs``, ``stop``. Answers to what it asked carry ``re``.
+Orders: ``settings`` (a parcel without private keys, then the log files that ``logs`` names, then new sockets when the admin
+listener has ``moved``), ``state`` (what the gateway is like), ``logs``, ``stop``, ``open`` (an order in a parcel). Answers to
+what it asked carry ``re``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import orjson
+
 from edge.observe.counters import Table
 from edge.observe.log import Log
 from edge.process import privileges
 from edge.process.channel import Channel, Message
+from edge.process.errors import StartError
 from edge.process.logs import Destinations
 from edge.process.parcel import unpack
 from edge.settings.model import Address, Settings
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from edge.control.plane import Plane
 
 __all__ = ["ControllerWork", "run_controller"]
+
+_BEAT = 0.25  # seconds
 
 
 @dataclass(slots=True)
@@ -58,14 +64,15 @@ def run_controller(work: ControllerWork, channel: Channel) -> int:
         log.close()
         return 1
     privileges.name_process("edge-controller")
+    controller = _Controller(work, channel, log)
     try:
-        asyncio.run(_Controller(work, channel, log).run())
+        asyncio.run(controller.run())
     except Exception:
         detail = "".join(traceback.format_exception(*sys.exc_info())[-6:])
-        log.event("controller-failed", level="error", detail=detail)
+        controller.log.event("controller-failed", level="error", detail=detail)
         return 1
     finally:
-        log.close()
+        controller.log.close()
     return 0
 
 
@@ -75,7 +82,7 @@ class _Controller:
 
         self._work = work
         self._channel = channel
-        self._log = log
+        self.log = log
         self._admin: AdminServer | None = None
         self._turns = asyncio.Lock()
         self._moving: asyncio.Task[None] | None = None  # to other sockets; kept, for the loop does not keep it
@@ -90,6 +97,7 @@ class _Controller:
         expiry = asyncio.create_task(Expiry(self._plane).run())
         with contextlib.suppress(OSError):  # the supervisor has gone: that is told by the end of the channel
             self._channel.send({"is": "ready"})
+        self._beat()
         await self._plane.stopping.wait()
         loop.remove_reader(self._channel.sock.fileno())
         expiry.cancel()
@@ -114,7 +122,9 @@ class _Controller:
 
     def _obey(self, order: Message, descriptors: list[int]) -> None:
         what = order.get("do")
-        if what == "settings":
+        if what == "open":
+            self._obey(orjson.loads(unpack(descriptors[0])), [])
+        elif what == "settings":
             self._take(order, descriptors)
         elif what == "stop":
             self._plane.stopping.set()
@@ -122,15 +132,35 @@ class _Controller:
             for to, descriptor in zip(order["to"], descriptors, strict=True):
                 self._work.destinations.replace(to, descriptor)
         else:
-            for descriptor in descriptors:
-                os.close(descriptor)
             self._plane.hear(order)
 
     def _take(self, order: Message, descriptors: list[int]) -> None:
         """Go on with other settings."""
-        settings = decode(unpack(descriptors[0]))
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
-        if order.get("moved"):
-            self._work.sockets = sockets
+        settings, names = decode(unpack(descriptors[0])), order["logs"]
+        files, sockets = descriptors[1 : 1 + len(names)], descriptors[1 + len(names) :]
+        self._follow_logs(settings, dict(zip(names, files, strict=True)))
+        if order["moved"]:
+            self._work.sockets = [socket.socket(fileno=descriptor) for descriptor in sockets]
             self._moving = asyncio.create_task(self._listen())
+        self._work.settings = settings
         self._plane.apply(settings, order["generation"])
+
+    def _follow_logs(self, settings: Settings, files: dict[str, int]) -> None:
+        """Write events where `settings` want them; `files` are open for it."""
+        if settings.log == self._work.settings.log:
+            for descriptor in files.values():
+                os.close(descriptor)
+            return
+        destinations = self._work.destinations
+        try:
+            following = destinations.prepare(settings.log, files)
+        except StartError as error:
+            self._plane.log.event("log-not-reopened", level="error", detail=str(error))
+        else:
+            self.log = self._plane.log = destinations.follow(following)
+
+    def _beat(self) -> None:
+        """Tell the supervisor that the loop turns."""
+        with contextlib.suppress(OSError):
+            self._channel.send({"is": "beat"})
+        asyncio.get_running_loop().call_later(_BEAT, self._beat)

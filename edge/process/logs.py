@@ -192,6 +192,11 @@ class Destinations:
         terminal = self._open[settings.to].terminal
         return Channel(settings, self._outputs[settings.to], terminal=terminal, colour=terminal and self._colour)
 
+    def files(self) -> tuple[list[str], list[int]]:
+        """Names and descriptors (which stay ours) of the files that are open."""
+        found = [(to, destination.fd) for to, destination in self._open.items() if destination.path]
+        return [to for to, _ in found], [fd for _, fd in found]
+
     def reopen(self) -> tuple[list[str], list[int], list[str]]:
         """Open files anew: their names, their descriptors (which stay ours), and a sentence for each that failed."""
         names, descriptors, failures = [], [], []

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 
 from edge.observe.counters import SUPERVISOR
 from edge.process import heartbeat, pidfile, privileges, sockets
-from edge.process.admin import close_admin
 from edge.process.channel import Channel, Message
 from edge.process.children import Child, Children
 from edge.process.conductor import Asked, Conductor, Way
@@ -90,10 +89,8 @@ class Supervisor:
         self._exit_status = 0
         self._ended = False
         self._has_terminal = _has_terminal()
-        self._lacking = parts.lacking
-        self.controller_work = parts.controller
-        self._steward = Steward(self)
-        self.controller = self._steward.child
+        self._steward = Steward(self, parts.controller, parts.lacking)
+        self.controller, self.controller_work = self._steward.child, parts.controller
         self.controller.on_exit = lambda _how: self._on_other_exit()
         self._extras = [self._extra(extra) for extra in parts.extra_children]
         self.workforce = Workforce(self)
@@ -145,7 +142,7 @@ class Supervisor:
             wake.close()
             waker.close()
             self.sockets.close()
-            close_admin(self.controller_work.sockets)
+            self._steward.close()
             pidfile.remove(self.settings.server.pid_file)
             self.log.close()
             self.destinations.close()
@@ -161,7 +158,7 @@ class Supervisor:
     def _leave_behind(self, child: Child) -> None:
         self.sockets.close_others(child.number)
         if child is not self.controller:
-            close_admin(self.controller_work.sockets)
+            self._steward.close()
         if self._control is not None:
             self._control.close_copies()
         self._watching.close_copies()
@@ -196,16 +193,12 @@ class Supervisor:
         needed = _DESCRIPTORS_A_CONNECTION * self.settings.limits.connections
         if self._descriptors < needed:
             self.log.event("descriptor-limit-low", level="warning", limit=self._descriptors, needed=needed)
-        if self._lacking:
-            self.log.event("admin-unavailable", level="warning", detail=self._lacking)
         for detail in self.degraded.values():
             self.log.event("degraded", level="warning", detail=detail)
-        if self._lacking:
-            self.degraded["admin"] = self._lacking
         self.log.flush()
         self.changed()
         self._on_ready(Serving(urls, len(self.workers), self._descriptors))
-        self.children.start(self.controller)
+        self._steward.begin()
         self._succession.serving(self._be_the_one)
 
     def _be_the_one(self) -> None:
@@ -232,7 +225,6 @@ class Supervisor:
         """Call after the state, the readiness or the generation has changed."""
         order = {"do": "state", "ready": not self.unready(), "generation": self.generation, "digest": self.settings.digest}
         self.workforce.send(order)
-        self._steward.tell()
         for hook in self.on_state:
             hook()
 

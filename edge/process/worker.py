@@ -67,6 +67,7 @@ class Work:
     destinations: Destinations
     identity: privileges.Identity | None
     counters: Table  # a worker's part has its number
+    ready: bool = False  # the gateway as a whole, at the fork
 
 
 def ignore_signals() -> None:
@@ -116,6 +117,7 @@ class _Worker:
         self._loop = loop
         self._number = work.number
         self._server = Server(work.settings, work.sockets, work.tables, log, loop, work.counters.part(work.number))
+        self._server.ready = work.ready
         self._tidy = Tidy()
         self._files: dict[str, int] = {}  # log files that came with the settings that are being prepared
         self._following: Following | None = None  # the logs of the settings that are prepared

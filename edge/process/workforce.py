@@ -59,7 +59,8 @@ class Workforce:
         if one.settings.server.pin and self._cpus:
             os.sched_setaffinity(0, {self._cpus[(number - 1) % len(self._cpus)]})
         own = one.sockets.of(number)
-        return Work(number, one.settings, own, one.tables, one.destinations, one.identity, one.counters)
+        ready = not one.unready()  # so that no health route says otherwise until it is told
+        return Work(number, one.settings, own, one.tables, one.destinations, one.identity, one.counters, ready)
 
     def send(self, message: Message) -> None:
         """To all that are ready."""

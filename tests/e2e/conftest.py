@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from .admin import Admin
 from .clients import CurlResult, Wire, curl
 from .gateway import Gateway, free_port, wait_for
 from .h2raw import H2Client
@@ -23,6 +24,10 @@ from .upstreams import ScriptedUpstream, echo
 
 class StartGateway(Protocol):
     def __call__(self, toml: str, *, plain: bool = False, command: list[str] | None = None) -> Gateway: ...
+
+
+class StartAdmin(Protocol):
+    def __call__(self, admin: str = "", *, more: str = "", url: str = ..., leaf: Leaf | None = None) -> Admin: ...
 
 
 class StartUpstream(Protocol):
@@ -250,3 +255,31 @@ def h2(pki: Pki) -> Iterator[Callable[..., H2Client]]:
             return stack.enter_context(H2Client(gateway.port, pki.ca, **options))  # type: ignore[arg-type]
 
         yield connect
+
+
+_SERVER = """
+[server]
+workers = 2
+drain = "10s"
+state_dir = "$FOLDER/state"
+runtime_dir = "$FOLDER/run"
+"""
+
+
+@pytest.fixture
+def start_admin(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> StartAdmin:
+    """Start a gateway for `localhost` with an admin listener, and wait until it is ready.
+
+    `admin` goes below ``[admin]`` (``$PORT`` is its port) and `more` to the end; either may say what goes below ``[server]``.
+    """
+
+    def begin(admin: str = "", *, more: str = "", url: str = echo_upstream.url, leaf: Leaf | None = None) -> Admin:
+        port = free_port()
+        address = "" if "address" in admin else f'address = "127.0.0.1:{port}"\n'
+        server = "" if "[server]" in more else _SERVER
+        text = f"{server}[admin]\n{address}{admin.replace('$PORT', str(port))}\n{pki.host(url, leaf=leaf)}\n{more}"
+        made = Admin(start_gateway(text, plain=True), port)
+        wait_for(made.ready, "readiness")
+        return made
+
+    return begin

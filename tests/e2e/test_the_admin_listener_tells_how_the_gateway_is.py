@@ -2,90 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 
+from .admin import Admin
 from .clients import Wire
-from .conftest import Curl, StartGateway, StartUpstream
+from .conftest import Curl, StartAdmin, StartGateway, StartUpstream
 from .gateway import Gateway, free_port, wait_for
 from .pki import Pki
-from .upstreams import Conn, ScriptedUpstream, plain_answer
+from .upstreams import Conn, plain_answer
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-SERVER = '[server]\nworkers = 2\ndrain = "10s"\nstate_dir = "$FOLDER/state"\nruntime_dir = "$FOLDER/run"\n'
 
 
-@dataclass
-class Answer:
-    status: int
-    fields: dict[str, str]
-    body: bytes
-
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.body)
-        return found
-
-
-class Admin:
-    """The admin listener of a gateway, asked with curl."""
-
-    def __init__(self, gateway: Gateway, port: int) -> None:
-        self.gateway = gateway
-        self.port = port
-
-    def ask(self, path: str, *args: str, seconds: int = 10) -> Answer:
-        command = ["curl", "-q", "-sS", "-i", "--noproxy", "*", "--max-time", str(seconds), *args]
-        done = subprocess.run([*command, f"http://127.0.0.1:{self.port}{path}"], capture_output=True, check=False)
-        if done.returncode:
-            raise ConnectionError(done.stderr.decode())
-        *_, head, body = done.stdout.split(b"\r\n\r\n", done.stdout.count(b"HTTP/1.1 100") + 1)
-        first, *lines = head.decode("latin-1").split("\r\n")
-        pairs = [line.partition(":") for line in lines]
-        return Answer(int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, body)
-
-    def ready(self) -> bool:
-        with suppress(ConnectionError):
-            return self.ask("/readyz").status == 200
-        return False
-
-    def controller(self) -> int:
-        pid = self.ask("/api/v1/status").json()["controller"]["pid"]
-        assert isinstance(pid, int)
-        return pid
-
-
-Start = Callable[..., Admin]
-
-
-@pytest.fixture
-def start(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream) -> Start:
-    def begin(admin: str = "", *, more: str = "", url: str = echo_upstream.url) -> Admin:
-        port = free_port()
-        address = "" if "address" in admin else f'address = "127.0.0.1:{port}"\n'
-        text = f"{SERVER}[admin]\n{address}{admin.replace('$PORT', str(port))}\n{pki.host(url)}\n{more}"
-        made = Admin(start_gateway(text, plain=True), port)
-        wait_for(made.ready, "readiness")
-        return made
-
-    return begin
-
-
-def test_probes_and_operators_are_answered(start: Start) -> None:
-    admin = start()
+def test_probes_and_operators_are_answered(start_admin: StartAdmin) -> None:
+    admin = start_admin()
     status = admin.ask("/api/v1/status").json()
     ready = admin.ask("/readyz")
     assert ready.json() == {
@@ -105,8 +46,8 @@ def test_probes_and_operators_are_answered(start: Start) -> None:
     assert admin.ask("/api/v1/reload").status == 405
 
 
-def test_metrics_are_what_independent_parsers_read(start: Start, run_curl: Curl) -> None:
-    admin = start()
+def test_metrics_are_what_independent_parsers_read(start_admin: StartAdmin, run_curl: Curl) -> None:
+    admin = start_admin()
     for _ in range(3):
         assert run_curl(admin.gateway, "/x").status == 200
 
@@ -132,8 +73,8 @@ def test_metrics_are_what_independent_parsers_read(start: Start, run_curl: Curl)
     assert info.labels["digest"] == admin.ask("/readyz").json()["digest"]
 
 
-def test_a_workers_death_shows_and_the_counts_go_on(start: Start, run_curl: Curl) -> None:
-    admin = start()
+def test_a_workers_death_shows_and_the_counts_go_on(start_admin: StartAdmin, run_curl: Curl) -> None:
+    admin = start_admin()
     for _ in range(5):
         assert run_curl(admin.gateway, "/").status == 200
 
@@ -182,8 +123,8 @@ class Load:
             thread.join()
 
 
-def test_the_controllers_death_loses_nothing(start: Start, pki: Pki) -> None:
-    admin = start()
+def test_the_controllers_death_loses_nothing(start_admin: StartAdmin, pki: Pki) -> None:
+    admin = start_admin()
     load = Load(admin.gateway, pki)
     try:
         for _ in range(3):
@@ -199,8 +140,8 @@ def test_the_controllers_death_loses_nothing(start: Start, pki: Pki) -> None:
     assert admin.ask("/readyz").json()["degraded"] == []
 
 
-def test_a_supervisor_that_stands_still_is_not_alive(start: Start) -> None:
-    admin = start()
+def test_a_supervisor_that_stands_still_is_not_alive(start_admin: StartAdmin) -> None:
+    admin = start_admin()
     admin.gateway.signal(signal.SIGSTOP)
     try:
         wait_for(lambda: admin.ask("/healthz").status == 503, "it to be seen")
@@ -211,7 +152,7 @@ def test_a_supervisor_that_stands_still_is_not_alive(start: Start) -> None:
     wait_for(admin.ready, "readiness")
 
 
-def test_a_drain_is_unready_and_alive(start: Start, start_upstream: StartUpstream, pki: Pki) -> None:
+def test_a_drain_is_unready_and_alive(start_admin: StartAdmin, start_upstream: StartUpstream, pki: Pki) -> None:
     asked, go = threading.Semaphore(0), threading.Event()
 
     def held(conn: Conn) -> None:
@@ -220,7 +161,7 @@ def test_a_drain_is_unready_and_alive(start: Start, start_upstream: StartUpstrea
         go.wait(20)
         conn.send(plain_answer(b"done"))
 
-    admin = start(url=start_upstream(held).url)
+    admin = start_admin(url=start_upstream(held).url)
     with Wire(admin.gateway.port, pki.ca) as wire:
         wire.send(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert asked.acquire(timeout=5)
@@ -235,8 +176,36 @@ def test_a_drain_is_unready_and_alive(start: Start, start_upstream: StartUpstrea
     assert admin.gateway.process.wait(5) == 0
 
 
-def test_health_on_a_public_path(start: Start, run_curl: Curl) -> None:
-    admin = start(more='[[route]]\npath = "/up"\nhealth = "ready"\n[[route]]\npath = "/live"\nhealth = "live"\n')
+def test_a_public_path_is_unready_while_connections_are_still_taken(start_admin: StartAdmin, run_curl: Curl) -> None:
+    server = '[server]\nworkers = 2\ndrain_delay = "2s"\nstate_dir = "$FOLDER/state"\nruntime_dir = "$FOLDER/run"\n'
+    admin = start_admin(more=f'[[route]]\npath = "/up"\nhealth = "ready"\n{server}')
+    assert run_curl(admin.gateway, "/up").status == 200
+    admin.gateway.signal(signal.SIGTERM)
+    answer = wait_for(lambda: (found := run_curl(admin.gateway, "/up")).status == 503 and found, "unreadiness")
+    assert (answer.body, answer.field("cache-control")) == (b"unready\n", "no-store")
+    assert run_curl(admin.gateway, "/other").status == 200
+    assert admin.ask("/readyz").json()["reasons"] == ["leaving"]
+    assert admin.gateway.process.wait(10) == 0
+
+
+def test_a_replaced_workers_public_health_never_wavers(start_admin: StartAdmin, run_curl: Curl) -> None:
+    admin = start_admin(more='[[route]]\npath = "/up"\nhealth = "ready"\n')
+    for _ in range(3):
+        os.kill(admin.ask("/api/v1/status").json()["workers"][0]["pid"], signal.SIGKILL)
+        found = [run_curl(admin.gateway, "/up") for _ in range(15)]
+        assert {answer.status for answer in found} == {200}
+
+
+def test_a_controller_that_stands_still_is_replaced(start_admin: StartAdmin) -> None:
+    admin = start_admin()
+    old = admin.controller()
+    os.kill(old, signal.SIGSTOP)
+    wait_for(lambda: any(event["event"] == "controller-hung" for event in admin.gateway.events()), "it to be seen", 25)
+    assert admin.controller() != old
+
+
+def test_health_on_a_public_path(start_admin: StartAdmin, run_curl: Curl) -> None:
+    admin = start_admin(more='[[route]]\npath = "/up"\nhealth = "ready"\n[[route]]\npath = "/live"\nhealth = "live"\n')
     for path in ("/up", "/live"):
         answer = run_curl(admin.gateway, path)
         assert (answer.status, answer.body, answer.field("cache-control")) == (200, b"ok\n", "no-store")
@@ -247,8 +216,8 @@ def test_health_on_a_public_path(start: Start, run_curl: Curl) -> None:
 # -- strangers -----------------------------------------------------------------------------------------------------------
 
 
-def test_only_the_token_opens_what_is_not_open(start: Start) -> None:
-    admin = start(f'token = "{TOKEN}"\nopen = ["health", "metrics"]\n')
+def test_only_the_token_opens_what_is_not_open(start_admin: StartAdmin) -> None:
+    admin = start_admin(f'token = "{TOKEN}"\nopen = ["health", "metrics"]\n')
     assert admin.ask("/metrics").status == 200
     refused = admin.ask("/api/v1/status")
     assert (refused.status, refused.fields["www-authenticate"]) == (401, 'Bearer realm="edge"')
@@ -260,15 +229,15 @@ def test_only_the_token_opens_what_is_not_open(start: Start) -> None:
     assert TOKEN not in admin.gateway.stderr + admin.gateway.events_path.read_text()
 
 
-def test_a_socket_on_all_addresses_trusts_nobody(start: Start) -> None:
-    admin = start('address = "0.0.0.0:$PORT"\n')
+def test_a_socket_on_all_addresses_trusts_nobody(start_admin: StartAdmin) -> None:
+    admin = start_admin('address = "0.0.0.0:$PORT"\n')
     assert admin.ask("/healthz").status == 200
     assert admin.ask("/metrics").json()["error"] == "not-open"
     assert admin.ask("/api/v1/status").json()["error"] == "not-open"
 
 
-def test_pages_in_a_browser_are_kept_out(start: Start) -> None:
-    admin = start()
+def test_pages_in_a_browser_are_kept_out(start_admin: StartAdmin) -> None:
+    admin = start_admin()
     assert admin.ask("/api/v1/status", "-H", "Host: evil.example").status == 421
     assert admin.ask("/api/v1/status", "-H", "Host;").status in (400, 421)
     assert admin.ask("/api/v1/reload", "-X", "POST", "-H", "Origin: http://evil.example").status == 403
@@ -277,8 +246,8 @@ def test_pages_in_a_browser_are_kept_out(start: Start) -> None:
     assert admin.ask("/api/v1/status", "-H", "X-Forwarded-For: 192.0.2.1").json()["error"] == "not-open"
 
 
-def test_allowing_weaker_security_takes_the_token(start: Start) -> None:
-    admin = start()
+def test_allowing_weaker_security_takes_the_token(start_admin: StartAdmin) -> None:
+    admin = start_admin()
     body = ("-H", "Content-Type: application/json", "-d")
     assert admin.ask("/api/v1/reload", *body, '{"allow_weaker": true}').json()["error"] == "token-needed"
     assert admin.ask("/api/v1/reload", *body, '{"allow_weaker": 1}').status == 400
@@ -323,11 +292,11 @@ def _answered(sock: socket.socket) -> bytes:
     ids=["long line", "long field", "many fields", "TLS", "two hosts", "two lengths", "long body", "absolute form", "CONNECT"],
 )
 def test_nonsense_is_refused_and_the_next_one_is_served(
-    start: Start, raw: Callable[[Admin], socket.socket], request_text: bytes
+    start_admin: StartAdmin, raw: Callable[[Admin], socket.socket], request_text: bytes
 ) -> None:
-    admin = start()
+    admin = start_admin()
     sock = raw(admin)
-    with suppress(ConnectionError):
+    with suppress(OSError):
         sock.sendall(request_text)
         sock.shutdown(socket.SHUT_WR)
     answer = _answered(sock)
@@ -338,8 +307,10 @@ def test_nonsense_is_refused_and_the_next_one_is_served(
     assert "Traceback" not in admin.gateway.stderr
 
 
-def test_slow_and_silent_clients_take_no_place_from_others(start: Start, raw: Callable[[Admin], socket.socket]) -> None:
-    admin = start()
+def test_slow_and_silent_clients_take_no_place_from_others(
+    start_admin: StartAdmin, raw: Callable[[Admin], socket.socket]
+) -> None:
+    admin = start_admin()
     slow = [raw(admin) for _ in range(150)]
     for index, sock in enumerate(slow):
         with suppress(ConnectionError):
@@ -350,8 +321,8 @@ def test_slow_and_silent_clients_take_no_place_from_others(start: Start, raw: Ca
     assert descriptors < 64 + 40
 
 
-def test_a_body_that_does_not_come_is_not_awaited(start: Start, raw: Callable[[Admin], socket.socket]) -> None:
-    admin = start()
+def test_a_body_that_does_not_come_is_not_awaited(start_admin: StartAdmin, raw: Callable[[Admin], socket.socket]) -> None:
+    admin = start_admin()
     sock = raw(admin)
     began = time.monotonic()
     sock.sendall(
