@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from operator import itemgetter
 from struct import Struct, unpack_from
 from struct import error as StructError
 
@@ -48,11 +49,15 @@ _TICKET = 35
 _PSK = 41
 _EARLY_DATA = 42
 _VERSIONS = 43
-_LARGEST_REMEMBERED = 4096  # bytes of extensions; bounds what the memo of `_lists` can hold
+_READ = (_SERVER_NAME, _ALPN, _VERSIONS, _GROUPS, _SIGNATURES, _TICKET, _PSK, _EARLY_DATA)
+_LARGEST_REMEMBERED = 4096  # bytes of extensions; bounds what the memos of `_lists` and of shapes can hold
+_MOST_SHAPES = 256
+_MOST_IN_SHAPE = 64  # extensions
 
 _pair = Struct(">HH").unpack_from
 _short = Struct(">H").unpack_from
 _record = Struct(">BHH").unpack_from
+_head = Struct(">HH").pack
 
 _METHODS = tuple(
     f"{method} ".encode() for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PRI")
@@ -281,8 +286,44 @@ def _version_name(version: int) -> str:
 def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> None:
     if at + 2 > end or _short(data, at)[0] != end - at - 2:
         raise _malformed("extensions' length")
-    small = end - at <= _LARGEST_REMEMBERED
-    at += 2
+    key = data[at : at + 6]
+    shape = _shapes.get(key)
+    if type(shape) is _Shape and (items := shape.unpack(data, at + 2))[::2] == shape.heads:
+        hello.extensions = shape.kinds
+        name, alpn, versions, groups, signatures, ticket, psk, early_data = shape.pick((*items, None))
+        twice = False
+        small = True
+    else:
+        found, twice = _extensions(data, at + 2, end)
+        hello.extensions = tuple(found)
+        name, alpn, versions, groups, signatures, ticket, psk, early_data = map(found.get, _READ)
+        small = end - at <= _LARGEST_REMEMBERED
+        if small and not twice:
+            _remember_shape(key, shape, found)
+    if name is not None:  # first, so that a log of what else is wrong names the host
+        hello.sni_sent = True
+        hello.sni = _server_name(name)
+    if twice:
+        raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
+    lists = _remembered_lists if small else _lists
+    hello.alpn, offered, hello._groups, hello._signatures = lists(alpn, versions, groups, signatures)
+    if offered:
+        hello.versions = offered
+    if psk is not None:
+        if hello.extensions[-1] != _PSK:
+            raise _malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
+        hello.psk_offered = True
+        hello.session_ticket = _first_identity(psk)
+    elif ticket is not None:
+        hello.session_ticket = ticket
+    if early_data is not None:
+        if early_data:
+            raise _malformed("early_data")
+        hello.early_data = True
+
+
+def _extensions(data: bytes, at: int, end: int) -> tuple[dict[int, bytes], bool]:
+    """The bodies by type, in the client's order, and whether a type was there twice."""
     found: dict[int, bytes] = {}
     twice = False
     try:
@@ -297,28 +338,38 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
         at = -1
     if at != end:
         raise _malformed("an extension's length")
-    hello.extensions = tuple(found)
-    body = found.get(_SERVER_NAME)
-    if body is not None:  # first, so that a log of what else is wrong names the host
-        hello.sni_sent = True
-        hello.sni = _server_name(body)
-    if twice:
-        raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
-    lists = found.get(_ALPN), found.get(_VERSIONS), found.get(_GROUPS), found.get(_SIGNATURES)
-    hello.alpn, versions, hello._groups, hello._signatures = _remembered_lists(*lists) if small else _lists(*lists)
-    if versions:
-        hello.versions = versions
-    if _PSK in found:
-        if hello.extensions[-1] != _PSK:
-            raise _malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
-        hello.psk_offered = True
-        hello.session_ticket = _first_identity(found[_PSK])
-    elif _TICKET in found:
-        hello.session_ticket = found[_TICKET]
-    if _EARLY_DATA in found:
-        if found[_EARLY_DATA]:
-            raise _malformed("early_data")
-        hello.early_data = True
+    return found, twice
+
+
+class _Shape:
+    """Which extensions there are, in which order and how long: nearly always the same in all hellos of one client.
+
+    One call then takes all of them apart; that their heads (type and length) are those of the shape proves that it fits.
+    """
+
+    __slots__ = ("heads", "kinds", "pick", "unpack")
+
+    def __init__(self, heads: tuple[bytes, ...]) -> None:
+        pairs = [_pair(head) for head in heads]
+        self.heads = heads
+        self.kinds = tuple(kind for kind, _ in pairs)
+        self.unpack = Struct(">" + "".join(f"4s{size}s" for _, size in pairs)).unpack_from
+        places = {kind: 2 * number + 1 for number, kind in enumerate(self.kinds)}
+        self.pick = itemgetter(*(places.get(kind, -1) for kind in _READ))  # the last item is None
+
+
+_shapes: dict[bytes, _Shape | tuple[bytes, ...]] = {}
+"""By the length of all extensions and the head of the first. A tuple: heads that came once; when they come again, a shape."""
+
+
+def _remember_shape(key: bytes, known: _Shape | tuple[bytes, ...] | None, found: dict[int, bytes]) -> None:
+    """Clients that shuffle their extensions cost no more than this, and take no shape's place."""
+    if type(known) is _Shape or len(found) > _MOST_IN_SHAPE:
+        return
+    heads = tuple([_head(kind, len(body)) for kind, body in found.items()])
+    if known is None and len(_shapes) >= _MOST_SHAPES:
+        _shapes.clear()
+    _shapes[key] = _Shape(heads) if known == heads else heads
 
 
 @lru_cache(maxsize=4096)

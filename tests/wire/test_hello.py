@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import Alert, Fault, Side
-from edge.wire.hello import MAX_RECORDS, HelloReader, alert_record, host_name
+from edge.wire.hello import MAX_RECORDS, HelloReader, _Shape, _shapes, alert_record, host_name
 from tests.fuzz.fuzz_hello import check, read, verdict
 from tests.wire.hellos import (
     alpn,
@@ -322,3 +322,44 @@ def test_mutated_hellos_never_surprise(name: str, draw: st.DataObject) -> None:
             case _:
                 data[at:at] = draw.draw(st.binary(min_size=1, max_size=8))
     check(bytes(data))
+
+
+# --- what is remembered of a client's extensions ---
+
+_KNOWN = (
+    sni(b"a.test"), sni(b"b.test"), sni(b"bad..name"), alpn(b"h2"), alpn(b"hx"), TLS13, psk(b"ticket"), psk(b"tocket"),
+    extension(10, block(words(0x001D))), extension(42, b""), extension(42, b"x"), extension(35, b""), extension(35, b"t"),
+)  # fmt: skip
+_OTHER = st.builds(extension, st.sampled_from([0x1A1A, 5, 22, 23, 51, 65281]), st.binary(max_size=6))
+_EXTENSIONS = st.lists(st.one_of(_OTHER, st.sampled_from(_KNOWN)), max_size=6)
+
+
+@given(st.lists(_EXTENSIONS, min_size=1, max_size=4))
+def test_what_is_remembered_changes_nothing(lists: list[list[bytes]]) -> None:
+    """Hellos of equal and of almost equal shape, each three times: first seen, seen again, and taken apart in one go."""
+    hellos = [hello(*extensions) for extensions in lists]
+    fresh = []
+    for data in hellos:
+        _shapes.clear()
+        fresh.append(verdict(data))
+    _shapes.clear()
+    for _ in range(3):
+        assert [verdict(data) for data in hellos] == fresh
+
+
+def test_shapes_are_bounded_and_a_shuffling_client_takes_nobodys_place() -> None:
+    _shapes.clear()
+    steady = (sni(b"a.test"), alpn(b"h2"), TLS13)
+    for _ in range(2):
+        read(hello(*steady))
+    (key,) = _shapes
+    assert type(_shapes[key]) is _Shape
+    read(hello(steady[0], steady[2], steady[1]))  # as long, and its first extension has the same head
+    assert type(_shapes[key]) is _Shape
+    read(hello(*steady))
+    for number in range(2000):
+        read(hello(TLS13, extension(0x2A2A, bytes(number))))
+    assert len(_shapes) <= 256
+    for number in range(100):
+        read(hello(*(extension(1000 + kind, b"") for kind in range(number))))
+    assert all(len(shape.heads if type(shape) is _Shape else shape) <= 64 for shape in _shapes.values())
