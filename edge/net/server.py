@@ -230,6 +230,7 @@ class Server:
         (generation, sockets), self._next, self._next_sockets = self._next, None, ()
         self.hub.turn()
         self.journal.flush()
+        self._look()
         self._log = log = follow_log()
         self.journal.use(log)
         self._generation = generation

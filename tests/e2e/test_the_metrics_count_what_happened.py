@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hyperframe import frame as frames
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from edge.observe.metrics import METRICS, STATED
@@ -18,8 +20,9 @@ from edge.observe.metrics import METRICS, STATED
 from .clients import curl
 from .conftest import StartGateway, StartUpstream
 from .gateway import Gateway, free_port, wait_for
+from .h2raw import H2Client
 from .pki import Pki
-from .upstreams import ScriptedUpstream, echo
+from .upstreams import Conn, ScriptedUpstream, echo
 
 _PROBES = 1  # connections by which the fixture sees that the gateway is there
 Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -232,6 +235,58 @@ def test_tunnels_are_counted_but_not_timed(start: Start, pki: Pki, start_upstrea
     curl(gateway, "/", ca=pki.ca)
     metrics.becomes(2, "edge_requests_total")
     metrics.becomes(1, "edge_request_seconds_count")
+
+
+def test_what_attackers_do_is_counted(start: Start, pki: Pki, start_upstream: StartUpstream, h2: Callable[..., H2Client]) -> None:
+    upstream = start_upstream(_never_answers)
+    gateway, metrics = start(f"{pki.host(upstream.url)}\n[limits]\nconnections = 2\nh2_resets = 20\n", workers=1)
+    client = h2(gateway)
+    for _ in range(3):
+        sid = client.request("/")
+        client.send_frame(frames.RstStreamFrame(sid, error_code=8))
+    metrics.becomes(3, "edge_faults_total", kind="stream-reset", blame="client")
+    metrics.becomes(3, "edge_requests_total", status="4xx", protocol="HTTP/2")
+    for _ in range(30):
+        sid = client.request("/")
+        client.send_frame(frames.RstStreamFrame(sid, error_code=8))
+    metrics.becomes(1, "edge_faults_total", kind="h2-reset-flood", blame="client")
+    metrics.becomes(0, "edge_connections")
+    updates = subprocess.Popen(
+        [
+            "openssl",
+            "s_client",
+            "-connect",
+            f"127.0.0.1:{gateway.port}",
+            "-servername",
+            "localhost",
+            "-tls1_3",
+            "-CAfile",
+            str(pki.ca),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert updates.stdin is not None
+    metrics.becomes(1, "edge_connections")
+    for _ in range(5):
+        updates.stdin.write(b"k\n")
+        updates.stdin.flush()
+    updates.stdin.write(b"Q\n")
+    updates.stdin.close()
+    assert updates.wait(10) == 0
+    metrics.becomes(0, "edge_connections")
+    assert metrics.value("edge_tls_disturbances_total", listener="main") >= 1
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+        metrics.becomes(3, "edge_connections_refused_total", listener="main", reason="limit")
+        metrics.becomes(2, "edge_connections", listener="main")
+
+
+def _never_answers(connection: Conn) -> None:
+    while connection.some():
+        pass
 
 
 def _worker(gateway: Gateway) -> int:
