@@ -76,15 +76,37 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what is pending to the log."""
+        """Hand what is pending to the log, and count it: neighbours of the same route, endpoint, status and version together."""
         pending, self._pending = self._pending, []
+        if not pending:
+            return
         offset = self._hub.posix_offset()
+        like = pending[0]
+        plan, endpoint, status, version = like.plan, like.endpoint, like.status, like.head.version
+        number = body_in = body_out = 0
+        times: list[float] = []
+        waits: list[float] = []
         for exchange in pending:
-            self._write(exchange, offset)
-        if pending:
-            self._count(pending)
+            if (
+                exchange.plan is not plan
+                or exchange.endpoint is not endpoint
+                or exchange.status != status
+                or exchange.head.version != version
+            ):
+                self._add(like, number, times, waits, body_in, body_out)
+                like = exchange
+                plan, endpoint, status, version = like.plan, like.endpoint, like.status, like.head.version
+                number = body_in = body_out = 0
+                times.clear()
+                waits.clear()
+            number += 1
+            body_in += exchange.body_in
+            body_out += exchange.body_out
+            self._write(exchange, offset, times, waits)
+        self._add(like, number, times, waits, body_in, body_out)
 
-    def _write(self, exchange: Exchange, offset: float) -> None:
+    def _write(self, exchange: Exchange, offset: float, times: list[float], waits: list[float]) -> None:
+        """Write one line. Its time goes to `times`, unless it is a tunnel's, and the upstream's to `waits`."""
         record = exchange.conn.record
         if not isinstance(record, AccessRecord):
             record = self._record(exchange.conn)
@@ -107,53 +129,24 @@ class Journal:
         record.request_id = exchange.request_id
         record.t_decide_us = int((decided - started) * 1e6) if decided != started else 0
         record.t_connect_us = int((connected - decided) * 1e6) if connected and connected != decided else 0
-        record.t_first_byte_us = waited = int((first - connected) * 1e6) if first else 0
+        waited = 0
+        if first:
+            wait = first - connected
+            waits.append(wait)
+            waited = int(wait * 1e6)
+        record.t_first_byte_us = waited
         record.t_total_us = waited if first == ended and connected == started else int((ended - started) * 1e6)
+        if not exchange.head.protocol:  # a tunnel's time says nothing of anybody's speed
+            times.append(ended - started)
         fault = exchange.fault
         if fault is not None:
             record.fault, record.blame, record.detail = fault.kind, fault.side, fault.detail
+            self._count_fault(fault)
         elif record.fault:
             record.fault = record.blame = record.detail = ""
         self._log.access(record)
 
-    def _count(self, pending: list[Exchange]) -> None:
-        """Count a batch. Neighbours of the same route, endpoint, status and version are added together."""
-        like = pending[0]
-        plan, endpoint, status, version = like.plan, like.endpoint, like.status, like.head.version
-        number = body_in = body_out = retries = 0
-        times: list[float] = []
-        waits: list[float] = []
-        for exchange in pending:
-            head = exchange.head
-            if (
-                exchange.plan is not plan
-                or exchange.endpoint is not endpoint
-                or exchange.status != status
-                or head.version != version
-            ):
-                self._add(like, number, times, waits, body_in, body_out, retries)
-                like = exchange
-                plan, endpoint, status, version = like.plan, like.endpoint, like.status, head.version
-                number = body_in = body_out = retries = 0
-                times.clear()
-                waits.clear()
-            number += 1
-            if not head.protocol:  # a tunnel's time says nothing of anybody's speed
-                times.append(exchange.ended_at - exchange.started)
-            first = exchange.first_byte_at
-            if first:
-                waits.append(first - exchange.connected_at)
-            body_in += exchange.body_in
-            body_out += exchange.body_out
-            if exchange.tries > 1:
-                retries += exchange.tries - 1
-            if exchange.fault is not None:
-                self._count_fault(exchange.fault)
-        self._add(like, number, times, waits, body_in, body_out, retries)
-
-    def _add(
-        self, like: Exchange, number: int, times: list[float], waits: list[float], body_in: int, body_out: int, retries: int
-    ) -> None:
+    def _add(self, like: Exchange, number: int, times: list[float], waits: list[float], body_in: int, body_out: int) -> None:
         """Add `number` requests that are like one."""
         plan, endpoint = like.plan, like.endpoint
         tally = self._nowhere if plan is None else plan.tally
@@ -167,7 +160,7 @@ class Journal:
                 assert like.forward is not None
                 name = like.forward.terms.target.name
                 endpoint.tally = target = EndpointTally(self._counters, name, endpoint.endpoint.url)
-            target.add(number, like.status, waits, retries)
+            target.add(number, like.status, waits)
 
     def _count_fault(self, fault: Fault) -> None:
         key = fault.kind, fault.side
@@ -238,6 +231,10 @@ class Journal:
         """A client broke the protocol in a way that no exchange can tell of."""
         self.event("protocol-error", peer=conn.peer, listener=conn.listener.name, fault=fault.kind, detail=fault.detail)
         self._count_fault(fault)
+
+    def retried(self, upstream: Upstream) -> None:
+        """A request is tried again."""
+        self._counters.counter("edge_upstream_retries_total", upstream.name).add()
 
     def dialled(self, upstream: Upstream, endpoint: Endpoint, fault: Fault | None) -> None:
         """A connection to an endpoint stands, or could not be had."""

@@ -56,6 +56,7 @@ class _PlaceMeter:
     def __init__(self, counters: Counters, upstream: str, endpoint: str) -> None:
         self._hits = _Growth(counters.counter("edge_upstream_pool_total", upstream, endpoint, "hit"))
         self._misses = _Growth(counters.counter("edge_upstream_pool_total", upstream, endpoint, "miss"))
+        counters.counter("edge_upstream_retries_total", upstream)  # 0, before there is one
 
     def follow(self, place: Place) -> None:
         self._hits.follow(place.hits)

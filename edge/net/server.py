@@ -386,7 +386,7 @@ class Server:
         assert exchange.forward is not None
         source = exchange.forward.terms.source  # the upstream may have left the settings since
         assert isinstance(source, Group)
-        return may_retry(
+        again = may_retry(
             fault,
             exchange.head.method,
             sent=sent,
@@ -397,6 +397,9 @@ class Server:
             budget=source.budget,
             now=self.hub.now,
         )
+        if again:
+            self.journal.retried(upstream)
+        return again
 
     def nonce(self) -> bytes:
         return os.urandom(16)

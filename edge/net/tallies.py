@@ -49,17 +49,16 @@ class RouteTally:
 class EndpointTally:
     """The requests that went to one endpoint of one upstream."""
 
-    __slots__ = ("_cells", "_counters", "_endpoint", "_first_bytes", "_retries", "_upstream")
+    __slots__ = ("_cells", "_counters", "_endpoint", "_first_bytes", "_upstream")
 
     def __init__(self, counters: Counters, upstream: str, endpoint: str) -> None:
         self._counters = counters
         self._upstream = upstream
         self._endpoint = endpoint
         self._first_bytes = counters.histogram("edge_upstream_first_byte_seconds", upstream)
-        self._retries = counters.counter("edge_upstream_retries_total", upstream)
         self._cells: dict[int, Cell] = {}
 
-    def add(self, number: int, status: int, waits: list[float], retries: int) -> None:
+    def add(self, number: int, status: int, waits: list[float]) -> None:
         """`number` requests came to `status`. `waits`: seconds until the head of an answer, of those that got one."""
         cell = self._cells.get(status)
         if cell is None:
@@ -67,5 +66,3 @@ class EndpointTally:
             cell = self._cells[status] = self._counters.counter("edge_upstream_requests_total", *labels)
         cell.add(number)
         self._first_bytes.observe_all(waits)
-        if retries:
-            self._retries.add(retries)
