@@ -59,6 +59,11 @@ class Conductor:
         supervisor.operations.add("reload", self._on_request)
         supervisor.more_status["reloads"] = lambda: {**self._counts, "last": self._last}
 
+    @property
+    def busy(self) -> bool:
+        """Whether a reload is under way."""
+        return self._current is not None
+
     def _on_request(self, request: Request, by: str, answer: Answer) -> None:
         way = Way.ADMIN if by == "admin" else Way.COMMAND
         self.ask(Asked(way, by, allow_weaker=request.get("allow_weaker") is True), answer)
@@ -92,6 +97,7 @@ class Conductor:
         self._current = asked, self._waiting.pop(asked)
         self._began = time.monotonic()
         self._found = Found()
+        self._supervisor.manager.reloading()
         as_they_were = asked.way == Way.WATCH and self._supervisor.settings.server.watch != "all"
         documents = self._documents if as_they_were else None
         one = self._supervisor
@@ -176,6 +182,7 @@ class Conductor:
         """The end of one reload, and the beginning of the next."""
         assert self._current is not None
         (_, answers), self._current = self._current, None
+        self._supervisor.manager.reloaded()
         self._supervisor.log.flush()  # who gets the answer finds the event
         for one in answers:
             one(answer)

@@ -67,7 +67,7 @@ class ServiceManager:
         if supervisor.state > supervisor.state.SERVING:
             self._stopping = True
             server = supervisor.settings.server
-            self.notifier.stopping(server.drain + _GRACE, self._status())
+            self.notifier.stopping((server.drain_delay or 0.0) + server.drain + _GRACE, self._status())
         else:
             self.notifier.status(self._status())
 

@@ -99,6 +99,9 @@ class Upgrade:
         if supervisor.state is not supervisor.state.SERVING:
             answer(failure("busy", f"the gateway is {supervisor.state.name.lower()}"))
             return
+        if supervisor.conductor.busy:
+            answer(failure("busy", "the gateway is taking new settings just now"))
+            return
         how = supervisor.settings.server.upgrade
         in_place = how == "in-place" or (how == "auto" and os.getpid() == 1)
         attempt = self._attempt = _Attempt(Mode.REHEARSE if in_place else Mode.SUCCEED, by, answer)
@@ -262,6 +265,9 @@ class Upgrade:
     def _replace(self, attempt: _Attempt) -> None:
         """Become the new program. Returns only when that fails."""
         supervisor = self._supervisor
+        if supervisor.conductor.busy:  # its workers are not what they will be
+            attempt.timers.append(supervisor.loop.later(_LOOK, lambda: self._replace(attempt)))
+            return
         supervisor.log.event("upgrading-in-place", by=attempt.by, seconds=self._seconds(attempt), said=attempt.last_words())
         ours, theirs = pair()
         try:

@@ -102,6 +102,9 @@ def test_ready_watchdog_and_stopping(edge: Callable[..., Gateway], manager: Mana
     began = time.monotonic()
     wait_for(lambda: watchdogs(manager, pid) >= 3, "three beats of the watchdog")
     assert time.monotonic() - began < 3
+    gateway.signal(signal.SIGHUP)
+    assert manager.wait("RELOADING=1", pid)[1].startswith("MONOTONIC_USEC=")
+    wait_for(lambda: sum("READY=1" in lines for _, lines in manager.read()) == 2, "the end of the reload")
     assert gateway.end() == 0
     stopping = manager.wait("STOPPING=1", pid)
     assert "EXTEND_TIMEOUT_USEC=12000000" in stopping
