@@ -332,13 +332,14 @@ class H1Client:
             return
         if now + _REST < transport.session_deadline:
             transport.arm_session(now + _REST)
-        if not self._pumping:
-            if codec.has_more():
-                self._pump()
-            elif self._half_closed:
-                transport.close()
-            else:
-                transport.resume()
+        if self._pumping:
+            return
+        if codec.has_more():
+            self._pump()
+        elif self._half_closed:
+            transport.close()
+        else:
+            transport.resume()
 
     def renew(self, front: Front) -> None:
         """Decide the requests to come by `front`. What the codec allows a request stays as it was."""

@@ -53,9 +53,13 @@ class Exchange:
         "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
 
+    host: str  # known from the phase of authority on
     path: Path  # these two are known when a route was found and was not remembered with the whole verdict
     match: Match
     ended_at: float
+    _resume_at: int
+    _streaming: bool  # event stream, gRPC or tunnel: quiet times are normal; known with `forward`
+    _sent_head: bool  # this try's connection got the request's head
 
     def __init__(self, context: Context, front: Front, conn: ConnectionInfo, client: ClientPort, head: RequestHead) -> None:
         self._clock = clock = context.clock
@@ -74,9 +78,7 @@ class Exchange:
         self.first_byte_at = 0.0
         self.request_id = b""
         self.answer_id = b""  # written as X-Request-Id beside the response's fields
-        self.host = ""
         self.plan: Plan | None = None
-        self._resume_at = 0
         self.status = 0
         self.tries = 0
         self.body_in = 0
@@ -90,9 +92,7 @@ class Exchange:
         self._held: list[bytes] | None = None  # of the request's body, while there is no upstream yet
         self._held_end: Fields | None = None
         self._holding = False  # counted among the endpoint's active exchanges
-        self._sent_head = False  # this try's connection got the request's head
         self._sent_body = False  # body bytes of the request have gone to an upstream
-        self._streaming = False  # event stream, gRPC or tunnel: quiet times are normal
         self._progress = now  # when a byte of the response last moved
         self._upload_since = now  # when a byte of the request last moved
         self._uncredited_up = 0
@@ -102,10 +102,10 @@ class Exchange:
 
     # --- deciding ---
 
-    def start(self) -> None:
-        """Decide, and answer or forward. The port may be called before this returns."""
+    def start(self, at: int = 0) -> None:
+        """Decide, from phase `at` on, and answer or forward. The port may be called before this returns."""
         try:
-            verdict = self._front.decide(self, self._resume_at)
+            verdict = self._front.decide(self, at)
         except Fault as fault:
             self.refuse(fault)
             return
@@ -124,7 +124,7 @@ class Exchange:
         """What a phase waited for is there: decide on. To be called by who promised the answer, in a turn of its own."""
         if self.state == DECIDING:
             self.decided_at = self._clock.now
-            self.start()
+            self.start(self._resume_at)
 
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""
@@ -170,13 +170,16 @@ class Exchange:
         if connection is None:
             self._ticket = source.queue(endpoint, self)
         else:
-            self.connection_ready(connection)
+            self._send(connection, forward)
 
     def connection_ready(self, connection: UpstreamConnection) -> None:
         """A connection for this exchange is open."""
         forward = self.forward
         assert forward is not None
         self._ticket = None
+        self._send(connection, forward)
+
+    def _send(self, connection: UpstreamConnection, forward: Forward) -> None:
         now = self._clock.now
         self.connected_at = now
         self.state = WAITING
@@ -189,8 +192,9 @@ class Exchange:
         self._progress = self._upload_since = now
         if not self.request_done or self._held_end is not None:
             self._begin_body()
-        if self.state != DONE:
-            self._client.arm(now + forward.terms.patience)
+            if self.state == DONE:
+                return
+        self._client.arm(now + forward.terms.patience)
 
     def _begin_body(self) -> None:
         if self._held is not None or self._held_end is not None:
@@ -347,27 +351,26 @@ class Exchange:
     def response_head(self, head: ResponseHead) -> None:
         now = self._clock.now
         self.first_byte_at = self._progress = now
-        forward = self.forward
-        assert forward is not None
-        self.status = head.status
+        self.status = status = head.status
         fields, own_id = self._front.response_fields(head, self)
         self.answer_id = self.request_id if own_id else b""
-        if head.status == 101:
+        if status == 101:
             self.state = TUNNEL
             self._streaming = True
             self._client.tunnel(fields)
             return
-        if self.head.protocol and self.head.version == 20 and head.status < 300:
+        if self.head.protocol and self.head.version == 20 and status < 300:
             # RFC 8441 section 4: 2xx would tell the client that the tunnel stands
-            self.refuse(Fault(Side.UPSTREAM, "upgrade-refused", detail=f"status {head.status}", status=502))
+            self.refuse(Fault(Side.UPSTREAM, "upgrade-refused", detail=f"status {status}", status=502))
             return
-        if not head.end and is_event_stream(head):
+        end, body = head.end, head.body
+        if not end and is_event_stream(head):
             self._streaming = True
         self.state = RESPONDING
-        self.body_out = len(head.body)
-        close = head.end and not self.request_done  # nobody reads the rest of the request
-        self._client.head(head.status, fields, head.content_length, head.end, close, head.body)
-        self.response_done = head.end
+        self.body_out = len(body)
+        close = end and not self.request_done  # nobody reads the rest of the request
+        self._client.head(status, fields, head.content_length, end, close, body)
+        self.response_done = end
 
     def response_data(self, data: bytes) -> None:
         size = len(data)
@@ -511,8 +514,8 @@ class Exchange:
         self.state = DONE
         if self._ticket is not None or self.upstream is not None:
             self._leave_upstream()
-        if self._holding:
-            self._leave_endpoint()
+        if self._holding and self.endpoint is not None:
+            self.endpoint.active -= 1
         log = self._context.log
         log(self)
         client, self._client = self._client, NOBODY
