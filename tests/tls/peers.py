@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
@@ -49,9 +49,10 @@ class Pki:
         key_type = trustme.KeyType.RSA if rsa else trustme.KeyType.ECDSA
         leaf = issuer.issue_cert(*names, key_type=key_type)
         pems = [blob.bytes() for blob in leaf.cert_chain_pems]
+        fingerprint = x509.load_pem_x509_certificate(pems[0]).fingerprint(hashes.SHA256()).hex()
         return Certificate(
             name=names[0], chain_pem=b"".join(pems), key_pem=leaf.private_key_pem.bytes(), key_type="rsa" if rsa else "ecdsa",
-            names=names, not_before=0, not_after=4e9, fingerprint=hashlib.sha256(pems[0]).hexdigest(),
+            names=names, not_before=0, not_after=4e9, fingerprint=fingerprint,
         )  # fmt: skip
 
     @lru_cache  # noqa: B019
