@@ -22,6 +22,7 @@ from edge.net.health import Checker
 from edge.net.timers import Timed
 from edge.relay.context import Ticket, Waiter
 from edge.relay.ports import UpstreamConnection
+from edge.settings.identity import upstreams_of
 from edge.settings.model import Limits, Scheme, Settings, Upstream
 from edge.tls.client import PIN_MISMATCH, ClientContext
 from edge.upstream.balance import Balancer, EndpointState
@@ -362,12 +363,11 @@ class Upstreams:
     # --- generations ---
 
     def stage(self, settings: Settings) -> Iterator[None]:
-        """Make the groups of other settings, one a step; `group` speaks of them from the first step until `commit` or `abandon`.
+        """Make the groups of other settings, one a step; `group` knows them from the first step until `commit` or `abandon`.
 
         Raises `edge.tls.trust.TrustError` for an upstream whose TLS cannot be used.
         """
-        used = {target.upstream.name: target.upstream for route in settings.routes for target in route.targets}
-        wanted = {**settings.upstreams, **used}
+        wanted = upstreams_of(settings)
         self._resolver.want(_names(self._groups.values()) | _names(wanted.values()))
         self._staged = staged = {}
         for name, upstream in wanted.items():
@@ -399,7 +399,21 @@ class Upstreams:
     # --- in use ---
 
     def group(self, upstream: Upstream) -> Group:
-        return (self._groups if self._staged is None else self._staged)[upstream.name]
+        """The group of exactly this upstream.
+
+        A stream whose handshake outlasted its settings may ask for one that is gone: it gets a group without a future.
+        """
+        for groups in (self._groups, self._staged or {}):
+            found = groups.get(upstream.name)
+            if found is not None and (found.upstream is upstream or found.upstream == upstream):
+                return found
+        for group in self._retired:
+            if group.upstream == upstream:
+                return group
+        made = Group(self._hub, self._resolver, self._journal, upstream, Limits())
+        made.retire()
+        self._retired.append(made)
+        return made
 
     def places(self) -> list[Place]:
         return [place for group in self._groups.values() for place in group.places.values()]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from edge.settings.identity import upstreams_of
 from edge.settings.load import Loaded
-from edge.settings.model import Host, Scheme, Settings
+from edge.settings.model import Host, Settings
 from edge.settings.problems import Severity
 from edge.settings.report import render
 from edge.tls.choice import ServerContext, build_table
@@ -86,13 +87,12 @@ def _try_hosts(settings: Settings, current: Settings) -> tuple[list[str], list[s
 
 def _try_upstreams(settings: Settings, current: Settings) -> list[str]:
     """Problems of the upstreams' TLS, as far as they can be known without talking to anybody."""
-    used = {target.upstream.name: target.upstream for route in settings.routes for target in route.targets}
-    before = {target.upstream.name: target.upstream for route in current.routes for target in route.targets}
+    before = upstreams_of(current)
     problems: list[str] = []
-    for name, upstream in {**settings.upstreams, **used}.items():
-        if upstream.tls is None or upstream in (current.upstreams.get(name), before.get(name)):
+    for name, upstream in upstreams_of(settings).items():
+        if upstream.tls is None or upstream == before.get(name):
             continue
-        for server in {each.address.host for each in upstream.endpoints if each.scheme is Scheme.HTTPS}:
+        for server in {each.address.host for each in upstream.endpoints if each.scheme.over_tls}:
             try:
                 ClientContext(upstream.tls, server)
             except TrustError as error:

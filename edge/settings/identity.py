@@ -20,9 +20,9 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from edge.settings.model import ClientAuth, Host, Place, Trust
+from edge.settings.model import ClientAuth, Host, Place, Settings, Trust, Upstream
 
-__all__ = ["coalesce_id", "policy_id", "same_terms"]
+__all__ = ["coalesce_id", "policy_id", "same_terms", "upstreams_of"]
 
 _OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
 
@@ -89,3 +89,14 @@ def same_terms(one: Host, other: Host) -> bool:
     What the host shows of itself (names, certificates) does not count, who may be its client and how well that was proven does.
     """
     return one is other or (one.client_auth == other.client_auth and one.tls.min_version == other.tls.min_version)
+
+
+def upstreams_of(settings: Settings) -> dict[str, Upstream]:
+    """Every upstream by its name, those that stand as URLs in routes and streams included."""
+    found = dict(settings.upstreams)
+    for route in settings.routes:
+        found.update((target.upstream.name, target.upstream) for target in route.targets)
+    for stream in (*(host.stream for host in settings.hosts), *(listener.stream for listener in settings.listeners)):
+        if stream is not None:
+            found.update((target.upstream.name, target.upstream) for target in stream.targets)
+    return found

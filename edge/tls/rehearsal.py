@@ -186,6 +186,8 @@ def _meet(table: HostTable, host: Host, ask: _Ask) -> _Outcome:
         return _Outcome(Fault(Side.CLIENT, "no-common-cipher", detail=error), error, "", "")
     try:
         context = table.choose(hello.sni) if name is not None else _context_of(table, host)
+        if not isinstance(context, ServerContext):
+            raise Fault(Side.EDGE, "passed-through", detail="the name belongs to another host")
         engine = context.engine(hello.sni)
     except Fault as refused:
         return _Outcome(refused, error, "", "")
