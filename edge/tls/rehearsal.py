@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-from edge.errors import Fault, Side
+from edge.errors import Fault
 from edge.settings.model import ClientAuthMode, Host
 from edge.tls.binding import context_pointer, lib, reasons
 from edge.tls.choice import HostTable, ServerContext
@@ -63,10 +63,10 @@ class _Ask(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    fault: Fault | None  # the server's
-    client_error: str
-    leaf: str  # SHA-256 of its DER, hex; "" when none was sent
-    alpn: str
+    failure: str  # the kind of the server's fault, or what else was in the way; "": the handshake was completed
+    detail: str
+    leaf: str = ""  # SHA-256 of its DER, hex; "" when none was sent
+    alpn: str = ""
 
 
 @lru_cache(maxsize=1)
@@ -109,7 +109,7 @@ def rehearse(table: HostTable, host: Host) -> Rehearsed:
         for key_type, fingerprint in ((one.key_type, one.fingerprint) for one in host.certificates):
             told = f"host {where}: {key_type} certificate, TLS {version}"
             outcome = _meet(table, host, _ask(host, version, key_type))
-            if outcome.fault is not None and outcome.fault.kind in _NOT_FITTING:
+            if outcome.failure in _NOT_FITTING:
                 unfit.append(f"{told}: never used, no cipher suite or signature fits it")
                 continue
             problems += [f"{told}: {problem}" for problem in _judged(host, outcome, fingerprint)]
@@ -138,11 +138,11 @@ def _ask(host: Host, version: str, key_type: str, *, stranger: bool = False) -> 
 def _judged(host: Host, outcome: _Outcome, fingerprint: str) -> Iterator[str]:
     """What is wrong with a handshake without a client certificate."""
     required = host.client_auth.mode is ClientAuthMode.REQUIRE
-    fault = outcome.fault
-    if required and fault is None:
+    failure = outcome.failure
+    if required and not failure:
         yield "a client without a certificate was let in"
-    elif fault is not None and not (required and fault.kind == "client-certificate-missing"):
-        yield f"the handshake failed: {fault.kind}, {fault.detail or outcome.client_error}"
+    elif failure and not (required and failure == "client-certificate-missing"):
+        yield f"the handshake failed: {failure}{', ' if outcome.detail else ''}{outcome.detail}"
         return
     if outcome.leaf != fingerprint:
         yield "another certificate was shown" if outcome.leaf else "no certificate was shown"
@@ -153,7 +153,7 @@ def _judged(host: Host, outcome: _Outcome, fingerprint: str) -> Iterator[str]:
 def _meet_stranger(table: HostTable, host: Host) -> Iterator[str]:
     version = _versions(host)[-1]
     outcome = _meet(table, host, _ask(host, version, host.certificates[0].key_type, stranger=True))
-    if outcome.fault is None:
+    if not outcome.failure:
         yield f"host {host.names[0]}: a client with a certificate that nobody has signed was let in"
 
 
@@ -177,37 +177,37 @@ def _meet(table: HostTable, host: Host, ask: _Ask) -> _Outcome:
         client.set_tlsext_host_name(name.encode())
     error = _step(client)
     flight = _output(client)
-    fault: Fault | None = None
     try:
         hello = HelloReader(_FLIGHT).feed(flight)
     except Fault:
         hello = None
     if hello is None:  # with these suites and signatures there is nothing that a client could offer
-        return _Outcome(Fault(Side.CLIENT, "no-common-cipher", detail=error), error, "", "")
+        return _Outcome("no-common-cipher", error)
     try:
         context = table.choose(hello.sni) if name is not None else _context_of(table, host)
-        if not isinstance(context, ServerContext):
-            raise Fault(Side.EDGE, "passed-through", detail="the name belongs to another host")
-        engine = context.engine(hello.sni)
     except Fault as refused:
-        return _Outcome(refused, error, "", "")
+        return _Outcome(refused.kind, refused.detail)
+    if not isinstance(context, ServerContext):
+        return _Outcome("misled", "the name leads to another host, which passes TLS through")
+    engine = context.engine(hello.sni)
+    failure = detail = ""
     for _ in range(_ROUNDS):
         try:
             engine.receive(flight)
         except Fault as failed:
-            fault = failed
+            failure, detail = failed.kind, failed.detail
         answer = engine.drain()
         if answer:
             client.bio_write(answer)
             error = _step(client) or error
         flight = _output(client)
-        if fault is not None or not flight:
+        if failure or not flight:
             break
-    if fault is None and not engine.established:
-        fault = Fault(engine.side, "handshake-incomplete", detail=error)
+    if not failure and not engine.established:
+        failure, detail = "incomplete", error
     leaf = client.get_peer_certificate(as_cryptography=True)
     shown = hashlib.sha256(leaf.public_bytes(Encoding.DER)).hexdigest() if leaf is not None else ""
-    outcome = _Outcome(fault, error, shown, client.get_alpn_proto_negotiated().decode("ascii", "replace"))
+    outcome = _Outcome(failure, detail, shown, client.get_alpn_proto_negotiated().decode("ascii", "replace"))
     client.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
     engine.close()
     return outcome
