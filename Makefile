@@ -11,7 +11,7 @@ COVERAGE := --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check format fuzz bench micro clean
+.PHONY: help run test coverage check format fuzz bench micro soak clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -46,6 +46,9 @@ bench: $(VENV)/.bench ## measure against nginx and the other peers that are inst
 
 micro: $(VENV)/.test ## measure the pure rooms one by one
 	@$(PY) -m pytest -q -p no:randomly bench/micro.py $(ARGS)
+
+soak: $(VENV)/.test ## reload a thousand times under load: nothing fails, memory and descriptors stay
+	@EDGE_SOAK_RELOADS=1000 $(PY) -m pytest -q --timeout 1800 tests/process/test_reload.py -k many_reloads $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -160,6 +160,7 @@ def test_workers_come_and_go_under_load(gateway: Gateway) -> None:
     assert gateway.event("not-steered") is None
 
 
+@pytest.mark.timeout(1800)
 def test_many_reloads_under_load_fail_nothing_and_leave_nothing(gateway: Gateway) -> None:
     count = int(os.environ.get("EDGE_SOAK_RELOADS", "60"))
 
