@@ -236,6 +236,42 @@ def test_counts_go_on_when_a_worker_is_killed_and_gauges_forget_it(
     metrics.becomes(7, "edge_request_seconds_count", route="localhost/")
 
 
+def test_counts_survive_a_reload_and_what_left_the_settings_is_measured_no_more(
+    start: Start, pki: Pki, echo_upstream: ScriptedUpstream
+) -> None:
+    gateway, metrics = start(f"""
+        {pki.host(echo_upstream.url)}
+        [upstream.gone]
+        endpoints = ["http://127.0.0.1:9"]
+    """)
+    for _ in range(4):
+        assert curl(gateway, "/", ca=pki.ca).status == 200
+    metrics.becomes(4, "edge_requests_total", route="localhost/")
+    metrics.becomes(2, "edge_upstream_endpoint_up", upstream="gone")
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace("[upstream.gone]", "[upstream.new]"))
+    gateway.signal(signal.SIGHUP)
+    metrics.becomes(1, "edge_reloads_total", result="accepted")
+    metrics.becomes(2, "edge_upstream_endpoint_up", upstream="new")
+    wait_for(
+        lambda: (
+            not any(("upstream", "gone") in labels for name, labels in metrics.values() if name == "edge_upstream_endpoint_up")
+        ),
+        "the gauges of what is gone to go",
+    )
+    for _ in range(4):
+        assert curl(gateway, "/", ca=pki.ca).status == 200
+    metrics.becomes(8, "edge_requests_total", route="localhost/")
+    metrics.becomes(8 + _PROBES, "edge_connections_accepted_total", listener="main")
+    assert metrics.value("edge_config_generation") == 2
+    assert metrics.value("edge_last_reload_success") == 1
+    gateway.config.write_text("nonsense")
+    gateway.signal(signal.SIGHUP)
+    metrics.becomes(1, "edge_reloads_total", result="refused")
+    assert metrics.value("edge_last_reload_success") == 0
+    assert metrics.value("edge_requests_total", route="localhost/") == 8
+
+
 def test_tunnels_are_counted_but_not_timed(start: Start, pki: Pki, start_upstream: StartUpstream) -> None:
     """A WebSocket of an hour says nothing about how fast anybody answers."""
     upstream = start_upstream(echo)
