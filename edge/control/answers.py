@@ -14,6 +14,7 @@ from typing import Protocol
 import orjson
 
 from edge.control.access import Refused
+from edge.control.exposition import exposition
 from edge.control.plane import Message, NoAnswer, Plane
 
 __all__ = ["PATHS", "Answer", "Endpoint", "refusal"]
@@ -123,8 +124,6 @@ async def _reload(plane: Plane, accept: str, body: bytes, *, fully: bool) -> Ans
 
 async def _metrics(plane: Plane, accept: str, body: bytes, *, fully: bool) -> Answer:
     del body, fully
-    from edge.control.exposition import exposition
-
     try:
         await plane.status()  # so that what it says of workers and reloads is of now
     except NoAnswer:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from edge.control.expiry import Expiry
+from edge.control.plane import Plane
 from edge.observe.counters import Table
 from edge.observe.log import Log
 from edge.process import privileges
@@ -34,7 +36,6 @@ from edge.settings.transfer import decode
 
 if TYPE_CHECKING:
     from edge.control.admin import AdminServer
-    from edge.control.plane import Plane
 
 __all__ = ["ControllerWork", "run_controller"]
 
@@ -57,6 +58,7 @@ class ControllerWork:
 def run_controller(work: ControllerWork, channel: Channel) -> int:
     """Work until told otherwise; returns the exit status. Called in the forked child."""
     log = work.destinations.log()
+    server = _admin_server() if work.sockets else None  # now: whom we become may not be allowed to read where packages lie
     try:
         privileges.drop(work.identity)
     except OSError as error:
@@ -64,7 +66,7 @@ def run_controller(work: ControllerWork, channel: Channel) -> int:
         log.close()
         return 1
     privileges.name_process("edge-controller")
-    controller = _Controller(work, channel, log)
+    controller = _Controller(work, channel, log, server)
     try:
         asyncio.run(controller.run())
     except Exception:
@@ -76,10 +78,16 @@ def run_controller(work: ControllerWork, channel: Channel) -> int:
     return 0
 
 
-class _Controller:
-    def __init__(self, work: ControllerWork, channel: Channel, log: Log) -> None:
-        from edge.control.plane import Plane
+def _admin_server() -> type[AdminServer]:
+    """Imported where there is an admin listener alone: aiohttp takes 25 MiB."""
+    from edge.control.admin import AdminServer
 
+    return AdminServer
+
+
+class _Controller:
+    def __init__(self, work: ControllerWork, channel: Channel, log: Log, server: type[AdminServer] | None) -> None:
+        self._server = server
         self._work = work
         self._channel = channel
         self.log = log
@@ -89,8 +97,6 @@ class _Controller:
         self._plane: Plane = Plane(work.settings, work.generation, log, channel.send, work.counters)
 
     async def run(self) -> None:
-        from edge.control.expiry import Expiry
-
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel.sock.fileno(), self._on_orders)
         await self._listen()
@@ -105,12 +111,10 @@ class _Controller:
             await self._admin.close()
 
     async def _listen(self) -> None:
-        """Serve the admin listener, if there is one. Without one aiohttp stays out of this process: it takes 25 MiB."""
+        """Serve the admin listener, if there is one."""
         async with self._turns:
             if self._admin is None and self._work.sockets:
-                from edge.control.admin import AdminServer
-
-                self._admin = AdminServer(self._plane)
+                self._admin = (self._server or _admin_server())(self._plane)
             if self._admin is not None:
                 await self._admin.listen(self._work.sockets)
 
@@ -142,8 +146,16 @@ class _Controller:
         if order["moved"]:
             self._work.sockets = [socket.socket(fileno=descriptor) for descriptor in sockets]
             self._moving = asyncio.create_task(self._listen())
+            self._moving.add_done_callback(self._on_moved)
         self._work.settings = settings
         self._plane.apply(settings, order["generation"])
+
+    def _on_moved(self, moving: asyncio.Task[None]) -> None:
+        """What cannot be done here (packages that may not be read any more) can be done by the next one, from its beginning."""
+        error = None if moving.cancelled() else moving.exception()
+        if error is not None:
+            self.log.event("controller-failed", level="error", detail="".join(traceback.format_exception(error)[-6:]))
+            self._plane.stopping.set()
 
     def _follow_logs(self, settings: Settings, files: dict[str, int]) -> None:
         """Write events where `settings` want them; `files` are open for it."""

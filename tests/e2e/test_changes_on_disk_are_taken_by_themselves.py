@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 
 from .admin import Admin
 from .clients import Wire
-from .conftest import Curl, StartAdmin
+from .conftest import Curl, StartAdmin, StartGateway
 from .gateway import free_port, wait_for
 from .pki import Leaf, Pki
 
@@ -229,3 +230,33 @@ def test_the_controllers_events_follow_the_log(start_admin: StartAdmin, tmp_path
     wait_for(lambda: admin.ask("/readyz").json()["generation"] == 2, "the new settings")
     assert admin.ask("/healthz", "-H", "Host: evil.example").status == 421
     wait_for(lambda: '"admin-refused"' in moved.read_text(), "the event in the new file")
+
+
+def test_an_admin_listener_that_begins_with_a_reload(start_gateway: StartGateway, pki: Pki) -> None:
+    """Also under an account that may not read where the packages lie."""
+    user = 'user = "nobody"\n' if os.geteuid() == 0 else ""
+    server = f'[server]\nworkers = 1\n{user}state_dir = "$FOLDER/state"\nruntime_dir = "$FOLDER/run"\n'
+    gateway = start_gateway(f'{server}[admin]\naddress = "off"\n{pki.host("http://127.0.0.1:9")}')
+    admin = Admin(gateway, free_port())
+    edit(admin, '"off"', f'"127.0.0.1:{admin.port}"')
+    gateway.event_line(event="serving")
+    gateway.signal(signal.SIGHUP)
+    wait_for(admin.ready, "the admin listener")
+    pid = admin.controller()
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    assert os.geteuid() != 0 or "Uid:\t0" not in status
+    assert admin.ask("/metrics").status == 200
+
+
+def test_an_answer_of_any_size_comes_whole(start_admin: StartAdmin) -> None:
+    admin = start_admin()
+    routes = "".join(f'[[route]]\npath = "/{"long" * 20}/{n}"\nrespond = {{ body = "{n}" }}\n' for n in range(400))
+    admin.gateway.config.write_text(admin.gateway.config.read_text() + routes + "wrong = 1\n" * 2)
+    assert admin.ask("/api/v1/reload", "-X", "POST", seconds=30).status == 422
+    text = admin.gateway.config.read_text().replace("wrong = 1\n", "")
+    admin.gateway.config.write_text(text.replace("respond", "rspond"))
+    answer = admin.ask("/api/v1/reload", "-X", "POST", seconds=30)
+    assert answer.status == 422
+    assert len(answer.json()["problems"]) >= 400
+    assert len(answer.body) > 64 * 1024
