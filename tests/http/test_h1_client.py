@@ -222,3 +222,34 @@ def test_upstreams_may_send_tiny_chunks() -> None:
     assert codec.next_event() == b"x" * 50_000
     assert isinstance(codec.next_event(), End)
     assert codec.reusable
+
+
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def test_an_equal_answer_is_known_and_nothing_else_is() -> None:
+    codec = ClientCodec()
+    request(codec)
+    codec.feed(WHOLE)
+    first = codec.next_event()
+    assert codec.again(WHOLE) is None, "nobody asked"
+    request(codec)
+    assert codec.again(WHOLE[:-1]) is None
+    assert codec.again(WHOLE + WHOLE) is None
+    assert codec.again(WHOLE) is first
+    assert codec.reusable
+    request(codec)
+    codec.feed(WHOLE[:5])
+    assert codec.again(WHOLE) is None, "other bytes wait"
+
+
+def test_an_equal_answer_to_something_else_is_read() -> None:
+    codec = ClientCodec()
+    request(codec)
+    codec.feed(WHOLE)
+    codec.next_event()
+    request(codec, b"HEAD")
+    assert codec.again(WHOLE) is None, "its body would be the next answer"
+    codec = ClientCodec()
+    request(codec, b"POST", 3, False)
+    assert codec.again(WHOLE) is None, "the request is still going out"

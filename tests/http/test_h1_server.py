@@ -418,3 +418,51 @@ def test_a_whole_answer_with_shared_fields_is_the_same_the_second_time() -> None
         assert wire.endswith(b"\r\n\r\n" if kept else b"\r\n\r\nhi")
         assert (b"connection: close" in wire) is not kept
         assert codec.keep_alive is kept
+
+
+# requests that came before
+
+
+def test_an_equal_request_is_known_and_nothing_else_is() -> None:
+    limits = Limits()
+    codec, first = read(GET, limits)
+    other = ServerCodec(limits, secure=True)
+    assert other.again(GET) is first
+    assert other.again(GET) is None, "one at a time"
+    assert other.whole(200, SharedFields([(b"x", b"1")]), b"", b"hi").endswith(b"\r\n\r\nhi")
+    assert other.go_on()
+    assert other.again(GET + GET) is None
+    assert other.again(GET[:-1]) is None
+    other.feed(GET[:5])
+    assert other.again(GET) is None, "other bytes wait"
+    assert ServerCodec(limits, secure=False).again(GET) is None
+    assert ServerCodec(Limits(), secure=True).again(GET) is None, "what is equal but another object may be another limit"
+    assert codec.again(GET) is None
+
+
+def test_the_last_request_of_a_connection_is_not_taken_from_memory() -> None:
+    limits = Limits(requests_per_connection=2)
+    read(GET, limits)
+    codec = ServerCodec(limits, secure=True)
+    head = codec.again(GET)
+    codec.head(204, [], length=None, end=True, close=False, request=head)
+    assert codec.go_on()
+    assert codec.again(GET) is None
+    codec.feed(GET)
+    last = codec.next_event()
+    assert isinstance(last, RequestHead)
+    assert not last.keep_alive
+
+
+@pytest.mark.parametrize("data", [OLD, OLD_KEEP, HEAD, post(2, b"hi"), CHUNKED + b"0\r\n\r\n"])
+def test_what_is_not_plain_is_written_in_the_long_way(data: bytes) -> None:
+    limits = Limits()
+    codec, _ = read(data, limits)
+    while codec.expecting_body:
+        codec.next_event()
+    fields = SharedFields([(b"x", b"1")])
+    plain = codec.whole(200, fields, b"", b"hi")
+    assert bool(plain) is data.startswith(b"POST")
+    if not plain:
+        assert codec.whole(200, fields, b"", b"hi") == b"", "nothing has happened"
+    assert codec.whole(200, SharedFields([]), b"", b"hi") == b""
