@@ -17,11 +17,11 @@ Invariants
 * At most one upstream port at a time; a try is repeated only while no byte of the response has reached the client and
   nothing of a body was sent.
 * Body bytes are credited to their sender only when the other side was not blocked as they were passed on.
+
+Its deadlines are in `edge.relay.timing`.
 """
 
 from __future__ import annotations
-
-from math import inf
 
 from edge.errors import Fault, H2Code, Retry, Side
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
@@ -30,25 +30,21 @@ from edge.policy.reply import Reply, error_reply
 from edge.relay.context import Context, Ticket
 from edge.relay.front import Forward, Front, Plan, is_event_stream
 from edge.relay.ports import NOBODY, ClientPort, UpstreamConnection, UpstreamPort
+from edge.relay.timing import CONNECTING, DECIDING, DONE, REPLYING, RESPONDING, TUNNEL, WAITING, Timing
 from edge.route.paths import Path
 from edge.route.table import Match
 from edge.upstream.balance import EndpointState
 
 __all__ = ["Exchange"]
 
-_RATE_CHECK = 5.0  # seconds between looks at a slow body
-
-
-# the states; plain numbers, for they are asked for a dozen times in an exchange
-DECIDING, REPLYING, CONNECTING, WAITING, RESPONDING, TUNNEL, DONE = range(7)
 _NONE_TRIED: frozenset[EndpointState] = frozenset()
 
 
-class Exchange:
+class Exchange(Timing):
     __slots__ = (
-        "_client", "_clock", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding", "_progress",
+        "_client", "_clock", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding",
         "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
-        "_unsent", "_upload_since", "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at",
+        "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at",
         "ended_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan",
         "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
     )  # fmt: skip
@@ -93,11 +89,10 @@ class Exchange:
         self._held_end: Fields | None = None
         self._holding = False  # counted among the endpoint's active exchanges
         self._sent_body = False  # body bytes of the request have gone to an upstream
-        self._progress = now  # when a byte of the response last moved
-        self._upload_since = now  # when a byte of the request last moved
+        self._progress = self._upload_since = now
         self._uncredited_up = 0
         self._uncredited_down = 0
-        self._unsent = -1  # what the client had not taken when it was last looked at
+        self._unsent = -1
         self._half = False  # one direction of the tunnel has ended
 
     # --- deciding ---
@@ -407,92 +402,6 @@ class Exchange:
                 self._abort(fault)
                 return
         self.finish()
-
-    # --- time ---
-
-    def tick(self, now: float) -> float:
-        """Act on what is overdue; return when to look again (seconds of the loop's clock), `inf` for never."""
-        if self._stalled():
-            unsent = self._client.unsent()
-            if unsent != self._unsent:
-                self._unsent, self._progress = unsent, now
-        if self._due(now) <= now:
-            self._overdue(now)
-        if self.state == DONE:
-            return inf
-        forward = self.forward
-        return self._due(now) if forward is None else min(self._due(now), now + forward.terms.patience)
-
-    def _stalled(self) -> bool:
-        """Whether the response waits for its client."""
-        return self.state in {RESPONDING, TUNNEL} and (self._uncredited_down > 0 or self._client.blocked())
-
-    def _due(self, now: float) -> float:
-        forward = self.forward
-        if forward is None:
-            return inf
-        state = self.state
-        due = inf
-        if forward.terms.timeout is not None and not (self._streaming and state >= RESPONDING):
-            due = self.started + forward.terms.timeout
-        if state in {CONNECTING, DONE}:
-            return due  # the dial and the queue for connections have deadlines of their own
-        stalled = self._stalled()
-        if stalled:
-            due = min(due, self._progress + forward.terms.limits.write_timeout)
-        if self._streaming and (state >= RESPONDING or forward.grpc):
-            quiet = forward.terms.tunnel_idle
-            if quiet is not None:
-                due = min(due, max(self._progress, self._upload_since) + quiet)
-            if not self.request_done and not self._streaming_upload():
-                due = min(due, self._upload_due(forward, now))
-            return due
-        if state == RESPONDING and not stalled and forward.terms.between_bytes is not None:
-            due = min(due, self._progress + forward.terms.between_bytes)
-        if not self.request_done:
-            due = min(due, self._upload_due(forward, now))
-        elif state == WAITING and forward.terms.first_byte is not None:
-            due = min(due, self._progress + forward.terms.first_byte)
-        return due
-
-    def _streaming_upload(self) -> bool:
-        return self.state == TUNNEL or (self.forward is not None and self.forward.grpc)
-
-    def _upload_due(self, forward: Forward, now: float) -> float:
-        """When the body's gap runs out, or when its rate is to be looked at."""
-        if self._uncredited_up or not self.wants_body():
-            self._upload_since = now  # the upstream is slow, not the client
-            return now + _RATE_CHECK
-        limits = forward.terms.limits
-        due = self._upload_since + limits.body_timeout
-        rate = limits.body_min_rate
-        if rate is None:
-            return due
-        elapsed = now - self.connected_at
-        if elapsed > limits.body_timeout and self.body_in < rate * elapsed:
-            return now
-        return min(due, max(now, self.connected_at + limits.body_timeout) + _RATE_CHECK)
-
-    def _overdue(self, now: float) -> None:
-        forward, state = self.forward, self.state
-        assert forward is not None
-        if (
-            forward.terms.timeout is not None
-            and now >= self.started + forward.terms.timeout
-            and not (self._streaming and state >= RESPONDING)
-        ):
-            fault = Fault(Side.UPSTREAM, "timeout", detail=f"not done after {forward.terms.timeout:g} s", status=504)
-        elif self._stalled() and now >= self._progress + forward.terms.limits.write_timeout:
-            fault = Fault(Side.CLIENT, "client-write-timeout", detail="the client takes nothing")
-        elif state == TUNNEL:
-            fault = Fault(Side.EDGE, "tunnel-idle")
-        elif not self.request_done and not self._streaming_upload() and self._upload_due(forward, now) <= now:
-            fault = Fault(Side.CLIENT, "body-timeout", detail="the request body came too slowly", status=408)
-        elif state == WAITING:
-            fault = Fault(Side.UPSTREAM, "first-byte-timeout", detail="no answer in time", status=504)
-        else:
-            fault = Fault(Side.UPSTREAM, "between-bytes-timeout", detail="the answer stopped", status=504)
-        self.refuse(fault)
 
     # --- the end ---
 
