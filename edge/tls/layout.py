@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import datetime
 import hmac
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -134,23 +132,19 @@ def _find(one: _Server, other: _Server) -> Layout:
     tickets = [server.ticket(SSL.TLS1_2_VERSION) for server in (one, other)]
     if any(len(ticket) < NAME + 16 + 16 + MAC for ticket in tickets):
         raise LayoutError("a ticket is too short")
-    with _memory() as memory:
-        images = [memory.read(server.address, _WINDOW) for server in (one, other)]
-        offsets = [
-            at
-            for at in range(_WINDOW - NAME)
-            if all(image[at : at + NAME] == ticket[:NAME] for image, ticket in zip(images, tickets, strict=True))
-        ]
-        if len(offsets) != 1:
-            raise LayoutError(f"the key's name stands in {len(offsets)} places")
-        name = offsets[0]
-        places = [
-            (at, mac)
-            for at in range(name - name % 8 - _NEAR, name + _NEAR + NAME, 8)
-            for mac in (0, MAC)
-            if 0 <= at <= _WINDOW - 8
-            and all(_fits(memory, image, at, mac, ticket) for image, ticket in zip(images, tickets, strict=True))
-        ]
+    memory = _Memory()
+    images = [memory.read(server.address, _WINDOW) for server in (one, other)]
+    pairs = list(zip(images, tickets, strict=True))
+    offsets = [at for at in range(_WINDOW - NAME) if all(image[at : at + NAME] == ticket[:NAME] for image, ticket in pairs)]
+    if len(offsets) != 1:
+        raise LayoutError(f"the key's name stands in {len(offsets)} places")
+    name = offsets[0]
+    places = [
+        (at, mac)
+        for at in range(max(0, name - name % 8 - _NEAR), name + _NEAR + NAME, 8)
+        for mac in (0, MAC)
+        if all(_fits(memory, image, at, mac, ticket) for image, ticket in pairs)
+    ]
     if len(places) != 1:
         raise LayoutError(f"the keys stand in {len(places)} places")
     return Layout(name, *places[0], None)
@@ -159,7 +153,7 @@ def _find(one: _Server, other: _Server) -> Layout:
 def _fits(memory: _Memory, image: bytes, at: int, mac: int, ticket: bytes) -> bool:
     """Whether the pointer at an offset leads to the keys of a ticket."""
     address = int.from_bytes(image[at : at + 8], "little")
-    if address % 8 or not memory.holds(address, KEYS):
+    if not address or address % 8 or not memory.holds(address, KEYS):
         return False
     keys = memory.read(address, KEYS)
     if not hmac.compare_digest(hmac.digest(keys[mac : mac + 32], ticket[:-MAC], "sha256"), ticket[-MAC:]):
@@ -170,19 +164,17 @@ def _fits(memory: _Memory, image: bytes, at: int, mac: int, ticket: bytes) -> bo
 
 def _find_tickets(server: _Server) -> int | None:
     """The offset of the number of tickets, or None when it cannot be told beyond doubt."""
-    with _memory() as memory:
-        lib.SSL_CTX_set_max_early_data(server.pointer, _MARK)
-        image = memory.read(server.address, _WINDOW)
-        lib.SSL_CTX_set_max_early_data(server.pointer, 0)
+    memory = _Memory()
+    lib.SSL_CTX_set_max_early_data(server.pointer, _MARK)
+    image = memory.read(server.address, _WINDOW)
+    lib.SSL_CTX_set_max_early_data(server.pointer, 0)
     mark = _MARK.to_bytes(4, "little")
     at = image.find(mark)
     if at < 0 or image.count(mark) != 1:
         return None
     first = at + 8 - at % 8
     places = [
-        place
-        for place in range(first, min(first + _BEHIND, _WINDOW - 8), 8)
-        if int.from_bytes(image[place : place + 8], "little") == _TICKETS
+        place for place in range(first, first + _BEHIND, 8) if int.from_bytes(image[place : place + 8], "little") == _TICKETS
     ]
     if len(places) != 1:
         return None
@@ -218,7 +210,7 @@ def _prove_keys(found: Layout, one: _Server, other: _Server, stranger: _Server) 
 
 
 class _Memory:
-    """What of this process may be read and written, as the kernel tells it."""
+    """What of this process may be read and written, as the kernel tells it: good until memory is given back."""
 
     def __init__(self) -> None:
         self._areas: list[tuple[int, int]] = []
@@ -231,16 +223,10 @@ class _Memory:
     def holds(self, address: int, size: int) -> bool:
         return any(first <= address and address + size <= end for first, end in self._areas)
 
-    def read(self, address: int, size: int) -> bytes:
-        if not self.holds(address, size):
-            raise LayoutError("a context lies where nothing may be read")
+    def read(self, address: int, most: int) -> bytes:
+        """What there is from an address on, up to `most` bytes."""
+        size = max((min(most, end - address) for first, end in self._areas if first <= address < end), default=0)
         return bytes(buffer(ffi.cast("char *", address), size))
-
-
-@contextmanager
-def _memory() -> Iterator[_Memory]:
-    """The map as of now: good until memory is given back."""
-    yield _Memory()
 
 
 # --- contexts and connections to throw away ---
