@@ -7,11 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from OpenSSL import SSL
 
 import edge.tls
 from edge.errors import Fault, Side
 from edge.tls import binding, faults
 from edge.tls.binding import ffi, lib
+
+SSL.Context(SSL.TLS_METHOD)  # with the first one OpenSSL loads its words
 
 
 def test_what_is_missing_is_named_all_at_once() -> None:
