@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Alert, Fault, Side
 from edge.http.message import ConnectionInfo
+from edge.net.admission import beyond_budget
 from edge.net.descriptors import local_address
 from edge.net.plain import PlainEngine
 from edge.net.transport import Transport
 from edge.relay.client_h1 import H1Client
 from edge.relay.client_h2 import H2Client
 from edge.relay.pipe import Pipe
-from edge.tls.choice import Passage
+from edge.tls.choice import Passage, ServerContext
 from edge.wire.hello import HelloReader, alert_record
 from edge.wire.proxy import ProxyReader
 
 if TYPE_CHECKING:
     from edge.net.listener import ListenerState
     from edge.settings.model import ProxyProtocol, Stream
-    from edge.tls.choice import ServerContext
     from edge.tls.engine import TlsInfo
     from edge.wire.hello import ClientHello
 
@@ -51,7 +51,7 @@ _NOTHING_YET = PlainEngine()
 
 
 class ClientTransport(Transport):
-    __slots__ = ("_context", "_hello", "_info", "_proxy", "_reader", "_stage", "_table", "conn", "owner", "since")
+    __slots__ = ("_chosen", "_context", "_hello", "_info", "_proxy", "_reader", "_stage", "_table", "conn", "owner", "since")
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
@@ -62,12 +62,14 @@ class ClientTransport(Transport):
         self._reader: HelloReader | None = None
         self._hello: ClientHello | None = None
         self._context: ServerContext | None = None
+        self._chosen: ServerContext | Passage | None = None  # until the handshake is admitted
         self._table = owner.table
         self._info: TlsInfo | None = None  # between the handshake and the session
         self._stage = "hello"
         self._proxy: ProxyReader | None = None
         if listener.tls:
             self._reader = HelloReader(listener.limits.tls_hello)
+        self._noise_budget = self._noise_most = listener.limits.key_updates
         self.start(_NOTHING_YET if listener.tls else PlainEngine(), _Opening(self))
         self.arm_session(self.since + listener.limits.handshake_timeout)
         if listener.proxy is not None:
@@ -101,6 +103,9 @@ class ClientTransport(Transport):
         if origin is not None:
             conn.peer, conn.peer_port = origin.address, origin.port
             conn.local, conn.local_port = origin.destination, origin.destination_port
+            if not self.owner.admission.may_connect(conn.peer):
+                self.refused("abandoned")
+                return None
         return reader.rest
 
     def received(self, data: bytes | memoryview) -> None:
@@ -115,7 +120,7 @@ class ClientTransport(Transport):
             return
         try:
             hello = reader.feed(bytes(data))
-            if hello is None:
+            if hello is None or self._chosen is not None:
                 return
             self._hello = hello
             self._table = table = self.owner.table
@@ -125,18 +130,49 @@ class ClientTransport(Transport):
             self._hello = self._hello or reader.hello
             self._refuse(reader, fault)
             return
-        self._reader = None
-        if isinstance(context, Passage):
-            self.conn.host = context.host
-            self.established = self._steady = True
-            self._tls = False  # of ours
-            self.engine = PlainEngine()
-            self._begin_stream(context.stream, reader.raw)
-            return
-        self._context = context
-        self._stage = "handshake"
-        self.engine = context.engine(hello.sni, hello.session_ticket)
-        super().received(reader.raw)
+        self._chosen = context
+        self.owner.admission.apply(self, self.conn.peer, self._comes_back)
+
+    def _comes_back(self) -> bool:
+        """Whether the hello has a ticket that is ours by proof."""
+        hello, context = self._hello, self._chosen
+        ticket = hello.session_ticket if hello is not None else b""
+        return bool(ticket) and isinstance(context, ServerContext) and context.tickets.is_ours(ticket)
+
+    # --- admission ---
+
+    def admitted(self) -> None:
+        """Begin the handshake, or pass it on. Asked for when the hello has come; another turn's when it had to wait."""
+        reader, context, hello = self._reader, self._chosen, self._hello
+        assert reader is not None
+        assert hello is not None
+        self._reader = self._chosen = None
+        self.resume()
+        try:
+            if isinstance(context, Passage):
+                self.conn.host = context.host
+                self.established = self._steady = True
+                self._tls = False  # of ours
+                self.engine = PlainEngine()
+                self._begin_stream(context.stream, reader.raw)
+            elif context is not None:
+                self._context = context
+                self._stage = "handshake"
+                self.engine = context.engine(hello.sni, hello.session_ticket)
+                super().received(reader.raw)
+        except Fault as fault:
+            self.fail(fault)
+        except Exception as error:
+            self._bug(error)
+
+    def waits(self) -> None:
+        """Hear nothing more of it until then."""
+        self.pause()
+
+    def refused(self, reason: str) -> None:
+        """Close without a word."""
+        self.owner.refused(beyond_budget(reason))
+        self.abort()
 
     def _refuse(self, reader: HelloReader, fault: Fault) -> None:
         """No engine yet: the alert is ours to write."""
@@ -234,7 +270,15 @@ class ClientTransport(Transport):
             self._log_failure(fault)
 
     def _log_failure(self, fault: Fault) -> None:
+        if fault.side is Side.CLIENT and self.bytes_in:
+            self.owner.admission.abandoned(self.conn.peer)
         self.owner.log_handshake_failure(self.conn, self._hello, fault, self._stage, self.hub.now - self.since)
+
+    def fail(self, fault: Fault) -> None:
+        """TLS broke. In the handshake the opening session tells; later there may be no request whose line could."""
+        if not self.in_handshake and not self._closing:
+            self.owner.context.log_refused(self.conn, fault)
+        super().fail(fault)
 
     def drain(self) -> None:
         session = self.session

@@ -282,6 +282,7 @@ _LEVELS = {
     "accept-failed": "error",
     "internal-error": "error",
     "connection-refused": "warning",
+    "handshakes-refused": "warning",
     "protocol-error": "warning",
     "upstream-name-unresolved": "warning",
     "upstream-pin-mismatch": "error",

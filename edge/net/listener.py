@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from edge.errors import Fault
+from edge.net.admission import Admission, beyond_budget
 from edge.net.client import ClientTransport
 from edge.net.descriptors import accept
 from edge.net.hub import Hub
@@ -92,6 +93,7 @@ class ListenerState:
         "_journal",
         "_most",
         "accepted",
+        "admission",
         "context",
         "disturbances",
         "ending",
@@ -112,6 +114,7 @@ class ListenerState:
         front: Front,
         context: Context,
         journal: Journal,
+        admission: Admission,
         *,
         most: int,
         wants_ja4: bool,
@@ -124,6 +127,7 @@ class ListenerState:
         self.table = table
         self.front = front
         self.context = context
+        self.admission = admission
         self.transports: set[ClientTransport] = set()
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local  # some upstream is told where connections went to
@@ -223,6 +227,10 @@ class ListenerState:
                 continue
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
             peer = peer.removeprefix("::ffff:")
+            if self.listener.tls and self.listener.proxy is None and not self.admission.may_connect(peer):
+                os.close(fd)
+                self._journal.refused(self.listener, beyond_budget("abandoned"))
+                continue
             self.accepted += 1
             self.transports.add(ClientTransport(self, fd, peer, port))
         return most
@@ -273,6 +281,10 @@ class ListenerState:
         self.transports.discard(transport)
         if transport.engine.disturbances:
             self.disturbances += transport.engine.disturbances
+
+    def refused(self, reason: str) -> None:
+        """A connection was closed without an answer."""
+        self._journal.refused(self.listener, reason)
 
     def handshake_done(self, info: TlsInfo, seconds: float) -> None:
         self._journal.handshake_done(self.listener, info, seconds)

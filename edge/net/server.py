@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import Fault
 from edge.http.message import ConnectionInfo
+from edge.net.admission import Admission
 from edge.net.client import ClientTransport
 from edge.net.generation import Generation
 from edge.net.hub import Hub
@@ -70,6 +71,7 @@ class Server:
         self._meters = Meters(counters)
         self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
+        self._admission = Admission(self.hub, settings.handshakes, self._handshakes_refused)
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
         self._stopped = False
         self.ready = False  # what the supervisor last said of the whole gateway
@@ -241,6 +243,7 @@ class Server:
     def _put_in_force(self, generation: Generation, sockets: Sockets) -> None:
         """The listeners of a generation. `sockets` replace those of the listeners that they name."""
         settings = generation.settings
+        self._admission.renew(settings.handshakes)
         before = {(state.listener.name, state.listener.tls): state for state in self.listeners}
         most, wants_ja4 = settings.limits.connections, settings.log.access.to is not None
         wants_local = any(upstream.send_proxy for upstream in settings.upstreams.values())
@@ -250,7 +253,7 @@ class Server:
             state = before.pop((listener.name, listener.tls), None)
             if state is None:
                 state = ListenerState(
-                    self.hub, listener, table, front, self, self.journal, most=most, wants_ja4=wants_ja4,
+                    self.hub, listener, table, front, self, self.journal, self._admission, most=most, wants_ja4=wants_ja4,
                     wants_local=wants_local,
                 )  # fmt: skip
                 if self._started:
@@ -366,6 +369,7 @@ class Server:
         if self._stopped:
             return
         self._upstreams.expire(self.hub.turn())
+        self._admission.look(self.hub.now)
         over = [state for state in self._ended if state.is_over]
         if over:
             self._flush_all()
@@ -373,6 +377,9 @@ class Server:
             self._ended = [state for state in self._ended if state not in over]
         self._look()
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
+
+    def _handshakes_refused(self, reason: str, count: int, peer: str) -> None:
+        self.journal.event("handshakes-refused", reason=reason, count=count, peer=peer)
 
     def _bug(self, error: str, where: str) -> None:
         self.journal.event("internal-error", error=error, where=where)

@@ -34,7 +34,7 @@ __all__ = ["LINGER", "Engine", "Session", "Transport"]
 
 LINGER = 2.0
 _LINGER_BYTES = 1 << 20
-_NOISE = 64  # KeyUpdates and attempts to renegotiate in a second
+_NOISE = 64  # KeyUpdates and attempts to renegotiate in a second, of upstreams
 _READ_LEAST = 4 * 1024, 32 * 1024  # of clients, of upstreams: a hello and most requests are small, answers less so
 _READ_MOST = 128 * 1024
 _SMALL = 4096  # bytes read; what is more is held against the hub's bound
@@ -44,7 +44,7 @@ _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, c
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_half", "_inbox", "_lingered", "_noise_most", "_noise_since", "_paused",
+        "_backlog", "_closing", "_eof", "_half", "_inbox", "_lingered", "_noise_budget", "_noise_most", "_noise_since", "_paused",
         "_read_size", "_steady", "_tls", "_unwritten", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out",
         "disposed", "engine", "established", "fd", "hub", "linger", "marked", "pending", "session", "session_deadline",
         "side", "watched", "write_timeout",
@@ -92,7 +92,7 @@ class Transport(Timed):
         self._read_size = _READ_LEAST[side is Side.UPSTREAM]
         self.session_deadline = inf
         self._write_deadline = inf
-        self._noise_most = _NOISE
+        self._noise_budget = self._noise_most = _NOISE
         self._noise_since = 0.0
 
     def start(self, engine: Engine, session: Session) -> None:
@@ -212,7 +212,7 @@ class Transport(Timed):
         if now - self._noise_since < 1.0:
             self.fail(Fault(self.side, "tls-disturbances", detail=f"{count} after the handshake"))
         self._noise_since = now
-        self._noise_most = count + _NOISE
+        self._noise_most = count + self._noise_budget
 
     def on_established(self) -> None:
         """The handshake is done. Subclasses give the transport its session here."""

@@ -60,7 +60,8 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             _counter(
                 "edge_connections_refused_total",
                 "Connections that were closed at once (`limit`: there were `limits.connections`), and times that accepting "
-                "had to pause (`descriptors`: none were left).",
+                "had to pause (`descriptors`: none were left). `handshakes-full`, `handshakes-resumed`, "
+                "`handshakes-abandoned`: an address was beyond its budget; `handshakes-overload`: too many wait.",
                 "listener",
                 "reason",
             ),

@@ -54,6 +54,7 @@ _PREFIX: Final[dict[str, str]] = {
     "Log.access": "log.access.",
     "Log.events": "log.events.",
     "Settings.limits": "limits.",
+    "Settings.handshakes": "handshakes.",
     "Settings.admin": "admin.",
     "Listener.limits": "limits.",
     "Listener.proxy": "proxy_protocol.",

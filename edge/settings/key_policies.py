@@ -10,6 +10,7 @@ from edge.settings.key_types import (
     CountOrOff,
     Duration,
     DurationOrOff,
+    RateOrOff,
     Size,
     SizeOrOff,
     Switch,
@@ -18,7 +19,7 @@ from edge.settings.key_types import (
     example,
 )  # fmt: skip
 
-__all__ = ["ClientAuth", "HeaderRules", "Hsts", "Limits", "Tls"]
+__all__ = ["ClientAuth", "Handshakes", "HeaderRules", "Hsts", "Limits", "Tls"]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,13 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "30s"
     )
     tls_hello: Annotated[Size, Meta(description="Bytes of one ClientHello; hybrid key shares need about 2 KiB.")] = "32KiB"
+    key_updates: Annotated[
+        Count,
+        Meta(
+            description="KeyUpdates (TLS 1.3) and attempts to renegotiate (TLS 1.2, always refused) in a second of a connection; "
+            "more ends it."
+        ),
+    ] = 64
     h2_resets: Annotated[
         Count,
         Meta(description="HTTP/2 streams that a client resets, or makes us reset, in a second; more ends the connection."),
@@ -70,6 +78,32 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="HTTP/2 frames without use to a request (SETTINGS, PING and such) in a second; more ends the connection."
         ),
     ] = 1000
+
+
+class Handshakes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many handshakes may begin, decided before any cryptography. Budgets are those of one address (IPv6: of a /64)."""
+
+    full: Annotated[
+        RateOrOff, Meta(description="Full handshakes of one address in one worker. Behind a balancer all clients may be one.")
+    ] = "off"
+    resumed: Annotated[RateOrOff, Meta(description="Resumed handshakes of one address in one worker.")] = "off"
+    abandoned: Annotated[
+        RateOrOff,
+        Meta(description="Handshakes of one address that were begun and not finished; beyond, it may not connect."),
+    ] = "off"
+    burst: Annotated[Duration, Meta(description="How much may come at once: the budgets' share of this time.")] = "5s"
+    exempt: Annotated[
+        Words, Meta(description="Networks without budgets: monitors, balancers. Default: none."), example(["10.0.0.0/8"])
+    ] = field(default_factory=list)
+    at_once: Annotated[
+        CountOrOff,
+        Meta(
+            description="Full handshakes that a worker begins in one turn of its loop. Others wait, and resumed ones go "
+            "first: so those who are connected are served while many connect."
+        ),
+    ] = 32
+    waiting: Annotated[Count, Meta(description="Handshakes that wait in one worker at most; more are refused.")] = 512
+    wait: Annotated[Duration, Meta(description="How long one waits at most; then it is refused.")] = "1s"
 
 
 class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

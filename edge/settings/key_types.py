@@ -9,7 +9,8 @@ from msgspec import Meta
 from edge.settings.units import KINDS
 
 __all__ = [
-    "ByteRateOrOff", "Count", "CountOrOff", "Duration", "DurationOrOff", "Share", "ShareOrOff", "Size", "SizeOrOff", "Switch",
+    "ByteRateOrOff", "Count", "CountOrOff", "Duration", "DurationOrOff", "RateOrOff", "Share",
+    "ShareOrOff", "Size", "SizeOrOff", "Switch",
     "Word", "Words", "example",
 ]  # fmt: skip
 
@@ -28,6 +29,7 @@ DurationOrOff = Annotated[str, _unit("duration", off=True)]
 Size = Annotated[str, _unit("size", off=False)]
 SizeOrOff = Annotated[str, _unit("size", off=True)]
 ByteRateOrOff = Annotated[str, _unit("byte-rate", off=True)]
+RateOrOff = Annotated[str, _unit("rate", off=True)]
 Share = Annotated[str, _unit("share", off=False)]
 ShareOrOff = Annotated[str, _unit("share", off=True)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from edge.settings.key_policies import ClientAuth, HeaderRules, Hsts, Limits, Tls
+from edge.settings.key_policies import ClientAuth, Handshakes, HeaderRules, Hsts, Limits, Tls
 from edge.settings.key_types import (
     Duration,
     DurationOrOff,
@@ -23,9 +23,9 @@ from edge.settings.key_types import (
 from edge.settings.key_upstreams import EndpointTable, Health, Retry, Upstream, UpstreamTls
 
 __all__ = [
-    "Access", "Admin", "CertificateSource", "ClientAuth", "EndpointTable", "File", "HeaderRules", "Health", "Host", "Hsts",
-    "Limits", "Listener", "Log", "NamedCertificate", "ProxyProtocol", "Redirect", "Respond", "Retry", "Route", "Server",
-    "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
+    "Access", "Admin", "CertificateSource", "ClientAuth", "EndpointTable", "File", "Handshakes", "HeaderRules", "Health",
+    "Host", "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "ProxyProtocol", "Redirect", "Respond", "Retry", "Route",
+    "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 
@@ -489,6 +489,9 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=lambda: TrustedProxies()
     )
     limits: Annotated[Limits, Meta(description="Bounds on what one client may use.")] = field(default_factory=lambda: Limits())
+    handshakes: Annotated[Handshakes, Meta(description="How many handshakes may begin.")] = field(
+        default_factory=lambda: Handshakes()
+    )
     tls: Annotated[Tls, Meta(description="What handshakes offer.")] = field(default_factory=lambda: Tls())
     hsts: Annotated[Literal["none"] | Hsts, Meta(description="Strict-Transport-Security for all TLS hosts.")] = field(
         default_factory=lambda: Hsts()

@@ -15,8 +15,8 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
-    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "HeaderRules", "Health",
-    "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect", "Respond", "Retry",
+    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "Handshakes", "HeaderRules",
+    "Health",    "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect", "Respond", "Retry",
     "Route", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target", "Tickets", "TlsPolicy", "Trust", "Upstream",
     "UpstreamTls",
 ]  # fmt: skip
@@ -74,6 +74,7 @@ class Limits:
     tls_hello: int = 32 * 1024  # bytes of one ClientHello
     # frames of each kind in one second of a connection, beyond which an h2 connection is ended (ENHANCE_YOUR_CALM)
     h2_resets: int = 200  # streams that the client resets, or makes us reset
+    key_updates: int = 64  # KeyUpdates and attempts to renegotiate, in one second of a connection
     h2_control: int = 1000  # SETTINGS, PING, PRIORITY, WINDOW_UPDATE beyond data, unknown frames, empty DATA
 
 
@@ -364,6 +365,20 @@ class Tickets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Handshakes:
+    """How many handshakes may begin: events a second of one address (IPv6: of one /64) in one worker, and all together."""
+
+    full: float | None = None
+    resumed: float | None = None
+    abandoned: float | None = None
+    burst: float = 5.0  # seconds whose share may come at once
+    exempt: tuple[Network, ...] = ()  # who has no budget
+    at_once: int | None = 32  # full handshakes begun in one turn of a worker's loop; the others wait
+    waiting: int = 512  # so many at most
+    wait: float = 1.0  # and so long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     server: Server
     log: Log
@@ -375,6 +390,7 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()
     admin: Admin = Admin()
     tickets: Tickets = Tickets()
+    handshakes: Handshakes = Handshakes()
     files: tuple[str, ...] = ()  # every file that was read
     documents: tuple[str, ...] = ()  # those of them that hold settings
     digest: str = ""  # SHA-256 of what was read, hex

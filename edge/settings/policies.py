@@ -174,6 +174,7 @@ def limits(source: Source, places: Iterable[Place]) -> model.Limits:
         write_timeout=some(seconds(raw.write_timeout), 30.0),
         tls_hello=whole(size(raw.tls_hello)),
         h2_resets=raw.h2_resets,
+        key_updates=raw.key_updates,
         h2_control=raw.h2_control,
     )
 

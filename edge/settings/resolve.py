@@ -26,7 +26,7 @@ from edge.settings.source import Source
 from edge.settings.streams import networks
 from edge.settings.syntax import Bad, field_name
 from edge.settings.tickets import tickets
-from edge.settings.units import seconds, share
+from edge.settings.units import rate, seconds, share
 from edge.settings.upstreams import TrustStores, Upstreams
 
 __all__ = ["Resolved", "resolve"]
@@ -69,6 +69,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         trusted_proxies=_networks(source),
         admin=admin(source),
         tickets=tickets(source, hosts.models),
+        handshakes=_handshakes(source),
         files=tuple(source.files),
         documents=tuple(document.file for document in source.documents),
         digest=source.digest(),
@@ -160,6 +161,22 @@ def _runtime_dir(environ: Mapping[str, str], *, root: bool) -> str:
         return "/run/edge"
     base = environ.get("XDG_RUNTIME_DIR")
     return os.path.join(base, "edge") if base else f"/tmp/edge-{os.geteuid()}"
+
+
+def _handshakes(source: Source) -> model.Handshakes:
+    raw = typed(source, ("handshakes",), source.tree.get("handshakes", {}), keys.Handshakes)
+    if raw is None:
+        return model.Handshakes()
+    return model.Handshakes(
+        full=rate(raw.full),
+        resumed=rate(raw.resumed),
+        abandoned=rate(raw.abandoned),
+        burst=seconds(raw.burst) or 5.0,
+        exempt=networks(source, raw.exempt, ("handshakes", "exempt")),
+        at_once=None if raw.at_once == "off" else raw.at_once,
+        waiting=raw.waiting,
+        wait=seconds(raw.wait) or 1.0,
+    )
 
 
 def _networks(source: Source) -> tuple[model.Network, ...]:

@@ -55,6 +55,11 @@ def size(value: float | None) -> str:
     return f"{value:g}B"
 
 
+def per_second(value: float | None) -> str:
+    """Events a second as ``10/s``."""
+    return "off" if value is None else f"{value:g}/s"
+
+
 def listing(names: list[str], most: int = 3) -> str:
     """The first few names, and how many more."""
     if len(names) <= most + 1:
@@ -186,6 +191,7 @@ INSIDE: Final[dict[str, str]] = {
     "Settings.server": "Server",
     "Settings.log": "Log",
     "Settings.limits": "Limits",
+    "Settings.handshakes": "Handshakes",
     "Settings.admin": "Admin",
     "Settings.tickets": "Tickets",
     "Log.access": "AccessLog",
@@ -258,7 +264,16 @@ RULES: Final[dict[str, Rule]] = {
     "Limits.write_timeout": Rule("write_timeout", raised, duration),
     "Limits.tls_hello": Rule("tls_hello", raised, size),
     "Limits.h2_resets": Rule("h2_resets", raised),
+    "Limits.key_updates": Rule("key_updates", raised),
     "Limits.h2_control": Rule("h2_control", raised),
+    "Handshakes.full": Rule("full", raised, show=per_second),
+    "Handshakes.resumed": Rule("resumed", raised, show=per_second),
+    "Handshakes.abandoned": Rule("abandoned", raised, show=per_second),
+    "Handshakes.burst": Rule("burst", raised, show=duration),
+    "Handshakes.exempt": Rule("exempt", _networks, why="they have no budget of handshakes"),
+    "Handshakes.at_once": Rule("at_once", raised),
+    "Handshakes.waiting": Rule("waiting"),
+    "Handshakes.wait": Rule("wait", show=duration),
     "Trust.name": _IGNORED,
     "Trust.ca": Rule("ca", gained, why="certificates of more authorities are accepted"),
     "Trust.system": Rule("system", on, why="certificates of every public authority are accepted"),

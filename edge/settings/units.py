@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["KINDS", "Kind", "bytes_a_second", "seconds", "share", "size"]
+__all__ = ["KINDS", "Kind", "bytes_a_second", "rate", "seconds", "share", "size"]
 
 _NUMBER = r"(?=[0-9.]*[1-9])[0-9]{1,12}(\.[0-9]{1,6})?"
 _DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -38,6 +38,7 @@ KINDS: Final = {
     "duration": Kind("duration", "a", "ms, s, m, h or d", "s", "30s", _NUMBER + "(ms|s|m|h|d)"),
     "size": Kind("size", "a", "B, KiB, MiB or GiB", "B", "8KiB", _NUMBER + "(B|KiB|MiB|GiB)"),
     "byte-rate": Kind("rate", "a", "B/s, KiB/s or MiB/s", "B/s", "500B/s", _NUMBER + "(B|KiB|MiB|GiB)/s"),
+    "rate": Kind("rate", "a", "/s, /m or /h", "/s", "100/s", _NUMBER + "/(s|m|h)"),
     "share": Kind("share", "a", "%", "%", "20%", r"(?=[0-9.]*[1-9])(100|[0-9]{1,2}(\.[0-9]{1,4})?)%"),
 }
 
@@ -71,6 +72,14 @@ def bytes_a_second(text: str) -> float | None:
         return None
     number, unit = _parts(text.removesuffix("/s"))
     return float(number) * _SIZES[unit]
+
+
+def rate(text: str) -> float | None:
+    """Events a second."""
+    if text == "off":
+        return None
+    number, _, unit = text.partition("/")
+    return float(number) / _DURATIONS[unit]
 
 
 def share(text: str) -> float | None:

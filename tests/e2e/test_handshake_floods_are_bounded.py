@@ -1,0 +1,132 @@
+"""Renegotiation, KeyUpdates and handshakes by the thousand: refused or bounded, counted, and nobody else notices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .clients import Wire
+from .conftest import StartGateway
+from .gateway import Gateway
+from .pki import Pki
+
+PING = '[[route]]\npath = "/ping"\nrespond = { status = 200, body = "pong" }\n'
+
+
+@contextlib.contextmanager
+def talking(edge: Gateway, *arguments: str) -> Iterator[Callable[[bytes], int]]:
+    """`openssl s_client`, at a terminal: that hands over one line a read, and its letters count only where a read begins."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{edge.port}", "-servername", "localhost", "-crlf", *arguments]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        try:
+            yield lambda text: os.write(ours, text)
+        finally:
+            process.terminate()
+            process.wait(10)
+            os.close(ours)
+
+
+def openssl(edge: Gateway, *arguments: str, says: bytes) -> subprocess.CompletedProcess[bytes]:
+    """`openssl s_client`, whose interactive letters (R, k, K) stand at the start of lines of its input."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{edge.port}", "-servername", "localhost", *arguments]
+    return subprocess.run(command, input=says, capture_output=True, timeout=30, check=False)
+
+
+def test_a_client_that_renegotiates_is_refused(start_gateway: StartGateway, pki: Pki, h1: Callable[..., Wire]) -> None:
+    edge = start_gateway(pki.host() + PING)
+    done = openssl(edge, "-tls1_2", says=b"R\n")
+    assert b"RENEGOTIATING" in done.stdout + done.stderr
+    assert b"no renegotiation" in done.stderr or b"handshake failure" in done.stderr or done.returncode != 0
+    assert h1(edge).get("/ping").body == b"pong"
+
+
+@pytest.mark.parametrize("letter", [b"k", b"K"])
+def test_key_updates_are_answered_up_to_a_budget(start_gateway: StartGateway, pki: Pki, letter: bytes) -> None:
+    """A few are anybody's right (RFC 8446 section 4.6.3)."""
+    edge = start_gateway("[limits]\nkey_updates = 5\n" + pki.host() + PING)
+    with talking(edge, "-tls1_3") as say:
+        for _ in range(3):
+            say(letter + b"\n")
+        say(b"GET /ping HTTP/1.1\nHost: localhost\n\n")
+        edge.access_line(path="/ping", status=200)
+        for _ in range(60):
+            say(letter + b"\n")
+        assert edge.event_line(event="protocol-error", fault="tls-disturbances")["peer"] == "127.0.0.1"
+
+
+def connect(edge: Gateway, pki: Pki, session: ssl.SSLSession | None = None, *, name: str = "localhost") -> ssl.SSLSession | None:
+    """One handshake and a request; the session that came of it."""
+    context = CONTEXTS.setdefault(str(pki.ca), ssl.create_default_context(cafile=str(pki.ca)))
+    with (
+        socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname=name, session=session) as sock,
+    ):
+        sock.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"pong" in sock.recv(4096)
+        return sock.session
+
+
+CONTEXTS: dict[str, ssl.SSLContext] = {}
+
+
+def refused(edge: Gateway, pki: Pki, session: ssl.SSLSession | None = None) -> bool:
+    try:
+        connect(edge, pki, session)
+    except OSError:
+        return True
+    return False
+
+
+def test_full_handshakes_have_a_budget_and_resumed_ones_another(start_gateway: StartGateway, pki: Pki) -> None:
+    edge = start_gateway('[handshakes]\nfull = "1/h"\nburst = "3h"\n' + pki.host() + PING)
+    session = connect(edge, pki)
+    assert not refused(edge, pki)
+    assert not refused(edge, pki)
+    assert refused(edge, pki)
+    for _ in range(5):
+        session = connect(edge, pki, session)
+    event = edge.event_line(event="handshakes-refused")
+    assert (event["level"], event["reason"], event["peer"]) == ("warning", "full", "127.0.0.1")
+
+
+def test_a_forged_ticket_is_no_proof(start_gateway: StartGateway, pki: Pki) -> None:
+    """A ticket of another gateway, whose keys are others, counts as a full handshake."""
+    other, edge = (start_gateway('[handshakes]\nfull = "1/h"\nburst = "1h"\n' + pki.host() + PING) for _ in range(2))
+    session = connect(other, pki)
+    connect(edge, pki)
+    assert refused(edge, pki, session)
+
+
+def test_who_abandons_handshakes_may_not_connect_any_more(start_gateway: StartGateway, pki: Pki) -> None:
+    edge = start_gateway('[handshakes]\nabandoned = "1/h"\nburst = "3h"\n' + pki.host() + PING)
+    for _ in range(5):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", edge.port), timeout=10) as sock:
+            sock.sendall(b"\x16\x03\x01 not a hello at all")
+            sock.recv(100)
+    assert refused(edge, pki)
+    assert edge.event_line(event="handshakes-refused")["reason"] == "abandoned"
+
+
+def test_exempt_networks_have_no_budget(start_gateway: StartGateway, pki: Pki) -> None:
+    edge = start_gateway('[handshakes]\nfull = "1/h"\nburst = "1h"\nexempt = ["127.0.0.0/8"]\n' + pki.host() + PING)
+    for _ in range(5):
+        connect(edge, pki)
+
+
+def test_a_rush_is_served_in_turns(start_gateway: StartGateway, pki: Pki, tmp_path: Path) -> None:
+    """One at a time: everybody comes through all the same."""
+    edge = start_gateway("[handshakes]\nat_once = 1\n" + pki.host() + PING)
+    done = subprocess.run(
+        ["h2load", "-n", "300", "-c", "100", f"https://localhost:{edge.port}/ping"], capture_output=True, timeout=60, check=False
+    )
+    assert b"300 succeeded, 0 failed, 0 errored" in done.stdout
