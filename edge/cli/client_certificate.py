@@ -7,12 +7,26 @@ cryptography's verifier, with the rules that both have in common: signatures, da
 from __future__ import annotations
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 
 from edge.cli.terminal import Exit, Stop
+from edge.settings.client_rules import ClientLeaf
 from edge.settings.model import ClientAuth
 
-__all__ = ["verdict"]
+__all__ = ["leaf_of", "verdict"]
+
+
+def _read(pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        raise Stop(Exit.USAGE, "--cert: this is not a PEM certificate", "The private key is not needed.") from None
+
+
+def leaf_of(pem: bytes) -> ClientLeaf:
+    """The first certificate, as rules see it. Raises Stop(USAGE) as `verdict` does."""
+    return ClientLeaf(_read(pem)[0].public_bytes(Encoding.DER))
 
 
 def verdict(pem: bytes, auth: ClientAuth) -> str:
@@ -20,10 +34,7 @@ def verdict(pem: bytes, auth: ClientAuth) -> str:
 
     Raises Stop(USAGE) when `pem` holds no certificate.
     """
-    try:
-        leaf, *between = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise Stop(Exit.USAGE, "--cert: this is not a PEM certificate", "The private key is not needed.") from None
+    leaf, *between = _read(pem)
     if auth.trust is None or not auth.trust.ca_pem:
         return ""
     store = verification.Store(x509.load_pem_x509_certificates(auth.trust.ca_pem))

@@ -114,7 +114,8 @@ def _policies(route: Route, host: Host | None) -> list[str]:
 def _client_auth(host: Host) -> list[str]:
     if host.client_auth.mode is ClientAuthMode.OFF:
         return []
-    return [f"client certificate {'required' if host.client_auth.mode is ClientAuthMode.REQUIRE else 'requested'}"]
+    rules = f" ({plural(len(host.client_auth.allow), 'rule')})" if host.client_auth.allow else ""
+    return [f"client certificate {'required' if host.client_auth.mode is ClientAuthMode.REQUIRE else 'requested'}{rules}"]
 
 
 def _to(route: Route) -> str:

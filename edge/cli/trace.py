@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import cast
 
+from edge.cli.client_certificate import leaf_of
 from edge.cli.client_certificate import verdict as certificate_verdict
 from edge.errors import Fault, MethodNotAllowed
 from edge.http.fields import split_authority
@@ -28,6 +29,7 @@ from edge.relay.front import Forward, Front
 from edge.relay.ports import ClientPort
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
+from edge.settings.client_rules import ClientLeaf, admitting, rule_text
 from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings, Stream, Upstream
 from edge.settings.names import NameIndex, canonical
 
@@ -215,7 +217,7 @@ def _handshake(settings: Settings, question: Question, listener: Listener, conn:
     found.add(
         "context", f"TLS {versions}; {', '.join(host.tls.alpn)}", place if place.line else host.place, [f"certificates: {kinds}"]
     )
-    admitted = _client_certificate(question, host, found)
+    admitted = _client_certificate(question, host, conn, found)
     if admitted and host.stream is not None:
         _relayed(host.stream, host.place, "TLS ends here, and the bytes go on", found)
         return False
@@ -238,7 +240,7 @@ def _sni(question: Question) -> str:
     return ""  # clients do not send addresses (RFC 6066 section 3)
 
 
-def _client_certificate(question: Question, host: Host, found: Trace) -> bool:
+def _client_certificate(question: Question, host: Host, conn: ConnectionInfo, found: Trace) -> bool:
     auth = host.client_auth
     if auth.mode is ClientAuthMode.OFF or auth.trust is None:
         found.add("client", "no certificate is asked for")
@@ -255,7 +257,26 @@ def _client_certificate(question: Question, host: Host, found: Trace) -> bool:
     found.add("client", f"{asked}; " + (f"this one is refused: {refused}" if refused else "this one is accepted"), host.place)
     if refused:
         found.end("alert", reason="client-certificate-refused")
-    return not refused
+        return False
+    leaf = leaf_of(question.certificate)
+    if auth.allow:
+        rule = admitting(auth.allow, leaf)
+        if rule is None:
+            found.add("allow", "no rule admits it: the handshake fails", host.place, [*map(rule_text, auth.allow), *_names(leaf)])
+            found.end("alert", reason="client-certificate-not-allowed")
+            return False
+        found.add("allow", f"admitted by: {rule_text(rule)}", host.place)
+    conn.client = leaf
+    return True
+
+
+def _names(leaf: ClientLeaf) -> list[str]:
+    """What rules look at."""
+    try:
+        names = [*(f"uri {uri}" for uri in leaf.uris), *(f"dns {name}" for name in leaf.dns)]
+        return [f"it has: {', '.join([*names, f'subject {leaf.subject}'])}"]
+    except ValueError as error:
+        return [f"its names cannot be read: {error}"]
 
 
 def _head(question: Question, conn: ConnectionInfo) -> RequestHead:

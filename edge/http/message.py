@@ -13,6 +13,7 @@ __all__ = ["ConnectionInfo", "End", "Field", "Fields", "RequestHead", "ResponseH
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge.settings.client_rules import ClientLeaf
     from edge.settings.model import Host, Listener
 
 Field = tuple[bytes, bytes]
@@ -123,7 +124,7 @@ class ConnectionInfo:
     """What is known about a client's connection: written once after the handshake, read by policy and logs."""
 
     __slots__ = (
-        "alpn", "client_cert", "client_subject", "group", "host", "ja4", "listener", "local", "local_port", "peer", "peer_port",
+        "alpn", "client", "group", "host", "ja4", "listener", "local", "local_port", "peer", "peer_port",
         "prepared", "record", "resumed", "secure", "sni", "suite", "tls_version",
     )  # fmt: skip
 
@@ -142,7 +143,6 @@ class ConnectionInfo:
         self.resumed = False
         self.alpn = b""
         self.ja4 = ""
-        self.client_cert: bytes | None = None  # DER of the verified leaf
-        self.client_subject = ""  # RFC 4514, of `client_cert`
+        self.client: ClientLeaf | None = None  # who the handshake proved the client to be
         self.prepared: object = None  # what the policies keep of this connection between its requests
         self.record: object = None  # and what the log keeps

@@ -234,8 +234,7 @@ class ClientTransport(Transport):
             conn.group = info.group
             conn.resumed = info.resumed
             conn.alpn = info.alpn
-            conn.client_cert = info.peer_cert
-            conn.client_subject = info.peer_subject
+            conn.client = info.peer
         if hello is not None:
             self._hello = None
             conn.sni = hello.sni

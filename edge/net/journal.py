@@ -65,7 +65,11 @@ class Journal:
             record.resumed = conn.resumed
             record.alpn = conn.alpn
             record.ja4 = conn.ja4
-            record.client_subject = conn.client_subject
+            leaf = conn.client
+            if leaf is not None:
+                record.client_subject = leaf.name
+                record.client_san = leaf.label
+                record.client_serial = leaf.serial
         return record
 
     def exchange(self, exchange: Exchange) -> None:

@@ -32,10 +32,10 @@ class AccessRecord:
     """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_subject", "detail", "fault", "frame", "group", "head",
-        "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port", "protocol", "referer", "request_id",
-        "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us", "t_total_us",
-        "time", "tls_version", "tries", "upstream", "user_agent",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_san", "client_serial", "client_subject", "detail", "fault", "frame",
+        "group", "head", "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port", "protocol", "referer",
+        "request_id", "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us",
+        "t_total_us", "time", "tls_version", "tries", "upstream", "user_agent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,7 +51,9 @@ class AccessRecord:
         self.resumed = False
         self.alpn: bytes | str = b""
         self.ja4 = ""
-        self.client_subject = ""
+        self.client_subject = ""  # "": no certificate, or one without a subject
+        self.client_san = ""  # its first URI, else its first DNS name
+        self.client_serial = ""  # in hexadecimal digits; "": no certificate
         self.method: bytes | str = b""
         self.host: bytes | str = b""  # the authority
         self.path: bytes | str = b""  # the target as it came, with its query

@@ -24,6 +24,7 @@ __all__ = ["HIDDEN", "Redaction", "access_line", "event_line", "failure_line", "
 
 HIDDEN = "***"
 _CUT = "…"
+_LONGEST_NAME = 256
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 fromtimestamp = datetime.fromtimestamp  # bound once: a line is made for each request
@@ -38,7 +39,7 @@ _known = _memo.get
 
 _JSON_ENTRIES = 2048
 _json: dict[bytes | str, bytes] = {}
-_ABOUT_TLS = ("sni", "tls", "suite", "group", "resumed", "alpn", "ja4", "client_subject")
+_ABOUT_TLS = ("sni", "tls", "suite", "group", "resumed", "alpn", "ja4", "client_subject", "client_san", "client_serial")
 
 
 def _memoised(value: bytes | str) -> str:
@@ -125,6 +126,10 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         fields["ja4"] = record.ja4
         if record.client_subject:
             fields["client_subject"] = readable(record.client_subject)
+        if record.client_san:
+            fields["client_san"] = readable(record.client_san[:_LONGEST_NAME])
+        if record.client_serial:
+            fields["client_serial"] = record.client_serial
     elif record.sni is not None:  # passed through: what the hello said is all that is known
         fields["sni"] = record.sni
         fields["ja4"] = record.ja4

@@ -13,9 +13,10 @@ from msgspec import UnsetType
 
 from edge.settings import keys, model
 from edge.settings.certificates import CertificateReader, covers
+from edge.settings.client_auth import client_auth
 from edge.settings.layers import Merged, listed, typed, written
 from edge.settings.names import NameIndex, canonical
-from edge.settings.policies import check_limit_places, check_suites, client_auth, hsts, limits, merged_tls, tls_policy
+from edge.settings.policies import check_limit_places, check_suites, hsts, limits, merged_tls, tls_policy
 from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source

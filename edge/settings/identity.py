@@ -7,7 +7,7 @@ client authentication. `coalesce_id` covers only the certificates and the client
 share a connection (INTERFACE rule 4), all others answer 421.
 
 The client authentication counts whole, field by field as the model has it, so a new key of it cannot be forgotten here. Left
-out is what says nothing about clients: where something was written, and what a trust store is called.
+out is what says nothing about who comes in: where something was written, what a trust store is called, whether it is announced.
 
 Both are SHA-256 digests over length-prefixed parts, so that no two different inputs can run together.
 """
@@ -24,6 +24,7 @@ from edge.settings.model import ClientAuth, Host, Place, Settings, Trust, Upstre
 
 __all__ = ["coalesce_id", "policy_id", "same_terms", "upstreams_of"]
 
+_BESIDE = frozenset({(Trust, "name"), (ClientAuth, "announce")})
 _OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
 
 
@@ -38,7 +39,7 @@ def _digest(parts: list[bytes]) -> bytes:
 def _parts(value: Any) -> Iterator[bytes]:
     """A value of the model as parts; different values give different parts."""
     if is_dataclass(value) and not isinstance(value, type):
-        names = [each.name for each in fields(value) if not (isinstance(value, Trust) and each.name == "name")]
+        names = [each.name for each in fields(value) if (type(value), each.name) not in _BESIDE]
         held = [(name, item) for name in names if not isinstance(item := getattr(value, name), Place)]
         yield f"{type(value).__name__} {len(held)}".encode()
         for name, item in held:
@@ -88,7 +89,7 @@ def same_terms(one: Host, other: Host) -> bool:
 
     What the host shows of itself (names, certificates) does not count, who may be its client and how well that was proven does.
     """
-    return one is other or (one.client_auth == other.client_auth and one.tls.min_version == other.tls.min_version)
+    return one is other or (_terms(one.client_auth) == _terms(other.client_auth) and one.tls.min_version == other.tls.min_version)
 
 
 def upstreams_of(settings: Settings) -> dict[str, Upstream]:

@@ -19,7 +19,7 @@ from edge.settings.key_types import (
     example,
 )  # fmt: skip
 
-__all__ = ["ClientAuth", "Handshakes", "HeaderRules", "Hsts", "Limits", "Tls"]
+__all__ = ["ClientAuth", "ClientRule", "Handshakes", "HeaderRules", "Hsts", "Limits", "Tls"]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,6 +196,39 @@ class Hsts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
 
 
+class ClientRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of client: all that is written here must hold for its certificate. Common names are never looked at."""
+
+    dns: Annotated[
+        Word | UnsetType,
+        Meta(description='A DNS name of the subjectAltName; "*." in front stands for exactly one label.'),
+        example("*.pay.mesh.internal"),
+    ] = UNSET
+    spiffe: Annotated[
+        Word | UnsetType,
+        Meta(
+            description='Its SPIFFE ID, which must be its only URI. "*" stands for one segment of the path; at the end, "/*" '
+            "stands for everything below."
+        ),
+        example("spiffe://prod.example/ns/pay/*"),
+    ] = UNSET
+    uri: Annotated[
+        Word | UnsetType,
+        Meta(description='A URI of the subjectAltName, with "*" as in `spiffe`.'),
+        example("https://id.example.com/agents/*"),
+    ] = UNSET
+    subject: Annotated[
+        Word | UnsetType,
+        Meta(description="The whole subject (RFC 4514), as `client_subject` in the access log has it."),
+        example("CN=billing,O=Example"),
+    ] = UNSET
+    spki: Annotated[
+        Words | UnsetType,
+        Meta(description="Pins of its key, as `edge pin --cert FILE` prints them; any of them."),
+        example(["sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]),
+    ] = UNSET
+
+
 class ClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Client certificates (mutual TLS). At the top or in a host; `client_auth = "none"` takes an inherited one away."""
 
@@ -211,6 +244,18 @@ class ClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     depth: Annotated[
         Annotated[int, Meta(ge=1, le=16)], Meta(description="Intermediate certificates between the client's and a trusted one.")
     ] = 4
+    allow: Annotated[
+        ClientRule | list[ClientRule] | UnsetType,
+        Meta(description="Who is let in: clients whose certificate fits any of these. Default: all of the trusted authorities."),
+        example([{"spiffe": "spiffe://prod.example/ns/pay/*"}]),
+    ] = UNSET
+    announce: Annotated[
+        bool,
+        Meta(
+            description="Whether clients are told whose certificates are accepted, so that programs with several show the right "
+            "one. Strangers are told too."
+        ),
+    ] = True
 
 
 class HeaderRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from edge.settings.key_policies import ClientAuth, Handshakes, HeaderRules, Hsts, Limits, Tls
+from edge.settings.key_policies import ClientAuth, ClientRule, Handshakes, HeaderRules, Hsts, Limits, Tls
 from edge.settings.key_types import (
     Duration,
     DurationOrOff,
@@ -23,9 +23,9 @@ from edge.settings.key_types import (
 from edge.settings.key_upstreams import EndpointTable, Health, Retry, Upstream, UpstreamTls
 
 __all__ = [
-    "Access", "Admin", "CertificateSource", "ClientAuth", "EndpointTable", "File", "Handshakes", "HeaderRules", "Health",
-    "Host", "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "ProxyProtocol", "Redirect", "Respond", "Retry", "Route",
-    "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
+    "Access", "Admin", "CertificateSource", "ClientAuth", "ClientRule", "EndpointTable", "File", "Handshakes", "HeaderRules",
+    "Health", "Host", "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "ProxyProtocol", "Redirect", "Respond",
+    "Retry", "Route", "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 

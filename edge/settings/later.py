@@ -10,7 +10,7 @@ LATER: Final[dict[str, frozenset[str]]] = {
     "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan", "ocsp"}),
     "Server": frozenset({"cluster"}),
     "Tls": frozenset({"early_data", "ocsp"}),
-    "ClientAuth": frozenset({"allow", "max_age"}),
+    "ClientAuth": frozenset({"max_age"}),
     "Trust": frozenset({"crl", "crl_check", "crl_grace"}),
     "CertificateSource": frozenset({"acme", "k8s_csr", "ocsp"}),
     "NamedCertificate": frozenset({"acme", "k8s_csr", "ocsp"}),

@@ -15,10 +15,10 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
-    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "Endpoint", "Handshakes", "HeaderRules",
-    "Health",    "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect", "Respond", "Retry",
-    "Route", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target", "Tickets", "TlsPolicy", "Trust", "Upstream",
-    "UpstreamTls",
+    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "ClientRule", "Endpoint", "Handshakes",
+    "HeaderRules", "Health", "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect",
+    "Respond", "Retry", "Route", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target", "Tickets", "TlsPolicy",
+    "Trust", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 Network = IPv4Network | IPv6Network
@@ -94,10 +94,23 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRule:
+    """Conditions on a client's certificate, which must all hold; an empty one is no condition. See `client_rules`."""
+
+    dns: str = ""  # a subjectAltName's DNS name, or a wildcard of one label
+    uri: str = ""  # a subjectAltName's URI, with "*" for a segment of the path
+    spiffe: str = ""  # the same for a SPIFFE ID, beside which there may be no other URI
+    subject: str = ""  # RFC 4514, as cryptography writes it
+    pins: tuple[bytes, ...] = ()  # SHA-256 of SubjectPublicKeyInfos, sorted; any of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientAuth:
     mode: ClientAuthMode = ClientAuthMode.OFF
     trust: Trust | None = None
     depth: int = 4
+    allow: tuple[ClientRule, ...] = ()  # who of those with a certificate is let in: whoever satisfies any; empty: all of them
+    announce: bool = True  # the trusted CAs' names are sent to the client
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

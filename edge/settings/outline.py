@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from edge.settings.client_rules import rule_text
 from edge.settings.model import Address, Certificate, Route, Settings, Stream, Target, Trust, Upstream
 
 __all__ = ["LEFT_OUT", "TOLD_AS", "Outline", "is_local", "outline"]
@@ -60,6 +61,11 @@ TOLD_AS: Final[dict[str, str]] = {
     "Route.redirect": "Route.action",
     "Route.respond": "Route.action",
     "Route.health": "Route.action",
+    "ClientRule.dns": "ClientAuth.allow",
+    "ClientRule.uri": "ClientAuth.allow",
+    "ClientRule.spiffe": "ClientAuth.allow",
+    "ClientRule.subject": "ClientAuth.allow",
+    "ClientRule.pins": "ClientAuth.allow",
     "Stream.targets": "Host.stream",
     "Stream.passthrough": "Host.stream",
     "Stream.idle_timeout": "Host.stream",
@@ -165,6 +171,7 @@ _WAYS: Final[dict[str, Callable[[Any], Any]]] = {
     "Listener.stream": lambda found: _stream(found),
     "Route.listeners": sorted,
     "Certificate.names": sorted,
+    "ClientAuth.allow": lambda found: sorted(map(rule_text, found)),
     "UpstreamTls.pins": lambda found: [f"sha256/{base64.b64encode(pin).decode()}" for pin in found],
     "Upstream.endpoints": lambda found: {one.url: one.weight for one in found},
 }

@@ -1,4 +1,4 @@
-"""Policies that inherit: TLS, limits, HSTS, client certificates, header rules. Each from merged tables to its model."""
+"""Policies that inherit: TLS, limits, HSTS, header rules. Each from merged tables to its model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from edge.settings.source import Source
 from edge.settings.syntax import Bad, field_name, field_value
 from edge.settings.tickets import lifetime
 from edge.settings.units import bytes_a_second, seconds, size
-from edge.settings.upstreams import TrustStores, read_alpn
+from edge.settings.upstreams import read_alpn
 
 __all__ = [
     "PROFILES",
     "REQUEST_LIMITS",
     "check_limit_places",
     "check_suites",
-    "client_auth",
     "header_rules",
     "hsts",
     "limits",
@@ -215,43 +214,6 @@ def hsts(source: Source, layers: Iterable[tuple[Path, Any]]) -> tuple[model.Hsts
             'write max_age = "730d" and include_subdomains = true',
         )  # fmt: skip
     return model.Hsts(max_age=max_age, include_subdomains=raw.include_subdomains, preload=raw.preload), merged
-
-
-def client_auth(source: Source, trust: TrustStores, layers: list[tuple[Path, Any]]) -> tuple[model.ClientAuth, Merged]:
-    """The client-certificate policy of merged places. Each layer is the path and value of a `client_auth` key."""
-    merged = Merged()
-    inherited = "off"
-    for path, value in layers:
-        if value == "none":
-            merged, inherited = Merged(), "off"
-            continue
-        asked = value.get("mode", merged.values.get("mode", "require"))
-        if inherited != "off" and asked == "off":
-            source.error((*path, "mode"), "an inherited protection is only taken away aloud", 'write client_auth = "none"')
-        for key, item in value.items():
-            merged.values[key] = item
-            merged.origins[key] = (*path, key)
-        inherited = asked
-    if not layers or layers[-1][1] == "none":
-        return model.ClientAuth(), merged
-    at = layers[-1][0]
-    raw = typed(source, at, merged.values, keys.ClientAuth)
-    if raw is None:
-        return model.ClientAuth(mode=model.ClientAuthMode.REQUIRE), merged
-    mode = model.ClientAuthMode(raw.mode)
-    if isinstance(raw.trust, UnsetType):
-        if mode is not model.ClientAuthMode.OFF:
-            source.error(
-                at,
-                "client_auth needs 'trust': whose certificates are accepted",
-                'write trust = "NAME" and [trust.NAME]',
-                at_key=True,
-            )
-        return model.ClientAuth(mode=mode, depth=raw.depth), merged
-    where = merged.origin("trust", at)
-    if raw.trust == "system":
-        source.warning(where, "every public authority may let clients in here", "write a [trust.NAME] with your own authority")
-    return model.ClientAuth(mode=mode, trust=trust.find(raw.trust, where), depth=raw.depth), merged
 
 
 def header_rules(source: Source, layers: Iterable[tuple[Path, Any]]) -> model.HeaderRules:

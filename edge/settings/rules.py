@@ -153,8 +153,8 @@ def _no_sni(old: str | None, new: str | None) -> bool:
     return old is None and new is not None
 
 
-def _pins(old: list[str], new: list[str]) -> bool:
-    """Keys are believed that were not. Fewer pins are more, but none is all keys."""
+def _only_some(old: list[str], new: list[str]) -> bool:
+    """Of pins, or rules for clients: some are taken that were not. Fewer of them are stricter, but none at all takes everyone."""
     return bool(old) and (not new or gained(old, new))
 
 
@@ -279,6 +279,8 @@ RULES: Final[dict[str, Rule]] = {
     "Trust.system": Rule("system", on, why="certificates of every public authority are accepted"),
     "ClientAuth.mode": Rule("client_auth", down("off", "request", "require")),
     "ClientAuth.depth": Rule("client_auth.depth", raised),
+    "ClientAuth.allow": Rule("client_auth.allow", _only_some, why="more clients are let in"),
+    "ClientAuth.announce": Rule("client_auth.announce"),
     "Certificate.name": _IGNORED,
     "Certificate.chain": Rule("chain"),
     "Certificate.key_type": _IGNORED,  # what it stands under
@@ -317,7 +319,7 @@ RULES: Final[dict[str, Rule]] = {
     "UpstreamTls.verify": Rule("tls.verify", off, why="anybody can pose as the upstream"),
     "UpstreamTls.min_version": Rule("tls.min_version", down("1.2", "1.3")),
     "UpstreamTls.alpn": Rule("tls.alpn"),
-    "UpstreamTls.pins": Rule("tls.pins", _pins, why="keys that no pin named are believed"),
+    "UpstreamTls.pins": Rule("tls.pins", _only_some, why="keys that no pin named are believed"),
     "UpstreamTls.pin_report": Rule("tls.pin_mode", on, show=_pin_mode, why="a chain without a pinned key is let through"),
     "UpstreamTls.client_certificate": Rule("tls.client_certificate"),
     "Health.path": Rule("health.path"),

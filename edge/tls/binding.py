@@ -38,7 +38,6 @@ SSL_SENT_AND_RECEIVED_SHUTDOWN = 3
 SSL_AD_REASON_OFFSET = 1000
 
 _FUNCTIONS = (
-    "ASN1_GENERALIZEDTIME_free", "ASN1_STRING_get0_data", "ASN1_TIME_to_generalizedtime",
     "BIO_free", "BIO_get_mem_data", "BIO_new", "BIO_new_mem_buf", "BIO_read", "BIO_s_mem", "BIO_write", "ERR_GET_REASON",
     "ERR_clear_error", "ERR_get_error", "EVP_PKEY_free", "OPENSSL_free", "ERR_reason_error_string",
     "PEM_read_bio_X509", "SSL_CIPHER_get_name",
@@ -51,9 +50,10 @@ _FUNCTIONS = (
     "SSL_get_error", "SSL_get_peer_cert_chain", "SSL_get_peer_certificate", "SSL_get_servername", "SSL_get_verify_result",
     "SSL_new", "SSL_read", "SSL_session_reused", "SSL_set_accept_state", "SSL_set_bio", "SSL_set_connect_state",
     "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name", "SSL_shutdown",
-    "SSL_version", "SSL_write", "X509_STORE_add_cert", "X509_STORE_free", "X509_STORE_new", "X509_STORE_set_flags",
+    "SSL_version", "SSL_write", "X509_STORE_CTX_get0_cert", "X509_STORE_CTX_get_error_depth", "X509_STORE_CTX_set_error",
+    "X509_STORE_add_cert", "X509_STORE_free", "X509_STORE_new", "X509_STORE_set_flags",
     "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "X509_VERIFY_PARAM_set_hostflags",
-    "X509_free", "X509_get_pubkey", "X509_get_subject_name", "X509_getm_notAfter", "X509_get_default_cert_file",
+    "X509_free", "X509_get_pubkey", "X509_get_subject_name", "X509_get_default_cert_file",
     "X509_verify_cert_error_string",
     "i2d_PUBKEY_bio", "i2d_X509_NAME", "i2d_X509_bio", "sk_X509_num", "sk_X509_value",
 )  # fmt: skip
@@ -62,7 +62,7 @@ _CONSTANTS = (
     "SSL_MODE_ENABLE_PARTIAL_WRITE", "SSL_MODE_RELEASE_BUFFERS", "SSL_OP_CIPHER_SERVER_PREFERENCE",
     "SSL_OP_NO_COMPRESSION", "SSL_OP_NO_RENEGOTIATION", "SSL_OP_NO_TICKET", "SSL_TLSEXT_ERR_ALERT_FATAL",
     "SSL_TLSEXT_ERR_OK", "SSL_VERIFY_FAIL_IF_NO_PEER_CERT", "SSL_VERIFY_PEER", "TLS1_2_VERSION", "TLS1_3_VERSION",
-    "TLSEXT_NAMETYPE_host_name", "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS", "X509_V_FLAG_PARTIAL_CHAIN",
+    "TLSEXT_NAMETYPE_host_name", "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS", "X509_V_ERR_CERT_REJECTED", "X509_V_FLAG_PARTIAL_CHAIN",
 )  # fmt: skip
 
 

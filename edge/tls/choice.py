@@ -15,6 +15,7 @@ from edge.settings.identity import coalesce_id, policy_id
 from edge.settings.model import ClientAuthMode, Host, Listener, Settings, Stream
 from edge.settings.names import NameIndex, canonical
 from edge.tls.binding import context_pointer
+from edge.tls.clients import ClientCheck
 from edge.tls.context import server_context
 from edge.tls.engine import ServerEngine
 from edge.tls.older_key import OlderKeyEngine
@@ -26,7 +27,7 @@ __all__ = ["HostTable", "Passage", "ServerContext", "build_table"]
 class ServerContext:
     """A host's TLS context, ready to make connections."""
 
-    __slots__ = ("_alive", "_context", "_pointer", "_ring", "_verifies", "coalesce_id", "host", "policy_id", "tickets")
+    __slots__ = ("_alive", "_context", "_pointer", "_ring", "check", "coalesce_id", "host", "policy_id", "tickets")
 
     def __init__(self, host: Host, ring: KeyRing = PROCESS) -> None:
         """Its ticket keys come from `ring`.
@@ -37,7 +38,7 @@ class ServerContext:
         self.policy_id = policy_id(host)
         self.coalesce_id = coalesce_id(host)
         self._context, self._alive = server_context(host)
-        self._verifies = host.client_auth.mode is not ClientAuthMode.OFF
+        self.check = ClientCheck(host.client_auth) if host.client_auth.mode is not ClientAuthMode.OFF else None
         self._pointer: Any = context_pointer(self._context)
         self._ring = ring
         self.tickets = ring.enrol(self._pointer, self.policy_id)
@@ -48,8 +49,8 @@ class ServerContext:
             tickets = self.tickets
             key = tickets.named(ticket)
             if key is not None and key is not tickets.newest:
-                return OlderKeyEngine(self._pointer, self, sni, tickets, key, verifies=self._verifies)
-        return ServerEngine(self._pointer, self, sni, verifies=self._verifies)
+                return OlderKeyEngine(self._pointer, self, sni, tickets, key, check=self.check)
+        return ServerEngine(self._pointer, self, sni, check=self.check)
 
     def ticket_result(self, ticket: bytes, *, resumed: bool) -> str:
         """What became of a client's ticket, in a word; the words are those of the metric ``edge_tickets_total``."""

@@ -30,7 +30,8 @@ from OpenSSL import SSL
 
 from edge.settings.identity import policy_id
 from edge.settings.model import ClientAuthMode, Host, TlsPolicy
-from edge.tls.binding import NULL, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
+from edge.tls.binding import SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
+from edge.tls.clients import verify_callback
 from edge.tls.layout import LayoutError, layout
 from edge.tls.trust import TrustError, store_of, use_certificate
 
@@ -129,7 +130,8 @@ def server_context(host: Host) -> tuple[SSL.Context, Any]:
 
 
 def _set_client_auth(context: SSL.Context, pointer: Any, host: Host) -> None:
-    """`request` verifies a certificate that comes and does without one; a bad one fails in both modes."""
+    """`request` verifies a certificate that comes and does without one; a bad one, or one of a client that is not let in, fails
+    in both modes."""
     auth = host.client_auth
     if auth.mode is ClientAuthMode.OFF:
         return
@@ -137,8 +139,8 @@ def _set_client_auth(context: SSL.Context, pointer: Any, host: Host) -> None:
         raise TrustError(f"host {host.names[0]} asks for client certificates and trusts no CA")
     store = store_of(auth.trust)
     store.attach(pointer)
-    if not auth.trust.system:
+    if auth.announce and not auth.trust.system:
         store.announce(pointer)
     must = lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT if auth.mode is ClientAuthMode.REQUIRE else 0
-    lib.SSL_CTX_set_verify(pointer, lib.SSL_VERIFY_PEER | must, NULL)
+    lib.SSL_CTX_set_verify(pointer, lib.SSL_VERIFY_PEER | must, verify_callback)
     context.set_verify_depth(auth.depth)

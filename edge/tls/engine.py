@@ -21,18 +21,18 @@ Invariants
 * Post-handshake messages that cost us work and bring no data are counted: `disturbances` (KeyUpdates and attempts to
   renegotiate, both refused or answered by OpenSSL) and `quiet_reads` (calls of `receive` that yielded nothing). The
   caller holds them against a budget per second.
-* On a resumed connection the client's certificate is not verified again, and TLS 1.3 renews tickets for ever; its leaf's
-  last day is therefore checked here, against the clock that OpenSSL's own verification reads.
+* A client's certificate that was not judged in the handshake (its session is resumed, and TLS 1.3 renews tickets for ever) is
+  judged when it is complete: see `edge.tls.clients`.
 * The thread has one buffer and one counter for the callback: engines must not be used by two threads at once.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from time import gmtime, strftime
 from typing import Any
 
 from edge.errors import Fault, Side
+from edge.settings.client_rules import ClientLeaf
 from edge.tls.binding import (
     BUFFER,
     BUFFER_SIZE,
@@ -46,8 +46,8 @@ from edge.tls.binding import (
     new_bio,
     string,
 )
+from edge.tls.clients import UNDER_WAY, ClientCheck, leaf_of
 from edge.tls.faults import handshake_fault
-from edge.tls.subject import subject
 from edge.wire.hello import host_name
 
 __all__ = ["Engine", "ServerEngine", "TlsInfo"]
@@ -95,25 +95,19 @@ _name_out: Any = ffi.new("unsigned char **")
 _size_out: Any = ffi.new("unsigned int *")
 
 
-def _utc_now() -> str:
-    """Now, as certificates write it (GeneralizedTime, RFC 5280 section 4.1.2.5.2)."""
-    return strftime("%Y%m%d%H%M%SZ", gmtime())
-
-
 class TlsInfo:
     """What was negotiated. Names are OpenSSL's, which are IANA's; `group` is ``""`` when there was no key exchange."""
 
-    __slots__ = ("alpn", "group", "peer_cert", "peer_subject", "resumed", "server_name", "suite", "version")
+    __slots__ = ("alpn", "group", "peer", "resumed", "server_name", "suite", "version")
 
-    def __init__(self, ssl: Any, server_name: str | None, alpn: bytes, peer_cert: tuple[bytes, str] | None) -> None:
+    def __init__(self, ssl: Any, server_name: str | None, alpn: bytes, peer: ClientLeaf | None) -> None:
         self.version = _version_names[lib.SSL_version(ssl)]
         self.suite = _suite_name(lib.SSL_get_current_cipher(ssl))
         self.resumed = _session_reused(ssl) == 1
         self.group = "" if self.resumed and self.version == "TLSv1.2" else string(lib.SSL_get0_group_name(ssl))
         self.alpn = alpn
         self.server_name = server_name
-        self.peer_cert: bytes | None = peer_cert[0] if peer_cert is not None else None  # DER of the leaf
-        self.peer_subject = peer_cert[1] if peer_cert is not None else ""  # of that (RFC 4514)
+        self.peer = peer  # the leaf; that of a client was verified
 
 
 _version_names = {lib.TLS1_2_VERSION: "TLSv1.2", lib.TLS1_3_VERSION: "TLSv1.3"}
@@ -297,7 +291,7 @@ class Engine:
 
     def info(self) -> TlsInfo:
         """What was negotiated. Only after `established`."""
-        return TlsInfo(self._ssl, self.server_name, self.alpn(), self._peer_cert())
+        return TlsInfo(self._ssl, self.server_name, self.alpn(), self._peer_leaf())
 
     def idle(self) -> None:
         """Give back the memory of the BIOs, when nothing lies in them."""
@@ -328,35 +322,39 @@ class Engine:
         size = _size_out[0]
         return buffer(_name_out[0], size)[:] if size else b""
 
-    def _peer_cert(self) -> tuple[bytes, str] | None:
-        """DER and subject of the peer's leaf."""
-        certificate = lib.SSL_get_peer_certificate(self._ssl)
-        if not certificate:
-            return None
-        bio = new_bio()
-        lib.i2d_X509_bio(bio, certificate)
-        der = _contents[: max(0, _bio_read(bio, BUFFER, BUFFER_SIZE))]
-        lib.BIO_free(bio)
-        name = lib.X509_get_subject_name(certificate)
-        out = ffi.new("unsigned char **")
-        size = lib.i2d_X509_NAME(name, out)
-        text = subject(buffer(out[0], size)[:]) if size > 0 else ""
-        lib.OPENSSL_free(out[0])
-        lib.X509_free(certificate)
-        return der, text
+    def _peer_leaf(self) -> ClientLeaf | None:
+        return leaf_of(self._ssl)
 
 
 class ServerEngine(Engine):
     """The connection of a client. Made from the context that its ClientHello chose, and fed that hello first."""
 
-    __slots__ = ("_verifies",)
+    __slots__ = ("_check", "_leaf")
 
     side = Side.CLIENT
 
-    def __init__(self, pointer: Any, owner: object, sni: str | None, *, verifies: bool) -> None:
+    def __init__(self, pointer: Any, owner: object, sni: str | None, *, check: ClientCheck | None) -> None:
         super().__init__(pointer, owner, sni)
         _set_accept_state(self._ssl)
-        self._verifies = verifies  # the context asks for client certificates
+        self._check = check  # None: the context asks for no client certificates
+        self._leaf: ClientLeaf | None = None
+
+    def _handshake(self) -> bool:
+        check = self._check
+        if check is None:
+            return super()._handshake()
+        under_way = UNDER_WAY
+        under_way.check, under_way.fault, under_way.leaf = check, None, None
+        try:
+            return super()._handshake()
+        finally:
+            under_way.check = None
+
+    def _fault(self) -> Fault:
+        fault = super()._fault()
+        if self._check is not None and not self.established and UNDER_WAY.fault is not None:
+            fault, UNDER_WAY.fault = UNDER_WAY.fault, None
+        return fault
 
     def _complete(self) -> None:
         """The name that OpenSSL saw must be the one that the context was chosen by.
@@ -370,19 +368,20 @@ class ServerEngine(Engine):
         seen = host_name(ffi.string(name)) if name else None
         if seen != self.server_name and (name or not (_session_reused(ssl) and lib.SSL_version(ssl) == lib.TLS1_2_VERSION)):
             raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self.server_name}, connected as {seen}")
-        if self._verifies and _session_reused(ssl):
-            self._check_leaf()
+        if self._check is not None:
+            self._check_client(self._check)
         _set_info_callback(ssl, _after_handshake)
 
-    def _peer_cert(self) -> tuple[bytes, str] | None:
-        return super()._peer_cert() if self._verifies else None
+    def _peer_leaf(self) -> ClientLeaf | None:
+        return self._leaf
 
-    def _check_leaf(self) -> None:
-        certificate = lib.SSL_get_peer_certificate(self._ssl)
-        if certificate:
-            last = lib.ASN1_TIME_to_generalizedtime(lib.X509_getm_notAfter(certificate), NULL)
-            expired = ffi.string(lib.ASN1_STRING_get0_data(ffi.cast("ASN1_STRING *", last))).decode() < _utc_now()
-            lib.ASN1_GENERALIZEDTIME_free(last)
-            lib.X509_free(certificate)
-            if expired:
-                raise Fault(Side.CLIENT, "client-certificate-expired", detail="on a resumed connection")
+    def _check_client(self, check: ClientCheck) -> None:
+        """Who the client is. What was not asked in this very call of the handshake is asked now: the leaf of a session."""
+        leaf = leaf_of(self._ssl)
+        judged = UNDER_WAY.leaf
+        if leaf is None or judged is None or judged.der != leaf.der:
+            fault = check.objection_later(leaf)
+            if fault is not None:
+                self.drain()  # the renewed ticket is not for this client
+                raise fault
+        self._leaf = leaf

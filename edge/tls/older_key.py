@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge.tls.binding import buffer, ffi, lib
+from edge.tls.clients import ClientCheck
 from edge.tls.engine import ServerEngine
 from edge.tls.ticket_keys import ContextKeys, TicketKey
 
@@ -31,9 +32,9 @@ class OlderKeyEngine(ServerEngine):
     __slots__ = ("_key", "_tickets")
 
     def __init__(
-        self, pointer: Any, owner: object, sni: str | None, tickets: ContextKeys, key: TicketKey, *, verifies: bool
+        self, pointer: Any, owner: object, sni: str | None, tickets: ContextKeys, key: TicketKey, *, check: ClientCheck | None
     ) -> None:
-        super().__init__(pointer, owner, sni, verifies=verifies)
+        super().__init__(pointer, owner, sni, check=check)
         self._tickets = tickets
         self._key: TicketKey | None = key
 
@@ -48,7 +49,7 @@ class OlderKeyEngine(ServerEngine):
         finally:
             assert tickets.newest is not None
             tickets.write(tickets.newest)
-            if self.established or not (self._verifies or self._hello_to_come()):
+            if self.established or not (self._check is not None or self._hello_to_come()):
                 self._key = None
 
     def _hello_to_come(self) -> bool:

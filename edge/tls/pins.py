@@ -13,7 +13,7 @@ from typing import Any
 
 from edge.tls.binding import BUFFER, BUFFER_SIZE, buffer, lib, new_bio
 
-__all__ = ["chain", "pin_text", "verified_pins"]
+__all__ = ["chain", "der", "pin_text", "verified_pins"]
 
 
 def verified_pins(ssl: Any) -> list[bytes]:
@@ -27,22 +27,23 @@ def verified_pins(ssl: Any) -> list[bytes]:
 def chain(ssl: Any) -> list[bytes]:
     """The DER of each certificate in the verified chain, or, where nothing is verified, of what the server sent."""
     found = lib.SSL_get0_verified_chain(ssl) or lib.SSL_get_peer_cert_chain(ssl)
-    return [_der(lib.sk_X509_value(found, index), lib.i2d_X509_bio) for index in range(lib.sk_X509_num(found))] if found else []
+    return [der(lib.sk_X509_value(found, index), lib.i2d_X509_bio) for index in range(lib.sk_X509_num(found))] if found else []
 
 
 def _pin(certificate: Any) -> bytes:
     key = lib.X509_get_pubkey(certificate)
-    der = _der(key, lib.i2d_PUBKEY_bio)
+    encoded = der(key, lib.i2d_PUBKEY_bio)
     lib.EVP_PKEY_free(key)
-    return hashlib.sha256(der).digest()
+    return hashlib.sha256(encoded).digest()
 
 
-def _der(thing: Any, write: Any) -> bytes:
+def der(thing: Any, write: Any) -> bytes:
+    """What `write`, one of the binding's ``i2d_…_bio``, makes of a thing."""
     bio = new_bio()
     write(bio, thing)
-    der: bytes = buffer(BUFFER, max(0, lib.BIO_read(bio, BUFFER, BUFFER_SIZE)))[:]
+    encoded: bytes = buffer(BUFFER, max(0, lib.BIO_read(bio, BUFFER, BUFFER_SIZE)))[:]
     lib.BIO_free(bio)
-    return der
+    return encoded
 
 
 def pin_text(pin: bytes) -> str:

@@ -65,7 +65,9 @@ def test_every_event_is_explained() -> None:
 
 def test_every_field_of_a_request_is_explained() -> None:
     record = AccessRecord()
-    record.tls_version = record.client_subject = record.referer = record.fault = record.detail = "x"
+    record.tls_version = record.client_subject = record.client_san = record.client_serial = record.referer = record.fault = (
+        record.detail
+    ) = "x"
     assert set(access_fields(record)) - _words(_page("logs")) == set()
 
 

@@ -20,7 +20,7 @@ from edge.settings.schema import defaults, schema_json, whole_schema
 ROOT = Path(str(edge.__file__)).parent.parent
 CONFIG = ROOT / "config" / "edge.toml"
 FOUND_BY_FIELD = {"CertificateSource": "NamedCertificate"}  # shown by the table that has all its keys
-INLINE = frozenset({"TargetTable", "EndpointTable"})  # small tables in a list, which stand on one line
+INLINE = frozenset({"TargetTable", "EndpointTable", "ClientRule"})  # small tables in a list, which stand on one line
 
 
 @pytest.mark.parametrize(

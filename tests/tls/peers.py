@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from OpenSSL import SSL
 
 from edge.errors import Fault
+from edge.settings.client_rules import ClientLeaf
 from edge.settings.model import Certificate, ClientAuth, ClientAuthMode, Host, TlsPolicy, Trust, UpstreamTls
 from edge.tls.binding import lib
 from edge.tls.choice import ServerContext
@@ -28,6 +31,31 @@ CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
 )  # fmt: skip
 INTERMEDIATE = TlsPolicy(ciphers=CIPHERS, ciphersuites=SUITES, groups=GROUPS)
+
+
+class Workload:
+    """A client certificate with exactly these names, and its key, in the form that `Client` takes."""
+
+    def __init__(self, ca: trustme.CA, *sans: x509.GeneralName, subject: str = "CN=anybody", seconds: float = 86_400) -> None:
+        issuer = x509.load_pem_x509_certificate(ca.cert_pem.bytes())
+        issuer_key = load_pem_private_key(ca.private_key_pem.bytes(), None)
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name.from_rfc4514_string(subject))
+            .issuer_name(issuer.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(seconds=seconds))
+        )
+        if sans:
+            builder = builder.add_extension(x509.SubjectAlternativeName(list(sans)), critical=False)
+        self.certificate = builder.sign(issuer_key, hashes.SHA256())  # type: ignore[arg-type]
+        self.leaf = ClientLeaf(self.certificate.public_bytes(Encoding.DER))
+        self.cert_chain_pems = [trustme.Blob(self.certificate.public_bytes(Encoding.PEM))]
+        self.private_key_pem = trustme.Blob(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 class Pki:
@@ -83,7 +111,7 @@ class Client:
     sni: str | None = "a.test"
     version: int | None = None
     alpn: tuple[str, ...] = ()
-    certificate: trustme.LeafCert | None = None
+    certificate: trustme.LeafCert | Workload | None = None
     session: SSL.Session | None = None
     groups: str = ""
     sigalgs: str = ""

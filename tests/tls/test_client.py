@@ -33,7 +33,7 @@ def test_chain_and_name(policy: dict[str, str]) -> None:
     assert ours.info().server_name == "a.test"
     info = theirs.info()
     assert info.alpn == b"h2"
-    assert info.peer_cert is not None
+    assert info.peer is not None
     wrong = ServerContext(host("b.test", **policy))
     fault = refused(ClientContext(upstream_tls(), "a.test"), wrong, "a.test")
     assert (fault.kind, fault.detail) == ("upstream-certificate-wrong-name", "hostname mismatch")

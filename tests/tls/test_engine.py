@@ -32,7 +32,7 @@ def test_handshake_and_data_both_ways(version: int) -> None:
     assert not info.resumed
     assert info.alpn == b"h2"
     assert info.server_name == "a.test"
-    assert info.peer_cert is None
+    assert info.peer is None
 
 
 @BOTH
@@ -264,9 +264,9 @@ def test_client_certificates(version: int, mode: ClientAuthMode) -> None:
     context = ServerContext(host(client_auth=mode))
     good = meet(context, Client(version=version, certificate=PKI.client()))
     assert good.ok
-    der = good.engine.info().peer_cert
-    assert der is not None
-    assert b"client.test" in der
+    peer = good.engine.info().peer
+    assert peer is not None
+    assert b"client.test" in peer.der
     stranger = meet(context, Client(version=version, certificate=PKI.client("strangers")))
     assert stranger.fault is not None
     assert stranger.fault.kind == "client-certificate-unknown-ca"
@@ -278,7 +278,7 @@ def test_client_certificates(version: int, mode: ClientAuthMode) -> None:
         assert without.client.error
     else:
         assert without.ok
-        assert without.engine.info().peer_cert is None
+        assert without.engine.info().peer is None
 
 
 def test_the_cas_are_announced() -> None:

@@ -142,7 +142,7 @@ def test_a_chain_of_resumptions_with_certificates_ends_with_its_generation(versi
     for groups in ("", RETRY, ""):
         meeting, session = visit(context, version, session, groups=groups)
         assert resumed(meeting)
-        assert meeting.engine.info().peer_cert is not None
+        assert meeting.engine.info().peer is not None
     ring.update([new], new)
     without, _ = visit(context, version, session)
     assert without.fault is not None
