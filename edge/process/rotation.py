@@ -126,4 +126,4 @@ class Rotation:
         age = max(0.0, now - newest.since)
         held = len(self._ring.generations)
         shared = "from the shared secret" if self._secret else "random"
-        return f"{held} ticket keys, {shared}, the newest for {age / 60:.0f} of {self._tickets.rotation / 60:.0f} minutes"
+        return f"{held} ticket key{"s" if held != 1 else ""}, {shared}, the newest for {age / 60:.0f} of {self._tickets.rotation / 60:.0f} minutes"

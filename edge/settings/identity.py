@@ -20,7 +20,7 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from edge.settings.model import ClientAuth, Host, Place, Settings, Trust, Upstream
+from edge.settings.model import ClientAuth, Host, Place, Settings, TlsPolicy, Trust, Upstream
 
 __all__ = ["coalesce_id", "policy_id", "same_terms", "upstreams_of"]
 
@@ -71,6 +71,12 @@ def _terms(client_auth: ClientAuth) -> tuple[bytes, ...]:
     return tuple(_parts(client_auth))
 
 
+@lru_cache(maxsize=256)
+def _negotiated(tls: TlsPolicy) -> tuple[bytes, ...]:
+    """The parts of what is negotiated, which almost all hosts share."""
+    return tuple(part for name in _OF_TLS for part in _parts(getattr(tls, name)))
+
+
 def coalesce_id(host: Host) -> bytes:
     """32 bytes, equal for hosts with the same certificates and the same client-auth policy."""
     prints = sorted(certificate.fingerprint.encode() for certificate in host.certificates)
@@ -80,8 +86,7 @@ def coalesce_id(host: Host) -> bytes:
 def policy_id(host: Host) -> bytes:
     """32 bytes: the host's names, what it negotiates and who may be its client. Renewing a certificate leaves it unchanged."""
     names = [name.encode() for name in sorted(host.names)]
-    negotiated = [part for name in _OF_TLS for part in _parts(getattr(host.tls, name))]
-    return _digest([b"policy 2", *names, *negotiated, *_terms(host.client_auth)])
+    return _digest([b"policy 2", *names, *_negotiated(host.tls), *_terms(host.client_auth)])
 
 
 def same_terms(one: Host, other: Host) -> bool:

@@ -40,10 +40,10 @@ SSL_AD_REASON_OFFSET = 1000
 _FUNCTIONS = (
     "BIO_free", "BIO_get_mem_data", "BIO_new", "BIO_new_mem_buf", "BIO_read", "BIO_s_mem", "BIO_write", "ERR_GET_REASON",
     "ERR_clear_error", "ERR_get_error", "EVP_PKEY_free", "OPENSSL_free", "ERR_reason_error_string",
-    "PEM_read_bio_X509", "SSL_CIPHER_get_name",
+    "PEM_read_bio_PrivateKey", "PEM_read_bio_X509", "SSL_CIPHER_get_name",
     "SSL_CTX_add_client_CA", "SSL_CTX_set1_curves_list", "SSL_CTX_set1_sigalgs_list", "SSL_CTX_set_alpn_protos",
-    "SSL_CTX_set_alpn_select_cb",
-    "SSL_CTX_set_cert_store", "SSL_CTX_set_max_early_data", "SSL_CTX_set_verify", "SSL_SESSION_free", "SSL_do_handshake",
+    "SSL_CTX_set_alpn_select_cb", "SSL_CTX_set_cert_store", "SSL_CTX_set_cipher_list", "SSL_CTX_set_max_early_data",
+    "SSL_CTX_set_verify", "SSL_CTX_use_PrivateKey", "SSL_SESSION_free", "SSL_do_handshake",
     "SSL_free",
     "SSL_get0_alpn_selected", "SSL_get0_group_name", "SSL_get0_param", "SSL_get0_verified_chain",
     "SSL_get1_session", "SSL_get_current_cipher",

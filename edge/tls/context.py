@@ -93,14 +93,15 @@ def set_bounds(context: SSL.Context, policy: TlsPolicy) -> None:
     pointer = context_pointer(context)
     context.set_min_proto_version(VERSIONS[policy.min_version])
     context.set_max_proto_version(VERSIONS[policy.max_version])
+    # not `Context.set_cipher_list`: that makes a connection each time, to see what has become of the list
+    if policy.ciphers and lib.SSL_CTX_set_cipher_list(pointer, ":".join(policy.ciphers).encode()) != 1:
+        raise TrustError(f"cipher suites {', '.join(policy.ciphers)}: {reasons()[1]}")
     try:
-        if policy.ciphers:
-            context.set_cipher_list(":".join(policy.ciphers).encode())
         if policy.ciphersuites:
             context.set_tls13_ciphersuites(":".join(policy.ciphersuites).encode())
     except SSL.Error as error:
         reasons()
-        raise TrustError(f"cipher suites {', '.join((*policy.ciphers, *policy.ciphersuites))}: {error}") from None
+        raise TrustError(f"cipher suites {', '.join(policy.ciphersuites)}: {error}") from None
     if policy.groups and lib.SSL_CTX_set1_curves_list(pointer, ":".join(policy.groups).encode()) != 1:
         raise TrustError(f"groups {', '.join(policy.groups)}: {reasons()[1]}")
 
