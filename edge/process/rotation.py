@@ -124,6 +124,6 @@ class Rotation:
         if newest is None:
             return "not begun"
         age = max(0.0, now - newest.since)
-        held = len(self._ring.generations)
+        held = "1 ticket key" if len(self._ring.generations) == 1 else f"{len(self._ring.generations)} ticket keys"
         shared = "from the shared secret" if self._secret else "random"
-        return f"{held} ticket key{"s" if held != 1 else ""}, {shared}, the newest for {age / 60:.0f} of {self._tickets.rotation / 60:.0f} minutes"
+        return f"{held}, {shared}, the newest for {age / 60:.0f} of {self._tickets.rotation / 60:.0f} minutes"

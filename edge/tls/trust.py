@@ -56,7 +56,7 @@ def use_certificate(context: SSL.Context, certificate: Certificate) -> None:
 
 
 def _use_key(context: SSL.Context, pem: bytes) -> None:
-    """Like pyOpenSSL's `use_privatekey`, but from PEM in one step: a third of the cost, of which a start has many. Raises SSL.Error."""
+    """Like pyOpenSSL's `use_privatekey`, but from PEM in one step, at a third of the cost. Raises SSL.Error."""
     bio = lib.BIO_new_mem_buf(from_buffer(pem), len(pem))
     try:
         # the last argument is a passphrase: without one, OpenSSL would ask on the terminal for that of an encrypted key
