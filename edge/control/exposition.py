@@ -46,6 +46,10 @@ class _Gateway(Collector):
         settings, status = plane.settings, plane.last_status
         yield stated("edge_build_info", {(_version(), platform.python_version()): 1.0})
         yield from _certificates(settings)
+        verified: dict[tuple[str, ...], float] = {
+            (name,): float(upstream.tls.verify) for name, upstream in settings.upstreams.items() if upstream.tls is not None
+        }
+        yield stated("edge_upstream_verified", verified)
         yield stated("edge_config_info", {(settings.digest,): 1.0})
         yield stated("edge_config_generation", {(): plane.generation})
         yield stated("edge_controller_start_time_seconds", {(): plane.started})

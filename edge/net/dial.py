@@ -39,7 +39,7 @@ Done = Callable[["Dial", UpstreamConnection | None, Fault | None], None]
 class Dial(Timed):
     __slots__ = (
         "_addresses", "_context", "_done", "_endpoint", "_greeting", "_hub", "_keepalive", "_keeper", "_limits", "_over", "_sock",
-        "_transport", "_until", "_watching", "unpinned",
+        "_transport", "_until", "_watching", "resumed", "unpinned", "version",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,8 @@ class Dial(Timed):
         self._done = done
         self._greeting = greeting
         self._over = False
+        self.version = ""  # of TLS, once it stands
+        self.resumed = False
         self.unpinned = ""  # the pins that were seen, when none was one of ours and that is only reported
         self._sock: socket.socket | None = None
         self._transport: Transport | None = None
@@ -220,9 +222,10 @@ class _TlsTransport(Transport):
         self._dial = dial
 
     def on_established(self) -> None:
-        engine = self.engine
-        self._dial.unpinned = engine.unpinned  # type: ignore[attr-defined]
-        self._dial.succeed(self, http2=engine.alpn() == b"h2")  # type: ignore[attr-defined]
+        dial, info = self._dial, self.engine.info()  # type: ignore[attr-defined]
+        dial.unpinned = self.engine.unpinned  # type: ignore[attr-defined]
+        dial.version, dial.resumed = info.version, info.resumed
+        dial.succeed(self, http2=info.alpn == b"h2")
 
 
 class _Handshake:

@@ -205,6 +205,11 @@ class Journal:
         if pipe.fault is not None:
             record.fault, record.blame, record.detail = pipe.fault.kind, pipe.fault.side, pipe.fault.detail
         self._log.access(record)
+        listener, mode = conn.listener.name, "passthrough" if pipe.passthrough else "tcp"
+        counters = self._counters
+        counters.counter("edge_streams_total", listener, mode, record.fault).add()
+        counters.counter("edge_stream_bytes_total", listener, mode, "in").add(pipe.received)
+        counters.counter("edge_stream_bytes_total", listener, mode, "out").add(pipe.sent)
 
     def handshake_failed(self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float) -> None:
         """A connection ended before it carried a request."""
@@ -240,10 +245,13 @@ class Journal:
         """A request is tried again."""
         self._counters.counter("edge_upstream_retries_total", upstream.name).add()
 
-    def dialled(self, upstream: Upstream, endpoint: Endpoint, fault: Fault | None) -> None:
-        """A connection to an endpoint stands, or could not be had."""
+    def dialled(self, upstream: Upstream, endpoint: Endpoint, fault: Fault | None, version: str, *, resumed: bool) -> None:
+        """A connection to an endpoint stands, with TLS of that `version` where there is TLS, or could not be had."""
         if fault is None:
             self._counters.counter("edge_upstream_connects_total", upstream.name, endpoint.url).add()
+            if version:
+                word = "yes" if resumed else "no"
+                self._counters.counter("edge_upstream_handshakes_total", upstream.name, version, word).add()
         else:
             self._counters.counter("edge_upstream_connect_failures_total", upstream.name, endpoint.url, fault.kind).add()
 

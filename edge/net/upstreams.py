@@ -207,7 +207,7 @@ class Place:
 
     def _note(self, dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
         """What a dial that is over says of the endpoint, and the connection that came of it."""
-        self._journal.dialled(self.upstream, self.state.endpoint, fault)
+        self._journal.dialled(self.upstream, self.state.endpoint, fault, dial.version, resumed=dial.resumed)
         now, key = self._hub.now, self.state.key
         if dial.unpinned:
             self._tell_of_pins("report", dial.unpinned)

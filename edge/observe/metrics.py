@@ -144,6 +144,26 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
         ),
     ),
     (
+        "Streams",
+        (
+            _counter(
+                "edge_streams_total",
+                "Streams that are over: `tcp` or `passthrough`, by the kind of the fault that ended them, empty for none.",
+                "listener",
+                "mode",
+                "fault",
+                series=256,
+            ),
+            _counter(
+                "edge_stream_bytes_total",
+                "Bytes that streams have carried, `in` from clients and `out` to them.",
+                "listener",
+                "mode",
+                "direction",
+            ),
+        ),
+    ),
+    (
         "Upstreams",
         (
             _counter(
@@ -176,6 +196,14 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 "upstream",
                 "endpoint",
                 series=_ENDPOINTS,
+            ),
+            _counter(
+                "edge_upstream_handshakes_total",
+                "TLS handshakes with upstreams. Those that are not resumed cost a signature there and its verification here.",
+                "upstream",
+                "version",
+                "resumed",
+                series=4 * _ENDPOINTS,
             ),
             _counter(
                 "edge_upstream_connect_failures_total",
@@ -248,6 +276,7 @@ STATED: tuple[Metric, ...] = (
     _gauge("edge_resident_bytes", "Memory of a process, with what it shares with others.", "process"),
     _gauge("edge_start_time_seconds", "When the gateway was started, in POSIX seconds."),
     _gauge("edge_controller_start_time_seconds", "When the controller was started, in POSIX seconds."),
+    _gauge("edge_upstream_verified", "0 where an upstream's certificate is not verified (`tls.verify`).", "upstream"),
     _gauge(
         "edge_certificate_not_after_seconds",
         "When a certificate expires, in POSIX seconds.",

@@ -195,6 +195,9 @@ class Supervisor:
             self.log.event("descriptor-limit-low", level="warning", limit=self._descriptors, needed=needed)
         for detail in self.degraded.values():
             self.log.event("degraded", level="warning", detail=detail)
+        for upstream in self.settings.upstreams.values():
+            if upstream.tls is not None and not upstream.tls.verify:
+                self.log.event("upstream-not-verified", level="warning", upstream=upstream.name)
         self.log.flush()
         self.changed()
         self._on_ready(Serving(urls, len(self.workers), self._descriptors))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
+import urllib.request
 from collections.abc import Callable
 
 import pytest
 
 from .clients import Wire
 from .conftest import Nginx, StartGateway
-from .gateway import Gateway
+from .gateway import Gateway, free_port, wait_for
 from .pki import Pki
 
 VERSIONS = {'["h2", "http/1.1"]': "HTTP/2.0", '["http/1.1"]': "HTTP/1.1"}
@@ -96,3 +99,48 @@ def test_tls_sessions_to_upstreams_are_resumed(
     seen = [wire.get("/resumed").body for _ in range(5)]
     assert seen[0] == b"."
     assert seen[1:] == [b"r"] * 4
+
+
+def test_what_upstreams_handshakes_cost_and_prove_is_counted(
+    start_gateway: StartGateway, pki: Pki, nginx_upstream: Nginx, h1: Callable[..., Wire]
+) -> None:
+    """How many were resumed, which upstream is not verified, and what a stream carried."""
+    admin, port = free_port(), nginx_upstream.tls_url.rpartition(":")[2]
+    edge = start_gateway(
+        f"""
+        [admin]
+        address = "127.0.0.1:{admin}"
+        open = ["health", "metrics"]
+        {pki.host("app")}
+        [[host]]
+        names = ["open.test"]
+        passthrough = "tcp://127.0.0.1:{port}"
+        [upstream.app]
+        endpoints = ["{nginx_upstream.tls_url}"]
+        keepalive = "off"
+        tls = {{ verify = "off", alpn = "http/1.1" }}
+        """
+    )
+    assert edge.event_line(event="upstream-not-verified")["upstream"] == "app"
+    wire = h1(edge)
+    for _ in range(3):
+        assert wire.get("/small").status == 200
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw:
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        with unverified.wrap_socket(raw, server_hostname="open.test") as sock:
+            sock.sendall(b"GET /small HTTP/1.1\r\nHost: open.test\r\nConnection: close\r\n\r\n")
+            while sock.recv(4096):
+                pass
+    carried = edge.access_line(protocol="TLS")
+
+    def metrics() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    text = wait_for(lambda: text if "edge_streams_total{" in (text := metrics()) else None, "the stream's metrics")
+    assert 'edge_upstream_verified{upstream="app"} 0.0' in text
+    assert 'edge_upstream_handshakes_total{resumed="no",upstream="app",version="TLSv1.3"} 1.0' in text
+    assert 'edge_upstream_handshakes_total{resumed="yes",upstream="app",version="TLSv1.3"} 2.0' in text
+    assert 'edge_streams_total{fault="",listener="main",mode="passthrough"} 1.0' in text
+    assert f'edge_stream_bytes_total{{direction="out",listener="main",mode="passthrough"}} {carried["bytes_out"]}.0' in text
