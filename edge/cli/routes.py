@@ -95,6 +95,10 @@ def _policies(route: Route, host: Host | None) -> list[str]:
         found.append("UPSTREAM NOT VERIFIED")
     if host is not None:
         found += _client_auth(host)
+    if route.client_auth is not None:
+        demand = route.client_auth
+        rules = f" ({plural(len(demand.allow), 'rule')})" if demand.allow else ""
+        found.append(f"{'certificate required' if demand.required else 'certificate asked'} here{rules}")
     if route.methods is not None:
         found.append(" ".join(sorted(route.methods)))
     found += [f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in route.match_headers]

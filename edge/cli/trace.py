@@ -141,6 +141,7 @@ def trace(settings: Settings, question: Question) -> Trace:
         path = normalise(head.target)
         found.add("path", path.normal.decode("ascii"), more=[] if path.raw == path.normal else [f"came as {_text(path.raw)}"])
         match = _route(settings, listener, name, path, head, found)
+        _demanded(match.route, conn, found)
         _outcome(front, exchange, match.route, found)
     except Fault as fault:
         _refused(fault, found)
@@ -307,6 +308,22 @@ def _route(settings: Settings, listener: Listener, name: str, path: Path, head: 
     params = [f"{{{key}}} is {value}" for key, value in (match.params or {}).items()]
     found.add("route", _pattern(match.route), match.route.place, [*params, *others])
     return match
+
+
+def _demanded(route: Route, conn: ConnectionInfo, found: Trace) -> None:
+    """What the route demands of the client's certificate; `Front` says what comes of it."""
+    demand = route.client_auth
+    if demand is None:
+        return
+    leaf = conn.client
+    if leaf is None:
+        found.add(
+            "client", "the route demands a certificate" if demand.required else "the route asks for a certificate", route.place
+        )
+    elif demand.allow:
+        rule = admitting(demand.allow, leaf)
+        outcome = "no rule of the route admits it" if rule is None else f"admitted by: {rule_text(rule)}"
+        found.add("allow", outcome, route.place, [*map(rule_text, demand.allow), *_names(leaf)] if rule is None else ())
 
 
 def _place(place: Place) -> str:

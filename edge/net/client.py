@@ -32,6 +32,8 @@ from edge.wire.hello import HelloReader, alert_record
 from edge.wire.proxy import ProxyReader
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
     from edge.net.listener import ListenerState
     from edge.settings.model import ProxyProtocol, Stream
     from edge.tls.engine import TlsInfo
@@ -51,7 +53,9 @@ _NOTHING_YET = PlainEngine()
 
 
 class ClientTransport(Transport):
-    __slots__ = ("_chosen", "_context", "_hello", "_info", "_proxy", "_reader", "_stage", "_table", "conn", "owner", "since")
+    __slots__ = (
+        "_aging", "_chosen", "_context", "_hello", "_info", "_proxy", "_reader", "_stage", "_table", "conn", "owner", "since",
+    )  # fmt: skip
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
@@ -67,6 +71,7 @@ class ClientTransport(Transport):
         self._info: TlsInfo | None = None  # between the handshake and the session
         self._stage = "hello"
         self._proxy: ProxyReader | None = None
+        self._aging: TimerHandle | None = None
         if listener.tls:
             self._reader = HelloReader(listener.limits.tls_hello)
         self._noise_budget = self._noise_most = listener.limits.key_updates
@@ -208,6 +213,7 @@ class ClientTransport(Transport):
         """From here on there is an HTTP session."""
         owner, conn = self.owner, self.conn
         self._describe()
+        self._age()
         self.session = session = (H2Client if http2 else H1Client)(self, owner.front, conn, owner.context)
         if owner.ending or self._table is not owner.table:
             self.renew()
@@ -216,6 +222,7 @@ class ClientTransport(Transport):
     def _begin_stream(self, stream: Stream, first: bytes) -> None:
         """From here on there are bytes, the client's `first` ones already here."""
         self._describe()
+        self._age()
         self._stage = "stream"
         self.session = pipe = Pipe(self, self.conn, stream, self.owner.context)
         pipe.begin(first)
@@ -300,10 +307,42 @@ class ClientTransport(Transport):
                 session.drain()
                 return
             conn.host = host
+            self._age()
         conn.listener = owner.listener
         session.renew(owner.front)
 
+    # --- age ---
+
+    def _age(self) -> None:
+        """See to it that the client proves itself again (`client_auth.max_age`)."""
+        host = self.conn.host
+        max_age = host.client_auth.max_age if host is not None else None
+        if self._aging is not None:
+            self._aging.cancel()
+            self._aging = None
+        if max_age is not None:
+            self._aging = self.hub.loop.call_later(self.since + max_age - monotonic(), self._aged, max_age)
+
+    def _aged(self, grace: float) -> None:
+        """Old enough. What is under way may end, for as long again; bytes have no end to wait for."""
+        self._aging = None
+        if self.disposed:
+            return
+        self.hub.turn()
+        session = self.session
+        fault = Fault(Side.EDGE, "max-age", detail="the client has to prove itself again")
+        if isinstance(session, Pipe):
+            session.broken(fault)
+        elif grace:
+            self.drain()
+            if not self.disposed:
+                self._aging = self.hub.loop.call_later(grace, self._aged, 0.0)
+        else:
+            self._lose(fault)
+
     def on_disposed(self) -> None:
+        if self._aging is not None:
+            self._aging.cancel()
         self.owner.closed(self)
 
 

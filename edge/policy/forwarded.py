@@ -47,8 +47,8 @@ class Prepared:
     """What the requests of one connection have in common. The connection keeps it and hands it in with each request."""
 
     __slots__ = (
-        "address", "authority", "common", "conn", "element", "own_id", "proto", "seen", "seen_head", "seen_plan",
-        "trusted", "verdict", "version", "written",
+        "address", "admitted", "authority", "client_fields", "common", "conn", "element", "own_id", "proto", "seen",
+        "seen_head", "seen_plan", "trusted", "verdict", "version", "written",
     )  # fmt: skip
 
     def __init__(self, conn: ConnectionInfo, address: bytes, element: bytes, *, trusted: bool) -> None:
@@ -57,6 +57,8 @@ class Prepared:
         self.element = element  # the peer's, as in Forwarded
         self.proto = b"https" if conn.secure else b"http"
         self.trusted = trusted
+        self.admitted: frozenset[int] = frozenset()  # the demands of routes that the client satisfies, by identity
+        self.client_fields: dict[str, Fields] | None = None  # what upstreams are told of its certificate, by how much
         # the fields for the last authority and version seen: a connection's requests rarely differ in them
         self.authority = b"\x00"
         self.version = 0

@@ -24,7 +24,11 @@ __all__ = [
     "write_response_fields",
 ]  # fmt: skip
 
-_FROM_CLIENTS_NEVER = FROM_CLIENTS_DROPPED | {b"client-cert", b"client-cert-chain", b"early-data"}
+_FROM_CLIENTS_NEVER = FROM_CLIENTS_DROPPED | {
+    b"client-cert", b"client-cert-chain", b"early-data",
+    # CGI and its kin read these as the same
+    b"client_cert", b"client_cert_chain", b"client-cert_chain", b"client_cert-chain",
+}  # fmt: skip
 _VERSIONS = {10: b"1.0", 11: b"1.1", 20: b"2.0"}
 _HSTS = b"strict-transport-security"
 _NO_RULES = HeaderRules()

@@ -76,15 +76,18 @@ class Stage(enum.IntEnum):
 
     AUTHORITY = 0
     ROUTE = 1
-    LIMITS = 2
-    WAF = 3
-    AUTHENTICATION = 4
-    RATE_LIMIT = 5
-    VALIDATION = 6
-    ANSWER = 7  # redirects and fixed responses; what passes goes to an upstream
+    CLIENT = 2  # what the route demands of the client's certificate
+    LIMITS = 3
+    WAF = 4
+    AUTHENTICATION = 5
+    RATE_LIMIT = 6
+    VALIDATION = 7
+    ANSWER = 8  # redirects and fixed responses; what passes goes to an upstream
 
 
-_SETTLED = frozenset({Stage.AUTHORITY, Stage.ROUTE, Stage.LIMITS, Stage.ANSWER})  # decide by settings, head and connection alone
+_SETTLED = frozenset(
+    {Stage.AUTHORITY, Stage.ROUTE, Stage.CLIENT, Stage.LIMITS, Stage.ANSWER}
+)  # decide by settings, head and connection alone
 
 S = TypeVar("S")
 

@@ -16,6 +16,7 @@ from edge.errors import Fault, Side
 from edge.http.fields import split_authority
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead, SharedFields
 from edge.policy.authority import Authority
+from edge.policy.clients import check_client, client_fields
 from edge.policy.forwarded import Forwarding, Prepared
 from edge.policy.headers import RouteHeaders, compile_headers, write_reply_fields, write_request_fields, write_response_fields
 from edge.policy.phases import (
@@ -133,6 +134,17 @@ def _route_step(routes: RouteTable, plans: list[Plan]) -> Callable[[Exchange], V
     return step
 
 
+def _check_client(exchange: Exchange) -> Verdict:
+    plan, conn = exchange.plan, exchange.conn
+    assert plan is not None
+    demand = plan.route.client_auth
+    if demand is not None:
+        prepared = conn.prepared
+        assert isinstance(prepared, Prepared)
+        check_client(demand, conn, prepared)
+    return PASS
+
+
 def _check_limits(exchange: Exchange) -> Verdict:
     head, plan = exchange.head, exchange.plan
     assert plan is not None
@@ -177,14 +189,15 @@ class Front:
         self._found: dict[_Key, _Found] = {}
         self._last: tuple[object, object, object, tuple[SharedFields, bool]] = (None, None, None, (SharedFields([]), False))
         self._answers: dict[tuple[int, int, int, int], tuple[Fields, tuple[SharedFields, bool]]] = {}
-        self._pipeline: Pipeline[Exchange] = Pipeline(
-            [
-                (Stage.AUTHORITY, authority_step(Authority(settings, listener))),
-                (Stage.ROUTE, _route_step(RouteTable(settings, listener), self._plans)),
-                (Stage.LIMITS, _check_limits),
-                (Stage.ANSWER, _answer_step(context)),
-            ]
-        )
+        steps: list[tuple[Stage, Callable[[Exchange], Verdict]]] = [
+            (Stage.AUTHORITY, authority_step(Authority(settings, listener))),
+            (Stage.ROUTE, _route_step(RouteTable(settings, listener), self._plans)),
+            (Stage.LIMITS, _check_limits),
+            (Stage.ANSWER, _answer_step(context)),
+        ]
+        if any(route.client_auth is not None for route in settings.routes):
+            steps.append((Stage.CLIENT, _check_client))
+        self._pipeline: Pipeline[Exchange] = Pipeline(steps)
         self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
 
     def prepare(self, conn: ConnectionInfo) -> object:
@@ -244,6 +257,8 @@ class Front:
             fields, own_id = prepared.written, prepared.own_id
         else:
             told = self._forwarding.request_fields(head, prepared, _ID)
+            if exchange.conn.client is not None:
+                told += self._told_of_client(plan, exchange.conn, prepared)
             fields, own_id = _shared(write_request_fields(head, plan.headers, told))
             prepared.seen, prepared.seen_plan, prepared.written, prepared.own_id = head.fields, plan, fields, own_id
         single = len(plan.terms) == 1
@@ -269,6 +284,13 @@ class Front:
         else:
             prepared.seen_head = None
         return forward
+
+    def _told_of_client(self, plan: Plan, conn: ConnectionInfo, prepared: Prepared) -> Fields:
+        demand = plan.route.client_auth
+        forward = demand.forward if demand is not None else ""
+        if not forward:
+            forward = conn.host.client_auth.forward if conn.host is not None else "off"
+        return client_fields(forward, conn, prepared) if forward != "off" else []
 
     def _to_https(self, exchange: Exchange, port: int) -> Reply:
         """A listener that only redirects: to names that it knows, and to addresses."""

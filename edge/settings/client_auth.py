@@ -8,6 +8,7 @@ certificate may have) is an error and not a rule that never fits.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
@@ -19,9 +20,10 @@ from edge.settings.pins import pin
 from edge.settings.problems import Path
 from edge.settings.source import Source
 from edge.settings.syntax import Bad, host_name, is_address
+from edge.settings.units import seconds
 from edge.settings.upstreams import TrustStores
 
-__all__ = ["client_auth", "rules"]
+__all__ = ["RoutesDemands", "client_auth", "route_client_auth", "rules"]
 
 _MOST_RULES = 256
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s*]+(?:/[^?#\s]*)?")
@@ -72,8 +74,80 @@ def client_auth(source: Source, trust: TrustStores, layers: list[tuple[Path, Any
         depth=raw.depth,
         allow=rules(source, raw.allow, merged.values.get("allow"), merged.origin("allow", at)),
         announce=raw.announce,
+        forward=raw.forward,
+        chain=raw.forward == "chain",
+        max_age=seconds(raw.max_age),
     )
     return auth, merged
+
+
+class RoutesDemands:
+    """What the routes of each host demand of its clients' certificates, before there are hosts and routes.
+
+    A host asks for certificates where any of its routes needs one, and a client is asked in the handshake, so hosts have to
+    know it first.
+    """
+
+    def __init__(self, source: Source, trust: TrustStores) -> None:
+        self._source = source
+        self._trust = trust
+        self._exact = {
+            name for table in source.tree.get("host", []) for name in map(_canonical, listed((table or {}).get("names", [])))
+        }
+        self._tables: list[tuple[str, Path, dict[str, Any]]] = []
+        for index, table in enumerate(source.tree.get("route", [])):
+            demand = (table or {}).get("client_auth")
+            if isinstance(demand, dict) and isinstance(table.get("host"), str):
+                self._tables.append((_canonical(table["host"]), ("route", index, "client_auth"), demand))
+
+    def _of(self, names: list[str]) -> list[tuple[Path, dict[str, Any]]]:
+        found = []
+        for name, path, demand in self._tables:
+            wildcard = "*." + name.partition(".")[2]
+            if name in names or (wildcard in names and name not in self._exact):
+                found.append((path, demand))
+        return found
+
+    def added(self, auth: model.ClientAuth, names: list[str]) -> model.ClientAuth:
+        """The client authentication of the host with these names, so that its routes can demand what they do."""
+        source = self._source
+        for path, demand in self._of(names):
+            store = auth.trust
+            if "trust" in demand:
+                store = self._trust.find(demand["trust"], (*path, "trust"))
+                if store is not None and auth.trust is not None and store != auth.trust:
+                    source.error((*path, "trust"), f"the host accepts certificates of {auth.trust.name!r}", "take it out")
+            if store is None and "trust" not in demand and not source.touched(path):
+                message = "nothing says whose certificates the host accepts"
+                source.error(path, message, 'write trust = "NAME" here, or client_auth in the host', at_key=True)
+            mode = model.ClientAuthMode.REQUEST if auth.mode is model.ClientAuthMode.OFF else auth.mode
+            chain = auth.chain or demand.get("forward") == "chain"
+            auth = replace(auth, mode=mode, trust=auth.trust or store, chain=chain)
+        return auth
+
+
+def _canonical(name: object) -> str:
+    try:
+        return host_name(str(name))
+    except Bad:
+        return ""
+
+
+def route_client_auth(
+    source: Source, raw: keys.RouteClientAuth | UnsetType, written: object, at: Path, *, one_host: bool
+) -> model.RouteClientAuth | None:
+    """What a route demands. `one_host`: it is a route of one [[host]], which asks for the certificates."""
+    if isinstance(raw, UnsetType) or not isinstance(written, dict):
+        return None
+    if not one_host:
+        source.error(
+            at, "client_auth needs a host, which asks for the certificates", "write host, the name of a [[host]]", at_key=True
+        )
+    return model.RouteClientAuth(
+        required=raw.mode == "require",
+        allow=rules(source, raw.allow, written.get("allow"), (*at, "allow")),
+        forward="" if isinstance(raw.forward, UnsetType) else raw.forward,
+    )
 
 
 def rules(

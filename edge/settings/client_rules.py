@@ -44,6 +44,7 @@ class ClientLeaf:
 
     def __init__(self, der: bytes, name: str = "") -> None:
         self.der = der
+        self.chain: tuple[bytes, ...] = ()  # DER of what stands above it, in the chain that was verified; only if it is wanted
         self.name = name  # the subject as logs have it
 
     @cached_property

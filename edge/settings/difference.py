@@ -45,6 +45,7 @@ _Subject = tuple[str, str]  # ("host", "api.example.com"); ("", "") is the top o
 _PRESENCE: Final[dict[str, tuple[str, bool]]] = {
     "Host.hsts": ("hsts", True),
     "Route.hsts": ("hsts", True),
+    "Route.client_auth": ("client_auth", True),
     "ClientAuth.trust": ("client_auth.trust", False),  # its mode is judged
     "Upstream.tls": ("tls", False),  # its endpoints are judged
     "Upstream.health": ("health", False),
@@ -59,6 +60,7 @@ _PREFIX: Final[dict[str, str]] = {
     "Listener.limits": "limits.",
     "Listener.proxy": "proxy_protocol.",
     "Route.limits": "limits.",
+    "Route.client_auth": "client_auth.",
     "ClientAuth.trust": "client_auth.trust.",
     "UpstreamTls.trust": "tls.trust.",
     "Route.request_headers": "request_headers.",

@@ -159,7 +159,7 @@ class _Effective:
             "hsts",
             "request_headers",
             "response_headers",
-            *(key for key in ("redirect", "respond", "health") if key not in merged.values),
+            *(key for key in ("redirect", "respond", "health", "client_auth") if key not in merged.values),
         )
         shown = self.table(keys.Route, merged, computed, leave)
         shown["limits"] = self.policy(keys.Limits, "limits", *found.holders)

@@ -13,7 +13,7 @@ from msgspec import UnsetType
 
 from edge.settings import keys, model
 from edge.settings.certificates import CertificateReader, covers
-from edge.settings.client_auth import client_auth
+from edge.settings.client_auth import RoutesDemands, client_auth
 from edge.settings.layers import Merged, listed, typed, written
 from edge.settings.names import NameIndex, canonical
 from edge.settings.policies import check_limit_places, check_suites, hsts, limits, merged_tls, tls_policy
@@ -159,6 +159,7 @@ class Hosts:
         self.broken = False
         self._paths: dict[str, Path] = {}
         self._pool = pool
+        self._demands = RoutesDemands(source, trust)
         for index, table in enumerate(source.tree.get("host", [])):
             self._read(("host", index), table)
         self.index: NameIndex[int] = NameIndex(self.by_name.items())
@@ -197,8 +198,12 @@ class Hosts:
         passthrough = stream is not None and stream.passthrough
         if passthrough:
             auth = model.ClientAuth()
+        elif stream is None:
+            auth = self._demands.added(auth, names)
         if stream is not None and policy is not None:
             policy = replace(policy, alpn=())  # what is spoken inside is not for us to agree on
+        if policy is not None:
+            policy = _proven_often(policy, auth)
         served = self._served(path, raw, table, auth, stream=stream is not None)
         secure = any(self._listeners.by_name[name].tls for name in served)
         span = source.key(path)
@@ -371,3 +376,12 @@ class Hosts:
                 f"'{self._source.shown(at, word)}' is not served on this listener",
                 "add the listener to that host's listeners",
             )
+
+
+def _proven_often(policy: model.TlsPolicy, auth: model.ClientAuth) -> model.TlsPolicy:
+    """A ticket stands for a certificate that was shown, so it lives no longer than a connection may. It holds no chain."""
+    if auth.mode is model.ClientAuthMode.OFF:
+        return policy
+    if auth.max_age is not None and auth.max_age < policy.ticket_lifetime:
+        policy = replace(policy, ticket_lifetime=float(max(1, int(auth.max_age))))
+    return replace(policy, tickets=False) if auth.chain else policy

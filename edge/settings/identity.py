@@ -7,7 +7,7 @@ client authentication. `coalesce_id` covers only the certificates and the client
 share a connection (INTERFACE rule 4), all others answer 421.
 
 The client authentication counts whole, field by field as the model has it, so a new key of it cannot be forgotten here. Left
-out is what says nothing about who comes in: where something was written, what a trust store is called, whether it is announced.
+out is what says nothing about who comes in: where something was written, what a trust store is called, what upstreams are told.
 
 Both are SHA-256 digests over length-prefixed parts, so that no two different inputs can run together.
 """
@@ -24,7 +24,9 @@ from edge.settings.model import ClientAuth, Host, Place, Settings, TlsPolicy, Tr
 
 __all__ = ["coalesce_id", "policy_id", "same_terms", "upstreams_of"]
 
-_BESIDE = frozenset({(Trust, "name"), (ClientAuth, "announce")})
+_BESIDE = frozenset(
+    {(Trust, "name"), *((ClientAuth, name) for name in ("announce", "forward", "chain", "max_age"))}
+)  # say nothing about who comes in
 _OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
 
 

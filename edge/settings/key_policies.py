@@ -19,7 +19,7 @@ from edge.settings.key_types import (
     example,
 )  # fmt: skip
 
-__all__ = ["ClientAuth", "ClientRule", "Handshakes", "HeaderRules", "Hsts", "Limits", "Tls"]
+__all__ = ["ClientAuth", "ClientRule", "Handshakes", "HeaderRules", "Hsts", "Limits", "RouteClientAuth", "Tls"]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -256,6 +256,44 @@ class ClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "one. Strangers are told too."
         ),
     ] = True
+    forward: Annotated[
+        Literal["off", "leaf", "chain"],
+        Meta(
+            description="What upstreams are told of the client's certificate (RFC 9440). leaf: Client-Cert; chain: "
+            "Client-Cert-Chain too, and no tickets, which hold no chain. What clients send in these fields never gets there."
+        ),
+    ] = "off"
+    max_age: Annotated[
+        DurationOrOff,
+        Meta(
+            description="How old a connection gets before it ends in an orderly way, so that its client proves itself again; "
+            "what is then still under way is cut off at twice that age, streams of bytes at once. Tickets live no longer."
+        ),
+    ] = "off"
+
+
+class RouteClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a route demands beyond its host: it narrows and never widens. Others get 403. The host asks for certificates."""
+
+    mode: Annotated[
+        Literal["require", "request"],
+        Meta(description="require: no certificate, no answer. request: one that was shown must fit `allow`."),
+    ] = "require"
+    trust: Annotated[
+        Word | UnsetType,
+        Meta(description="Whose certificates the host accepts, where its own client_auth does not say it: a [trust.NAME]."),
+        example("mesh"),
+    ] = UNSET
+    allow: Annotated[
+        ClientRule | list[ClientRule] | UnsetType,
+        Meta(description="Who of the host's clients may use this route, as in client_auth of a host. Default: all of them."),
+        example([{"spiffe": "spiffe://prod.example/ns/ops/admin"}]),
+    ] = UNSET
+    forward: Annotated[
+        Literal["off", "leaf", "chain"] | UnsetType,
+        Meta(description="What the upstream is told of the certificate. Default: as the host says."),
+        example("leaf"),
+    ] = UNSET
 
 
 class HeaderRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

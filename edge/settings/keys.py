@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from edge.settings.key_policies import ClientAuth, ClientRule, Handshakes, HeaderRules, Hsts, Limits, Tls
+from edge.settings.key_policies import ClientAuth, ClientRule, Handshakes, HeaderRules, Hsts, Limits, RouteClientAuth, Tls
 from edge.settings.key_types import (
     Duration,
     DurationOrOff,
@@ -25,7 +25,7 @@ from edge.settings.key_upstreams import EndpointTable, Health, Retry, Upstream, 
 __all__ = [
     "Access", "Admin", "CertificateSource", "ClientAuth", "ClientRule", "EndpointTable", "File", "Handshakes", "HeaderRules",
     "Health", "Host", "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "ProxyProtocol", "Redirect", "Respond",
-    "Retry", "Route", "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
+    "Retry", "Route", "RouteClientAuth", "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 
@@ -467,6 +467,10 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = UNSET
     hsts: Annotated[
         Literal["none"] | Hsts | UnsetType, Meta(description='Strict-Transport-Security. "none" takes it away. Only with a host.')
+    ] = UNSET
+    client_auth: Annotated[
+        RouteClientAuth | UnsetType,
+        Meta(description="Which of the host's clients may use this route. Only with a host. Default: all."),
     ] = UNSET
 
 

@@ -10,14 +10,13 @@ LATER: Final[dict[str, frozenset[str]]] = {
     "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan", "ocsp"}),
     "Server": frozenset({"cluster"}),
     "Tls": frozenset({"early_data", "ocsp"}),
-    "ClientAuth": frozenset({"max_age"}),
     "Trust": frozenset({"crl", "crl_check", "crl_grace"}),
     "CertificateSource": frozenset({"acme", "k8s_csr", "ocsp"}),
     "NamedCertificate": frozenset({"acme", "k8s_csr", "ocsp"}),
     "Host": frozenset(
         {"auth", "scopes", "rate_limits", "waf", "regions", "residency", "max_age", "ocsp"}
     ),
-    "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "client_auth", "early_data"}),
+    "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "early_data"}),
     "EndpointTable": frozenset({"tier", "region"}),
     "Upstream": frozenset({"failover_below", "regions"}),
     "UpstreamTls": frozenset({"crl", "ocsp"}),

@@ -17,8 +17,8 @@ from ipaddress import IPv4Network, IPv6Network
 __all__ = [
     "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "ClientRule", "Endpoint", "Handshakes",
     "HeaderRules", "Health", "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect",
-    "Respond", "Retry", "Route", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target", "Tickets", "TlsPolicy",
-    "Trust", "Upstream", "UpstreamTls",
+    "Respond", "Retry", "Route", "RouteClientAuth", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target",
+    "Tickets", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
 ]  # fmt: skip
 
 Network = IPv4Network | IPv6Network
@@ -111,6 +111,18 @@ class ClientAuth:
     depth: int = 4
     allow: tuple[ClientRule, ...] = ()  # who of those with a certificate is let in: whoever satisfies any; empty: all of them
     announce: bool = True  # the trusted CAs' names are sent to the client
+    forward: str = "off"  # what upstreams are told of the certificate (RFC 9440): "off", "leaf" or "chain"
+    chain: bool = False  # the host or one of its routes forwards the chain, so it is kept
+    max_age: float | None = None  # a connection's, from its beginning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteClientAuth:
+    """What a route demands of its clients, beyond what their host does."""
+
+    required: bool = True  # a certificate
+    allow: tuple[ClientRule, ...] = ()
+    forward: str = ""  # "": as the host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +331,7 @@ class Route:
     tunnel_idle_timeout: float | None = 3600.0
     limits: Limits = Limits()
     hsts: Hsts | None = None
+    client_auth: RouteClientAuth | None = None
     place: Place = field(default=Place(), compare=False)
 
 

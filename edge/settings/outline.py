@@ -172,6 +172,7 @@ _WAYS: Final[dict[str, Callable[[Any], Any]]] = {
     "Route.listeners": sorted,
     "Certificate.names": sorted,
     "ClientAuth.allow": lambda found: sorted(map(rule_text, found)),
+    "RouteClientAuth.allow": lambda found: sorted(map(rule_text, found)),
     "UpstreamTls.pins": lambda found: [f"sha256/{base64.b64encode(pin).decode()}" for pin in found],
     "Upstream.endpoints": lambda found: {one.url: one.weight for one in found},
 }

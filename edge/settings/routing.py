@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import UnsetType
 
 from edge.settings import keys, model
+from edge.settings.client_auth import route_client_auth
 from edge.settings.hosts import Hosts, Listeners, read_listener_names
 from edge.settings.layers import Place, inherited, listed, typed
 from edge.settings.policies import REQUEST_LIMITS, check_limit_places, header_rules, hsts, limits
@@ -158,6 +159,9 @@ class Routes:
             tunnel_idle_timeout=seconds(raw.tunnel_idle_timeout),
             limits=limits(source, self._layers("limits", *holders)),
             hsts=self._hsts(path, table, name, owner),
+            client_auth=route_client_auth(
+                source, raw.client_auth, table.get("client_auth"), (*path, "client_auth"), one_host=owner is not None
+            ),
             place=self._place(path),
         )
         self.found.append(Found(path, route, tuple(holders), named="listeners" in table))

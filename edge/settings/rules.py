@@ -206,6 +206,7 @@ INSIDE: Final[dict[str, str]] = {
     "Route.response_headers": "HeaderRules",
     "Route.limits": "Limits",
     "Route.hsts": "Hsts",
+    "Route.client_auth": "RouteClientAuth",
     "Upstream.tls": "UpstreamTls",
     "Upstream.retry": "Retry",
     "Upstream.health": "Health",
@@ -281,6 +282,12 @@ RULES: Final[dict[str, Rule]] = {
     "ClientAuth.depth": Rule("client_auth.depth", raised),
     "ClientAuth.allow": Rule("client_auth.allow", _only_some, why="more clients are let in"),
     "ClientAuth.announce": Rule("client_auth.announce"),
+    "ClientAuth.forward": Rule("client_auth.forward"),
+    "ClientAuth.chain": _IGNORED,  # follows from forward
+    "ClientAuth.max_age": Rule("client_auth.max_age", raised, duration, why="clients prove themselves less often"),
+    "RouteClientAuth.required": Rule("mode", off, lambda value: "require" if value else "request"),
+    "RouteClientAuth.allow": Rule("allow", _only_some, why="more clients may use it"),
+    "RouteClientAuth.forward": Rule("forward", show=lambda value: value or "as the host"),
     "Certificate.name": _IGNORED,
     "Certificate.chain": Rule("chain"),
     "Certificate.key_type": _IGNORED,  # what it stands under

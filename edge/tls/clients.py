@@ -32,10 +32,11 @@ _REJECTED: int = lib.X509_V_ERR_CERT_REJECTED
 class ClientCheck:
     """The demands of one host on the certificates of its clients, beyond the chain that OpenSSL verifies."""
 
-    __slots__ = ("_allow", "_required")
+    __slots__ = ("_allow", "_required", "wants_chain")
 
     def __init__(self, auth: ClientAuth) -> None:
         self._allow = auth.allow
+        self.wants_chain = auth.chain
         self._required = auth.mode is ClientAuthMode.REQUIRE
 
     def objection(self, leaf: ClientLeaf) -> Fault | None:

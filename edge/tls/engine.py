@@ -48,6 +48,7 @@ from edge.tls.binding import (
 )
 from edge.tls.clients import UNDER_WAY, ClientCheck, leaf_of
 from edge.tls.faults import handshake_fault
+from edge.tls.pins import chain as verified_chain
 from edge.wire.hello import host_name
 
 __all__ = ["Engine", "ServerEngine", "TlsInfo"]
@@ -384,4 +385,6 @@ class ServerEngine(Engine):
             if fault is not None:
                 self.drain()  # the renewed ticket is not for this client
                 raise fault
+        if leaf is not None and check.wants_chain:
+            leaf.chain = tuple(verified_chain(self._ssl)[1:])
         self._leaf = leaf

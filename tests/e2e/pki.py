@@ -6,13 +6,16 @@ Everything is made once for each test session; keys are ECDSA P-256 except where
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 __all__ = ["Leaf", "Pki"]
 
@@ -78,3 +81,38 @@ class Pki:
         leaf.key.write_bytes(issued.private_key_pem.bytes())
         leaf.key.chmod(0o600)
         return leaf
+
+    def workload(self, label: str, *, uri: str = "", dns: str = "", intermediate: bool = False, serial: int = 0) -> Leaf:
+        """A client certificate with one name, from the CA in `client_ca`, by way of an `intermediate` or directly."""
+        root = x509.load_pem_x509_certificate(self._clients.cert_pem.bytes())
+        issuer, key = root, load_pem_private_key(self._clients.private_key_pem.bytes(), None)
+        chain = b""
+        if intermediate:
+            between = ec.generate_private_key(ec.SECP256R1())
+            ca = x509.BasicConstraints(ca=True, path_length=0)
+            builder = _builder(f"CN={label} issuer", issuer.subject, between).add_extension(ca, critical=True)
+            issuer, key = builder.sign(key, hashes.SHA256()), between  # type: ignore[arg-type]
+            chain = issuer.public_bytes(Encoding.PEM)
+        own = ec.generate_private_key(ec.SECP256R1())
+        name = x509.UniformResourceIdentifier(uri) if uri else x509.DNSName(dns)
+        builder = _builder(f"CN={label}", issuer.subject, own, serial).add_extension(
+            x509.SubjectAlternativeName([name]), critical=False
+        )
+        leaf = Leaf(self._folder / f"{label}.pem", self._folder / f"{label}.key")
+        leaf.chain.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM) + chain)  # type: ignore[arg-type]
+        leaf.key.write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        leaf.key.chmod(0o600)
+        return leaf
+
+
+def _builder(subject: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, serial: int = 0) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name.from_rfc4514_string(subject))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+    )

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.settings.client_rules import MOST_NAMES, ClientLeaf, admitting, dns_matches, rule_text, satisfies, uri_matches
+from edge.settings.difference import compare
 from edge.settings.model import ClientAuthMode, ClientRule
 from edge.settings.outline import outline
 
@@ -260,3 +261,105 @@ def test_rules_that_could_never_fit_are_errors(loads: Load, rules: str, message:
     loaded = loads(auth(rules))
     assert loaded.settings is None
     assert any(message in line for line in told(loaded)), told(loaded)
+
+
+# --- routes ---
+
+
+def route(demand: str, host: str = "api.example.com", **more: str) -> str:
+    lines = "".join(f"{key} = {value}\n" for key, value in more.items())
+    return f'[[route]]\nhost = "{host}"\npath = "/admin/"\nclient_auth = {demand}\n{UP}{lines}'
+
+
+def test_a_host_asks_where_a_route_needs_it(loads: Load) -> None:
+    loaded = loads(MESH + HOST + UP + route('{ trust = "mesh", allow = { dns = "a.test" } }'))
+    assert loaded.settings is not None, told(loaded)
+    auth = loaded.settings.hosts[0].client_auth
+    assert (auth.mode, auth.trust.name if auth.trust else "", auth.allow) == (ClientAuthMode.REQUEST, "mesh", ())
+    demands = [one.client_auth for one in loaded.settings.routes]
+    assert demands.count(None) == 1
+    demand = next(one for one in demands if one is not None)
+    assert (demand.required, demand.allow, demand.forward) == (True, (ClientRule(dns="a.test"),), "")
+
+
+def test_a_route_takes_its_hosts_store_and_does_not_weaken_it(loads: Load) -> None:
+    loaded = loads(auth('{ dns = "a.test" }') + route("{ mode = 'request' }"))
+    assert loaded.settings is not None, told(loaded)
+    assert loaded.settings.hosts[0].client_auth.mode is ClientAuthMode.REQUIRE
+    assert loaded.settings.hosts[0].client_auth.allow == (ClientRule(dns="a.test"),)
+
+
+def test_a_wildcard_host_asks_for_its_names(loads: Load) -> None:
+    wild = MESH + HOST.replace("api.example.com", "*.mesh.internal") + UP
+    for name in ("x.mesh.internal", "*.mesh.internal"):
+        loaded = loads(wild + route('{ trust = "mesh" }', name))
+        assert loaded.settings is not None, told(loaded)
+        assert loaded.settings.hosts[0].client_auth.mode is ClientAuthMode.REQUEST
+
+
+def test_a_forwarded_chain_needs_full_handshakes(loads: Load) -> None:
+    for text in (
+        MESH + HOST + UP + 'client_auth = { trust = "mesh", forward = "chain" }\n',
+        MESH + HOST + UP + route('{ trust = "mesh", forward = "chain" }'),
+    ):
+        loaded = loads(text)
+        assert loaded.settings is not None, told(loaded)
+        assert loaded.settings.hosts[0].client_auth.chain
+        assert not loaded.settings.hosts[0].tls.tickets
+
+
+def test_tickets_live_no_longer_than_connections(loads: Load) -> None:
+    loaded = loads(MESH + HOST + UP + 'client_auth = { trust = "mesh", max_age = "90s" }\n')
+    assert loaded.settings is not None, told(loaded)
+    assert loaded.settings.hosts[0].client_auth.max_age == 90.0
+    assert loaded.settings.hosts[0].tls.ticket_lifetime == 90.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MESH + HOST + UP + route("{}"), "nothing says whose certificates the host accepts"),
+        (MESH + HOST + UP + route('{ mode = "off" }'), '"off" is not possible here'),
+        (MESH + HOST + UP + '[[route]]\npath = "/x"\nclient_auth = {}\n' + UP, "client_auth needs a host"),
+        (MESH + HOST + UP + route('{ trust = "mehs" }'), "there is no [trust.mehs]"),
+        (
+            MESH
+            + '[trust.other]\nca = "api.pem"\n'
+            + HOST
+            + UP
+            + 'client_auth = { trust = "mesh" }\n'
+            + route('{ trust = "other" }'),
+            "the host accepts certificates of 'mesh'",
+        ),
+        (MESH + HOST + UP + route('{ trust = "mesh", allow = [] }'), "a list without a rule"),
+        (MESH + HOST + UP + route('{ trust = "mesh", allow = [{ cn = "x" }] }'), "unknown key 'cn'"),
+    ],
+)
+def test_demands_of_routes_that_cannot_be_met_are_errors(loads: Load, text: str, message: str) -> None:
+    loaded = loads(text)
+    assert loaded.settings is None
+    assert any(message in line for line in told(loaded)), told(loaded)
+
+
+def test_what_takes_protection_away_is_told(loads: Load) -> None:
+    def difference(old: str, new: str) -> list[tuple[bool, str]]:
+        both = [loads(text) for text in (old, new)]
+        assert both[0].settings is not None
+        assert both[1].settings is not None, told(both[1])
+        found = compare(outline(both[0].settings), outline(both[1].settings))
+        return [(change.weaker, change.text) for change in found]
+
+    one, two = auth('[{ dns = "a.test" }]'), auth('[{ dns = "a.test" }, { dns = "b.test" }]')
+    everyone = MESH + HOST + UP + 'client_auth = { trust = "mesh" }\n'
+    assert difference(one, two) == [(True, "host api.example.com: client_auth.allow: adds dns b.test (more clients are let in)")]
+    assert [weaker for weaker, _ in difference(two, one)] == [False]
+    assert [weaker for weaker, _ in difference(one, everyone)] == [True]
+    assert [weaker for weaker, _ in difference(everyone, one)] == [False]
+    narrow, free = everyone + route('{ allow = { dns = "a.test" } }'), everyone + route("{}").replace("client_auth = {}\n", "")
+    assert [weaker for weaker, _ in difference(narrow, free)] == [True]
+    assert [weaker for weaker, _ in difference(free, narrow)] == [False]
+    wider = everyone + route('{ allow = [{ dns = "a.test" }, { dns = "b.test" }] }')
+    assert [weaker for weaker, _ in difference(narrow, wider)] == [True]
+    assert [weaker for weaker, _ in difference(narrow, everyone + route('{ mode = "request", allow = { dns = "a.test" } }'))] == [
+        True
+    ]

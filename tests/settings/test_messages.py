@@ -97,11 +97,10 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
         ),
         ('[tls]\nearly_data = "on"\n', ["2:1:10 'early_data'"]),
         (f'{HOST}{UP}auth = "none"\n', ["5:1:4 'auth'"]),
-        (f'{HOST}{UP}client_auth = {{ trust = "system", max_age = "1h" }}\n', ["5:35:7 'max_age'"]),
         ('[[host]]\nnames = "x"\ncertificates = { acme = "default" }\n' + UP, ["3:18:4 'acme'"]),
         (
-            f'{HOST}[[route]]\nhost = "api.example.com"\nscopes = []\nclient_auth = {{}}\n{UP}',
-            ["6:1:6 'scopes'", "7:1:11 'client_auth'"],
+            f'{HOST}[[route]]\nhost = "api.example.com"\nscopes = []\nearly_data = true\n{UP}',
+            ["6:1:6 'scopes'", "7:1:10 'early_data'"],
         ),
         (
             '[upstream.a]\nendpoints = "http://x"\nfailover_below = "70%"\n[upstream.a.tls]\nocsp = []\n',
