@@ -5,7 +5,8 @@ One request is one line of JSON, and so is its answer; every answer has ``versio
 word that keeps its meaning) and ``detail``. Requests of one connection are answered one after another.
 
 The supervisor serves it between its other duties: nothing here waits, and what a client can hold is bounded: 16 connections, one
-line of 64 KiB, and a minute without a request or without taking the answer.
+line of 64 KiB, and a minute without a request or without taking the answer. However many requests a client sends at once, one turn
+of the loop takes one of them.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ def claim(runtime_dir: str) -> tuple[socket.socket, str]:
     """
     path = path_in(runtime_dir)
     _make_directory(runtime_dir)
-    running = _who_answers(path)
+    running = _who_listens(path)
     if running:
-        raise AlreadyRunning(f"another gateway (pid {running}) runs already: it answers on {path}")
+        raise AlreadyRunning(f"another gateway ({running}) runs already: it listens on {path}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -99,15 +100,17 @@ def _make_directory(path: str) -> None:
         raise StartError(f"no control socket in {path}: others may write there. Set server.runtime_dir")
 
 
-def _who_answers(path: str) -> int:
-    """The pid of whoever listens there; 0: nobody."""
+def _who_listens(path: str) -> str:
+    """Whoever does, in words; empty: nobody. One whose queue is full is there as well."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+        probe.setblocking(False)
         try:
             probe.connect(path)
+        except BlockingIOError:
+            return "too busy to answer"
         except OSError:
-            return 0
-        return _peer(probe).pid
+            return ""
+        return f"pid {_peer(probe).pid}"
 
 
 def _peer(sock: socket.socket) -> Peer:
@@ -200,7 +203,7 @@ class ControlSocket:
 
     def _next(self, client: _Client) -> None:
         """Take the next line, if it is there and the last one was answered."""
-        if client.answering or client.outbox or b"\n" not in client.inbox:
+        if client not in self._clients or client.answering or client.outbox or b"\n" not in client.inbox:
             return
         line, _, rest = bytes(client.inbox).partition(b"\n")
         client.inbox[:] = rest
@@ -210,10 +213,14 @@ class ControlSocket:
             request = orjson.loads(line)
         except ValueError:
             request = None
-        if isinstance(request, dict):
-            self._handle(request, client.peer, lambda answer: self._answer(client, answer))
-        else:
+        if not isinstance(request, dict):
             self._answer(client, failure("bad-request", "a request is a JSON object on one line"))
+            return
+        try:
+            self._handle(request, client.peer, lambda answer: self._answer(client, answer))
+        except Exception:
+            self._answer(client, failure("internal-error", "the event log says more"))
+            raise
 
     def _answer(self, client: _Client, answer: dict[str, Any]) -> None:
         if client not in self._clients or not client.answering:
@@ -237,7 +244,7 @@ class ControlSocket:
         del client.outbox[:sent]
         self._loop.watch(client.sock, lambda: self._read(client), (lambda: self._write(client)) if client.outbox else None)
         if not client.outbox:
-            self._next(client)
+            self._loop.later(0.0, lambda: self._next(client))
 
     def _drop(self, client: _Client) -> None:
         client.timer.cancel()

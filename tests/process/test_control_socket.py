@@ -23,17 +23,17 @@ class Side:
     """A loop with a control socket that answers with what it was asked, or later when the request says so."""
 
     def __init__(self, folder: Path) -> None:
-        self.loop = Loop(self.failed)
+        self.loop = Loop(lambda error: self.failures.append(error))
         sock, self.path = claim(os.fspath(folder))
         self.server = ControlSocket(self.loop, sock, self.path, self.handle)
         self.waiting: list[Answer] = []
         self.peers: list[Peer] = []
-
-    def failed(self, error: Exception) -> None:
-        raise error
+        self.failures: list[Exception] = []
 
     def handle(self, request: dict[str, Any], peer: Peer, answer: Answer) -> None:
         self.peers.append(peer)
+        if request.get("defect"):
+            raise LookupError("a defect")
         if request.get("later"):
             self.waiting.append(answer)
         else:
@@ -68,6 +68,7 @@ def side(short_tmp: Path) -> Iterator[Side]:
     yield made
     made.server.close()
     made.loop.close()
+    assert made.failures == []
 
 
 def test_a_request_is_a_line_and_so_is_its_answer(side: Side) -> None:
@@ -91,9 +92,33 @@ def test_requests_are_answered_one_after_another(side: Side) -> None:
         with pytest.raises(BlockingIOError):
             client.recv(10)
         side.waiting[0]({"ok": True, "n": 1})
+        side.turn()
         first, second = client.recv(1000).splitlines()
         assert json.loads(first) == {"version": 1, "ok": True, "n": 1}
         assert json.loads(second)["asked"] == {"n": 2}
+
+
+def test_many_requests_at_once_are_answered_a_few_a_turn(side: Side) -> None:
+    with side.connect() as client:
+        many = 2000
+        client.send(b"{}\n" * many)
+        answered = 0
+        for _ in range(many + 2):
+            side.turn()
+            with contextlib.suppress(BlockingIOError):
+                came = client.recv(1 << 20).count(b"\n")
+                assert came <= 2  # one when it is read, one by the clock
+                answered += came
+        assert answered == many
+
+
+def test_a_defect_is_an_answer_too(side: Side) -> None:
+    with side.connect() as client:
+        client.send(b'{"defect":1}\n')
+        assert side.line(client)["error"] == "internal-error"
+        client.send(b'{"n":2}\n')
+        assert side.line(client)["asked"] == {"n": 2}
+    assert isinstance(side.failures.pop(), LookupError)
 
 
 def test_what_is_no_object_is_refused(side: Side) -> None:
@@ -164,6 +189,22 @@ def test_the_end_takes_its_own_name_away_and_no_other(short_tmp: Path) -> None:
     side.server.close()
     assert Path(side.path).exists()
     side.loop.close()
+
+
+def test_a_gateway_that_is_too_busy_to_answer_keeps_its_name(short_tmp: Path) -> None:
+    path = short_tmp / "edge.sock"
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(os.fspath(path))
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(os.fspath(path))
+        with pytest.raises(AlreadyRunning, match="too busy to answer"):
+            claim(os.fspath(short_tmp))
+        assert path.exists()
 
 
 @pytest.mark.parametrize("spoil", ["file", "open", "long"])
