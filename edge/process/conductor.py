@@ -81,9 +81,11 @@ class Conductor:
             self._next()
 
     def stop(self) -> None:
-        """The gateway ends: who waits is told."""
+        """The gateway ends: who waits is told. What is being put in force already is left to its end."""
         if self._rehearsing is not None:
             self._rehearsing.cancel()
+            self._rehearsing = None
+            self._answer(failure("not-serving", "the gateway ends"))
         waiting, self._waiting = self._waiting, {}
         for answers in waiting.values():
             for answer in answers:

@@ -94,22 +94,23 @@ class Loop:
         for key, events in self._selector.select(self._patience()):
             watched: _Watched = key.data
             if events & selectors.EVENT_READ and watched.read is not None:
-                self._call(watched.read)
+                self.call(watched.read)
             if events & selectors.EVENT_WRITE and watched.write is not None and key.fd in self._selector.get_map():
-                self._call(watched.write)
+                self.call(watched.write)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             callback, self._timers[0][2].callback = self._timers[0][2].callback, None
             heapq.heappop(self._timers)
             if callback is not None:
-                self._call(callback)
+                self.call(callback)
 
     def _patience(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
 
-    def _call(self, callback: Callback) -> None:
+    def call(self, callback: Callback) -> None:
+        """Call now; what it raises goes to `on_error`."""
         try:
             callback()
         except Exception as error:

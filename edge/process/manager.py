@@ -44,8 +44,8 @@ class ServiceManager:
             self.notifier.reloading(time.monotonic())
 
     def reloaded(self) -> None:
-        """They have been, or they have not; it serves."""
-        if self._ours:
+        """They have been, or they have not; it serves, unless it has begun to end."""
+        if self._ours and not self._stopping:
             self.notifier.ready(self._status())
 
     def leave_to(self, pid: int) -> None:

@@ -229,7 +229,7 @@ class Supervisor:
         order = {"do": "state", "ready": not self.unready(), "generation": self.generation, "digest": self.settings.digest}
         self.workforce.send(order)
         for hook in self.on_state:
-            hook()
+            self.loop.call(hook)
 
     # another child
 
@@ -275,7 +275,7 @@ class Supervisor:
     def committed(self) -> None:
         """Every worker runs it: those who depend on the settings are told."""
         for hook in self.on_committed:
-            hook()
+            self.loop.call(hook)
         self.changed()
 
     # another program takes over

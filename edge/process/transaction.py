@@ -71,6 +71,9 @@ class Transaction:
         except Refusal as refusal:
             self._give_up(refusal)
             return
+        except Exception as error:  # a defect; without an end nobody could reload any more
+            self._give_up(Refusal("internal-error", f"{type(error).__name__}: {error}"))
+            raise
         reports = self._supervisor.workforce.reports
         reports["ready"] = lambda worker, _: self._ask(worker)
         reports["prepared"] = self._on_prepared

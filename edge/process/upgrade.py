@@ -271,18 +271,22 @@ class Upgrade:
         supervisor.log.event("upgrading-in-place", by=attempt.by, seconds=self._seconds(attempt), said=attempt.last_words())
         ours, theirs = pair()
         try:
-            estate = self._estate(Mode.IN_PLACE)
-            for child in supervisor.children.living():
-                if child.channel is not None and child.channel.settle():
-                    estate.children.append(Heir(child.pid, child.name, child.channel.sock.fileno()))
-            leave(ours, estate)
+            self._leave_all(ours)
             attempt.answer({"ok": True, "pid": os.getpid(), "in_place": True})
+            attempt.answer = lambda _answer: None
             supervisor.log.flush()
             os.set_inheritable(theirs.sock.fileno(), True)
             os.execvpe(self.command[0], self.command, self._environment(theirs.sock.fileno()))
         except OSError as error:
-            attempt.answer = lambda _answer: None
             self._failed(attempt, f"{self.command[0]} cannot be started: {error.strerror or error}")
         finally:
             ours.close()
             theirs.close()
+
+    def _leave_all(self, channel: Channel) -> None:
+        """Everything, children included. Raises OSError when it does not fit."""
+        estate = self._estate(Mode.IN_PLACE)
+        for child in self._supervisor.children.living():
+            if child.channel is not None and child.channel.settle():
+                estate.children.append(Heir(child.pid, child.name, child.channel.sock.fileno()))
+        leave(channel, estate)

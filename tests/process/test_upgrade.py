@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from edge.process.upgrade import own_command
+from edge.process import upgrade
+from edge.process.handover import Mode
+from edge.process.loop import Loop
+from edge.process.upgrade import Upgrade, own_command
 
 
 @pytest.fixture
@@ -41,3 +46,50 @@ def test_a_script_that_cannot_be_executed_is_given_to_this_interpreter(
         script.unlink()
     monkeypatch.setattr(sys, "orig_argv", ["python", str(script), "run"])
     assert own_command() == [sys.executable, str(script), "run"]
+
+
+class Gateway:
+    """As much of a supervisor as an upgrade in place asks for."""
+
+    def __init__(self, command: str) -> None:
+        self.loop = Loop(lambda _error: None)
+        self.events: list[str] = []
+        self.log = SimpleNamespace(event=lambda name, **_: self.events.append(name), flush=lambda: None)
+        self.conductor = SimpleNamespace(busy=False)
+        self.children = SimpleNamespace(living=list)
+        self.settings = SimpleNamespace(server=SimpleNamespace(upgrade_command=(command,)))
+        self.sockets = SimpleNamespace(by_listener={})
+        self.controller_work = SimpleNamespace(sockets=[])
+        self.manager = SimpleNamespace(notifier=SimpleNamespace(environment={}))
+        self.generation, self.control_path = 1, ""
+        self.sections: dict[str, Any] = {}
+        self.heirlooms = dict
+
+
+def _tried(gateway: Gateway) -> list[dict[str, Any]]:
+    """The answers to who asked for an upgrade in place, once it has been rehearsed."""
+    answers: list[dict[str, Any]] = []
+    made = Upgrade(gateway, list)  # type: ignore[arg-type]
+    attempt = made._attempt = upgrade._Attempt(Mode.REHEARSE, "test", answers.append)
+    made._replace(attempt)
+    assert not made.running
+    gateway.loop.close()
+    return answers
+
+
+def test_what_cannot_be_passed_on_is_told_to_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("there are more sockets than can be passed on")
+
+    monkeypatch.setattr(upgrade, "leave", full)
+    gateway = Gateway("edge")
+    (answer,) = _tried(gateway)
+    assert (answer["ok"], answer["error"]) == (False, "upgrade-failed")
+    assert "more sockets" in answer["detail"]
+    assert gateway.events == ["upgrading-in-place", "upgrade-failed"]
+
+
+def test_a_program_that_has_gone_between_rehearsal_and_start_changes_nothing(tmp_path: Path) -> None:
+    gateway = Gateway(str(tmp_path / "gone"))
+    assert [answer["ok"] for answer in _tried(gateway)] == [True]  # all that could be known before
+    assert gateway.events[-1] == "upgrade-failed"
