@@ -8,6 +8,8 @@ Invariants
 * A header is at most 107 bytes (version 1) or 16 bytes and what its length field says (version 2, at most `MOST`); more is
   refused before it is gathered.
 * What is no header at all is told at the first byte that differs, so a client that forgot it is not kept waiting.
+* An IPv4 address inside of an IPv6 one (RFC 4291 section 2.5.5.2), as balancers on sockets of both families send it, is the IPv4
+  address: rules on networks must not be passed by another spelling. A zone is no part of an address that came over a network.
 * LOCAL (a balancer's own health check) and UNSPEC give no address: the connection's own counts. TLVs are passed over; a
   CRC32C that is there must be right (section 2.2.3).
 """
@@ -106,8 +108,8 @@ class ProxyReader:
             raise _bad("a version 1 line of another form")
         kind = IPv4Address if words[1] == b"TCP4" else IPv6Address
         try:
-            source, destination = (str(kind(word.decode("ascii"))) for word in words[2:4])
-        except (ValueError, UnicodeDecodeError):
+            source, destination = (_text(kind(word.decode("ascii"))) for word in words[2:4])
+        except ValueError:
             raise _bad("an address that is none") from None
         self.origin = Origin(source, _port(words[4]), destination, _port(words[5]))
         return end + 2
@@ -139,9 +141,19 @@ class ProxyReader:
 
 def _origin(body: bytes, size: int) -> Origin:
     kind = IPv4Address if size == 4 else IPv6Address
-    source, destination = str(kind(body[:size])), str(kind(body[size : 2 * size]))
+    source, destination = _text(kind(body[:size])), _text(kind(body[size : 2 * size]))
     ports = body[2 * size : 2 * size + 4]
     return Origin(source, int.from_bytes(ports[:2], "big"), destination, int.from_bytes(ports[2:], "big"))
+
+
+def _text(address: IPv4Address | IPv6Address) -> str:
+    """Raises ValueError for an address with a zone."""
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise ValueError("a zone")
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+    return str(address)
 
 
 def _check_tlvs(header: bytes, at: int) -> None:

@@ -15,6 +15,8 @@ SIX = Origin("2001:db8::7", 4124, "2001:db8::1", 443)
 V1 = b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n"  # the longest of section 2.1
 V2 = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 7, 198, 51, 100, 1]) + b"\xdc\x04\x01\xbb"
 
+MAPPED = bytes(10) + b"\xff\xff"  # the beginning of an IPv6 address that is an IPv4 one
+
 
 def read(data: bytes, *, optional: bool = False) -> ProxyReader:
     reader = ProxyReader(optional=optional)
@@ -27,6 +29,8 @@ def read(data: bytes, *, optional: bool = False) -> ProxyReader:
     [
         (V1, Origin("255.255.255.255", 65_535, "255.255.255.255", 65_535)),
         (b"PROXY TCP6 2001:db8::7 2001:db8::1 4124 443\r\n", SIX),
+        (b"PROXY TCP6 ::ffff:192.0.2.7 ::ffff:c633:6401 56324 443\r\n", FOUR),
+        (SIGNATURE + b"\x21\x21\x00\x24" + MAPPED + b"\xc0\x00\x02\x07" + MAPPED + V2[20:], FOUR),
         (b"PROXY UNKNOWN\r\n", None),
         (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", None),
         (V2, FOUR),
@@ -56,6 +60,7 @@ def test_headers_whole_and_byte_by_byte(data: bytes, origin: Origin | None) -> N
         b"PROXY TCP4 1.2.3.4 1.2.3.4 1 01\r\n",
         b"PROXY TCP4 1.2.3.4 1.2.3.4 1 +1\r\n",
         b"PROXY TCP4 ::1 ::1 1 1\r\n",
+        b"PROXY TCP6 fe80::1%eth0 fe80::2 1 1\r\n",
         b"PROXY TCP4  1.2.3.4 1.2.3.4 1 1\r\n",
         b"PROXY UDP4 1.2.3.4 1.2.3.4 1 1\r\n",
         b"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\n",
