@@ -195,6 +195,21 @@ def short_tmp() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def busy_unix_socket(path: Path) -> Iterator[None]:
+    """Somebody listens at `path` and accepts nothing, and the queue is full."""
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(os.fspath(path))
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(os.fspath(path))
+        yield
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> Any:
     """Waits for another process: returns the first true value of `condition`, or fails after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -111,6 +111,7 @@ def _is_stale(path: str) -> bool:
     except FileNotFoundError:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # whoever listens there may not accept
         try:
             probe.connect(path)
         except ConnectionRefusedError:

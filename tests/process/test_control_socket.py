@@ -17,6 +17,7 @@ from edge.process import control_socket
 from edge.process.control_socket import AlreadyRunning, Answer, ControlSocket, Peer, claim
 from edge.process.errors import StartError
 from edge.process.loop import Loop
+from tests.conftest import busy_unix_socket
 
 
 class Side:
@@ -193,18 +194,9 @@ def test_the_end_takes_its_own_name_away_and_no_other(short_tmp: Path) -> None:
 
 def test_a_gateway_that_is_too_busy_to_answer_keeps_its_name(short_tmp: Path) -> None:
     path = short_tmp / "edge.sock"
-    with contextlib.ExitStack() as stack:
-        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
-        busy.bind(os.fspath(path))
-        busy.listen(0)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
-                waiting.setblocking(False)
-                waiting.connect(os.fspath(path))
-        with pytest.raises(AlreadyRunning, match="too busy to answer"):
-            claim(os.fspath(short_tmp))
-        assert path.exists()
+    with busy_unix_socket(path), pytest.raises(AlreadyRunning, match="too busy to answer"):
+        claim(os.fspath(short_tmp))
+    assert path.exists()
 
 
 @pytest.mark.parametrize("spoil", ["file", "open", "long"])

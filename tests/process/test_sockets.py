@@ -15,6 +15,7 @@ from edge.process import sockets
 from edge.process.errors import NOT_PERMITTED, StartError
 from edge.process.listening import Sockets
 from edge.settings.model import Address, Listener
+from tests.conftest import busy_unix_socket
 
 
 def listener(*addresses: Address, name: str = "https") -> Listener:
@@ -116,6 +117,12 @@ def test_a_unix_socket_left_behind_is_replaced_and_a_live_one_is_not(short_tmp: 
         assert sockets.url_of(listener(), bound[0][0][1]) == f"unix:{path}"
         with pytest.raises(StartError, match="the port is taken"):
             Sockets.bind([listener(Address(path=path))], [1])
+
+
+def test_a_unix_socket_whose_owner_does_not_accept_is_not_waited_for(short_tmp: Path) -> None:
+    path = short_tmp / "edge.sock"
+    with busy_unix_socket(path), pytest.raises(StartError, match="the port is taken"):
+        Sockets.bind([listener(Address(path=os.fspath(path)))], [1])
 
 
 @pytest.mark.parametrize(
