@@ -3,6 +3,9 @@
 A stream of the user's (stdout, stderr) is opened anew through ``/proc`` where that works, because making it non-blocking
 must not change it for the shell that shares it; where it does not work the stream is shared and polled. Files are reopened on
 request, after a rotation has renamed them: every process goes on with the new descriptor that the supervisor opened.
+
+The supervisor may write where workers may not, so a name that they could have changed must not lead it elsewhere: a symbolic link
+is followed when root or the supervisor's own user made it, and no other.
 """
 
 from __future__ import annotations
@@ -107,11 +110,16 @@ def _open_standard(fd: int) -> _Destination:
 
 
 def _open_file(path: str) -> _Destination:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
-    if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
-        # for reading too, so that it opens without a reader and survives one that goes away
-        return _Destination(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), Kind.STREAM, path=path)
-    return _Destination(os.open(path, flags, 0o640), Kind.FILE, path=path)
+    is_pipe = os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
+    # a pipe for reading too, so that it opens without a reader and survives one that goes away
+    flags = os.O_RDWR | os.O_NONBLOCK if is_pipe else os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        if error.errno != errno.ELOOP or os.lstat(path).st_uid not in (0, os.geteuid()):
+            raise
+        fd = os.open(path, flags | os.O_CLOEXEC, 0o640)
+    return _Destination(fd, Kind.STREAM if is_pipe else Kind.FILE, path=path)
 
 
 def _open(to: str) -> _Destination:

@@ -120,6 +120,23 @@ def test_a_named_pipe_needs_no_reader(tmp_path: Path, opened: Open) -> None:
     write(log, "without a reader")
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_links_are_followed_when_they_are_ours(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
+    """A worker that may write where the logs lie must not choose what else the supervisor opens for it."""
+    target, link = tmp_path / "target", tmp_path / "access.log"
+    target.write_text("")
+    link.symlink_to(target)
+    if not ours and os.geteuid() == 0:
+        os.lchown(link, 65_534, 65_534)
+    elif not ours:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    if ours:
+        opened(settings(os.fspath(link)))
+    else:
+        with pytest.raises(StartError, match=r"access\.log: Too many levels of symbolic links"):
+            opened(settings(os.fspath(link)))
+
+
 def test_syslog_comes_and_goes(short_tmp: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_RECONNECT", 0.0)
     path = short_tmp / "log"
