@@ -7,9 +7,9 @@ has used up its budget of abandoned handshakes may not even connect.
 Each budget is a GCRA (generic cell rate algorithm, ITU-T I.371): one number an address, the time at which its budget will be
 whole again. IPv6 addresses count by /64, for that is what one customer has.
 
-Addresses are kept in two tables, those heard of since the last turn and those of before; a turn, which is due when the first is
-full or when whatever is in the second must be whole again, drops the second. So no more than `MOST` are remembered, forgetting costs the
-same however many there are, and what is forgotten too early can only ever be in a client's favour.
+Addresses are kept in two tables, those heard of since the last turn and those of before. A turn drops the second; it is due when
+the first is full, or when whatever is in the second must be whole again. So no more than `MOST` are remembered, forgetting costs
+the same however many there are, and what is forgotten too early can only ever be in a client's favour.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ One request is one line of JSON, and so is its answer; every answer has ``versio
 word that keeps its meaning) and ``detail``. Requests of one connection are answered one after another.
 
 The supervisor serves it between its other duties: nothing here waits, and what a client can hold is bounded: 16 connections, one
-line of 64 KiB, and a minute without a request or without taking the answer. However many requests a client sends at once, one turn
-of the loop takes one of them.
+line of 64 KiB, and a minute without a request or without taking the answer. Of the requests that a client sends at once, a turn
+of the loop takes one or two.
 """
 
 from __future__ import annotations
