@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from . import target
 from .certificates import issue
 from .load import missing
 from .machine import Cores, describe
@@ -30,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bench",
         description="Measure edge beside nginx and the other peers that are installed: server CPU per operation, as ratios.",
-        epilog="Scenarios: " + ", ".join(SCENARIOS) + ". Only loopback is used.",
+        epilog="Scenarios: " + ", ".join(SCENARIOS) + ". Only loopback is used. "
+        "Another command: bench handshake --target HOST:PORT measures any TLS server.",
     )
     parser.add_argument(
         "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
@@ -139,14 +141,16 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the bench. Returns an exit code: 0 fine, 1 a scenario has no figure, 2 wrong usage, 130 interrupted."""
-    parsed = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     console = Console(stderr=False, no_color=True if os.environ.get("NO_COLOR") else None)
     try:
-        return _run(parsed, console)
+        if words[:1] == ["handshake"]:
+            return target.main(words[1:], console)
+        return _run(_parser().parse_args(words), console)
     except ValueError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     except KeyboardInterrupt:

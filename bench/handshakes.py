@@ -1,112 +1,190 @@
-"""The load side of a handshake measurement: a loop over many connections on the binding's functions.
+"""The load side of a handshake measurement: one thread over epoll that drives the binding's functions, C-speed but for the loop.
 
-Run as ``-m …handshakes PORT SECONDS MODE CONNECTIONS`` with MODE one of "1.3-full", "1.3-resumed", "1.2-full",
-"1.2-resumed" or "idle"; prints one JSON object. One thread, `CONNECTIONS` handshakes in flight over epoll, the group
-X25519, certificates not verified (that would only cost the load side). A handshake counts when it is finished on both
-sides: the client closes as soon as it is done (close_notify and FIN), and waits for the server to do the same. That holds
-for servers that send their tickets only with the first answer (Envoy) as well. Sessions to resume are fetched before
-the clock starts, with one request each, and offered again and again.
+Run as ``-m …handshakes JOB`` with JOB a `Job` as JSON; prints one JSON object (`Seen`). Modes:
 
-"idle" opens CONNECTIONS connections with TLS 1.3, prints a line, and holds them until its standard input closes.
+* "closed": `connections` handshakes in flight, the next begins when one is over. For the server's cost and its greatest rate.
+* "open": a handshake is due every 1 / `rate` seconds, whatever became of those before it; its duration counts from when it
+  was due, so a stall is charged to everybody who would have come meanwhile (coordinated omission). At most `connections` are in
+  flight; those that had to wait for that are late, and their wait counts.
+* "idle": opens `connections`, prints their number, and holds them until its standard input closes.
+
+A duration ends when the client is finished. A handshake counts when both sides are done: the client then closes
+(close_notify and FIN) and waits for the server to do the same; that holds for servers that send their tickets only with the
+first answer (Envoy) as well. Sessions to resume are fetched before the clock starts, with one request each, and used again.
+
+The client says how it was itself: `busy` is the share of its core that it used in a closed loop, and `late` how long after its
+time it began a handshake in an open loop while it was not held up by `connections`. Either can make the client the limit.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import select
 import socket
 import sys
 import time
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from OpenSSL import SSL
 
 from edge.tls.binding import context_pointer, ffi, lib
 
-__all__ = ["Loop", "main"]
+from .offer import Offer, context, prepare
+
+__all__ = ["Job", "Loop", "Seen", "main", "run"]
 
 _SOURCES = 50  # addresses of loopback to come from: each has ephemeral ports of its own
+_BIND_ADDRESS_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen by connect
+_PATIENCE = 5.0  # seconds for what is in flight at the end of an open loop
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to do. `name` is the SNI (""; none); `path` is what sessions are fetched with."""
+
+    address: str
+    port: int
+    name: str = "localhost"
+    offer: Offer = field(default_factory=Offer)
+    mode: str = "closed"
+    seconds: float = 1.0
+    connections: int = 16
+    rate: float = 0.0
+    path: str = "/small"
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Job:
+        facts = json.loads(text)
+        return cls(**(facts | {"offer": Offer(**facts["offer"])}))
+
+
+@dataclass(slots=True)
+class Seen:
+    """What came of it. `begun` counts every handshake that was started, the first ones before the clock too."""
+
+    begun: int
+    count: int
+    resumed: int
+    failed: int
+    seconds: float
+    cpu: float
+    busy: float
+    durations: list[float]
+    late: list[float]
+
+    def text(self) -> str:
+        """JSON with durations in whole microseconds."""
+        facts = {name: getattr(self, name) for name in ("begun", "count", "resumed", "failed", "seconds", "cpu", "busy")}
+        return json.dumps(facts | {name: [round(each * 1e6) for each in getattr(self, name)] for name in ("durations", "late")})
+
+    @classmethod
+    def read(cls, text: str) -> Seen:
+        facts = json.loads(text)
+        return cls(**(facts | {name: [each / 1e6 for each in facts[name]] for name in ("durations", "late")}))
 
 
 class _Slot:
-    """One connection in flight."""
+    """One connection in flight; `due` is when its duration began."""
 
-    __slots__ = ("established", "sock", "ssl")
+    __slots__ = ("due", "established", "sock", "ssl")
 
-    def __init__(self, sock: socket.socket, ssl: Any) -> None:
+    def __init__(self, sock: socket.socket, ssl: Any, due: float) -> None:
         self.sock = sock
         self.ssl = ssl
+        self.due = due
         self.established = False
 
 
 class Loop:
-    """Handshakes against `port` of loopback, again and again. `finished`, `resumed` and `failed` count."""
+    """Handshakes with one server. `begun`, `finished`, `resumed` and `failed` count; `durations` is in seconds."""
 
-    def __init__(self, port: int, version: str) -> None:
-        self._port = port
-        self._context = SSL.Context(SSL.TLS_METHOD)
-        number = SSL.TLS1_3_VERSION if version == "1.3" else SSL.TLS1_2_VERSION
-        self._context.set_min_proto_version(number)
-        self._context.set_max_proto_version(number)
-        self._context.set_alpn_protos([b"http/1.1"])
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._address = (job.address, job.port)
+        self._family = socket.AF_INET6 if ":" in job.address else socket.AF_INET
+        self._spread = job.address.startswith("127.")
+        self._context = context(job.offer)
         self._pointer = context_pointer(self._context)
-        # with TLS 1.2 the list names the curves of certificates too, so P-256 has to be there
-        if lib.SSL_CTX_set1_curves_list(self._pointer, b"X25519" if version == "1.3" else b"X25519:P-256") != 1:
-            raise RuntimeError("this OpenSSL has no X25519")
         self._epoll = select.epoll()
         self._slots: dict[int, _Slot] = {}
         self._sessions: list[Any] = []
-        self._turn = 0
-        self.finished = self.resumed = self.failed = 0
+        self.begun = self.finished = self.resumed = self.failed = 0
+        self.durations: list[float] = []
 
-    def _open(self) -> _Slot:
-        self._turn += 1
-        sock = socket.socket()
+    @property
+    def in_flight(self) -> int:
+        return len(self._slots)
+
+    def _open(self, due: float, *, blocking: bool) -> _Slot:
+        self.begun += 1
+        sock = socket.socket(self._family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: the port is chosen by connect
-        sock.bind((f"127.0.0.{1 + self._turn % _SOURCES}", 0))
-        sock.connect(("127.0.0.1", self._port))
+        if self._spread:
+            sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((f"127.0.0.{1 + self.begun % _SOURCES}", 0))
+        sock.setblocking(blocking)
+        sock.connect_ex(self._address)
         ssl = lib.SSL_new(self._pointer)
         lib.SSL_set_fd(ssl, sock.fileno())
-        lib.SSL_set_connect_state(ssl)
-        lib.SSL_set_tlsext_host_name(ssl, b"localhost")
-        return _Slot(sock, ssl)
+        session = self._sessions[self.begun % len(self._sessions)] if self._sessions else None
+        prepare(ssl, self._job.offer, self._job.name, session)
+        return _Slot(sock, ssl, due)
 
     def fetch_sessions(self, count: int) -> None:
         """Make `count` connections with one request each and keep their sessions. Raises RuntimeError when there are none."""
+        host = self._job.name or self._job.address
+        request = f"GET {self._job.path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        fetched = []
         for _ in range(count):
-            slot = self._open()
-            slot.sock.settimeout(None)
-            request = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            slot = self._open(0.0, blocking=True)
             if lib.SSL_do_handshake(slot.ssl) != 1 or lib.SSL_write(slot.ssl, request, len(request)) != len(request):
                 raise RuntimeError("the first handshake failed")
             if lib.SSL_read(slot.ssl, _BUFFER, len(_BUFFER)) <= 0:
                 raise RuntimeError("the first request was not answered")
-            self._sessions.append(lib.SSL_get1_session(slot.ssl))
             lib.SSL_shutdown(slot.ssl)
+            session = lib.SSL_get1_session(slot.ssl)
+            if session == ffi.NULL:
+                raise RuntimeError("the server gave no session")
+            fetched.append(ffi.gc(session, lib.SSL_SESSION_free))
             lib.SSL_free(slot.ssl)
             slot.sock.close()
+        self._sessions = fetched
 
-    def begin(self) -> None:
-        """Open one more connection and send its hello, with a session when there is one."""
-        slot = self._open()
-        slot.sock.setblocking(False)
-        if self._sessions:
-            lib.SSL_set_session(slot.ssl, self._sessions[self._turn % len(self._sessions)])
-        lib.SSL_do_handshake(slot.ssl)
-        lib.ERR_clear_error()
+    def begin(self, due: float | None = None, *, keep: bool = False) -> None:
+        """Start one handshake. On loopback it can be finished when this returns; with `keep` it is not closed then."""
+        slot = self._open(time.perf_counter() if due is None else due, blocking=False)
         self._slots[slot.sock.fileno()] = slot
         self._epoll.register(slot.sock.fileno(), select.EPOLLIN)
+        if self._advance(slot, keep=keep) is False:
+            self._end(slot)
 
-    def _handshake(self, slot: _Slot) -> bool | None:
-        """Go on with the handshake after bytes came: True when it is done, False when it failed, None when more is to come."""
+    def _advance(self, slot: _Slot, *, keep: bool = False) -> bool | None:
+        """Go on with the handshake: True when done (and closed, unless `keep`), False when failed, None when more is to come."""
         result = lib.SSL_do_handshake(slot.ssl)
-        if result == 1:
-            slot.established = True
-            return True
-        waits: bool = lib.SSL_get_error(slot.ssl, result) == lib.SSL_ERROR_WANT_READ
-        lib.ERR_clear_error()
-        return None if waits else False
+        if result != 1:
+            problem = lib.SSL_get_error(slot.ssl, result)
+            lib.ERR_clear_error()
+            if problem == lib.SSL_ERROR_WANT_WRITE:  # not connected yet
+                self._epoll.modify(slot.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            elif problem == lib.SSL_ERROR_WANT_READ:
+                self._epoll.modify(slot.sock.fileno(), select.EPOLLIN)
+            else:
+                self.failed += 1
+                return False
+            return None
+        slot.established = True
+        self.durations.append(time.perf_counter() - slot.due)
+        self.resumed += bool(lib.SSL_session_reused(slot.ssl))
+        if not keep:
+            lib.SSL_shutdown(slot.ssl)
+            try:
+                slot.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # the server was faster; its end is what comes next
+        return True
 
     def _end(self, slot: _Slot) -> None:
         self._epoll.unregister(slot.sock.fileno())
@@ -114,9 +192,19 @@ class Loop:
         lib.SSL_free(slot.ssl)
         slot.sock.close()
 
-    def turn(self, *, again: bool) -> None:
-        """Wait for bytes and act on them; a connection that is over is followed by a new one when `again`."""
-        for descriptor, _ in self._epoll.poll(1.0):
+    def end(self) -> None:
+        """Close what is in flight."""
+        for slot in list(self._slots.values()):
+            self._end(slot)
+        self._epoll.close()
+
+    def turn(self, *, again: bool, wait: float = 1.0) -> None:
+        """Wait for events, at most `wait` seconds, and act on them; what is over is followed by a new one when `again`."""
+        # epoll rounds its time-out up to whole milliseconds, which would make an open loop late; select does not
+        if 0 < wait < 1.0:
+            select.select([self._epoll.fileno()], [], [], wait)
+            wait = 0.0
+        for descriptor, _ in self._epoll.poll(wait):
             slot = self._slots[descriptor]
             if slot.established:
                 try:
@@ -127,73 +215,123 @@ class Loop:
                 except ConnectionError:
                     pass  # closed without reading our close_notify to its end: over on both sides as well
                 self.finished += 1
-            else:
-                done = self._handshake(slot)
-                if done:
-                    self.resumed += bool(lib.SSL_session_reused(slot.ssl))
-                    lib.SSL_shutdown(slot.ssl)
-                    slot.sock.shutdown(socket.SHUT_WR)
-                if done is not False:
-                    continue
-                self.failed += 1
+            elif self._advance(slot) is not False:
+                continue
             self._end(slot)
             if again:
                 self.begin()
 
-    def establish(self, connections: int) -> list[_Slot]:
-        """Open `connections` and keep them: every handshake is over when this returns."""
-        for _ in range(connections):
-            self.begin()
-        ready: set[int] = set()
-        while len(ready) < connections:
+    def establish(self) -> int:
+        """Open all connections and keep them: every handshake is over when this returns."""
+        wanted = self._job.connections
+        for _ in range(wanted):
+            self.begin(keep=True)
+        while len(self.durations) < wanted:
+            if self.failed:
+                raise RuntimeError("a handshake failed")
             for descriptor, _ in self._epoll.poll(5.0):
                 slot = self._slots[descriptor]
                 if slot.established:
                     lib.SSL_read(slot.ssl, _BUFFER, len(_BUFFER))
                     lib.ERR_clear_error()
-                    continue
-                done = self._handshake(slot)
-                if done is False:
-                    raise RuntimeError("a handshake failed")
-                if done:
-                    ready.add(descriptor)
-        return list(self._slots.values())
+                elif self._advance(slot, keep=True) is False:
+                    self._end(slot)
+        return len(self.durations)
 
 
 _BUFFER = ffi.new("char[]", 4096)
 
 
-def _measure(port: int, seconds: float, mode: str, connections: int) -> dict[str, float]:
-    version, _, kind = mode.partition("-")
-    loop = Loop(port, version)
-    if kind == "resumed":
-        loop.fetch_sessions(connections)
-    for _ in range(connections):
+def _closed(loop: Loop, job: Job) -> Seen:
+    for _ in range(job.connections):
         loop.begin()
-    while loop.finished + loop.failed < connections:
+    while loop.finished + loop.failed < job.connections and loop.in_flight:
         loop.turn(again=True)
-    finished, resumed, began, used = loop.finished, loop.resumed, time.perf_counter(), time.process_time()
-    while time.perf_counter() - began < seconds:
+    finished, resumed, durations = loop.finished, loop.resumed, len(loop.durations)
+    began, used = time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - began) < job.seconds:
+        if not loop.in_flight:
+            raise RuntimeError("no connection comes about any more")
         loop.turn(again=True)
-    return {
-        "count": loop.finished - finished,
-        "resumed": loop.resumed - resumed,
-        "failed": loop.failed,
-        "seconds": time.perf_counter() - began,
-        "cpu": time.process_time() - used,
-    }
+    cpu = time.process_time() - used
+    return Seen(
+        loop.begun,
+        loop.finished - finished,
+        loop.resumed - resumed,
+        loop.failed,
+        passed,
+        cpu,
+        cpu / passed,
+        loop.durations[durations:],
+        [],
+    )
+
+
+def _open(loop: Loop, job: Job) -> Seen:
+    """Raises ValueError for a rate that is none."""
+    if job.rate <= 0:
+        raise ValueError("an open loop needs a rate")
+    step, total = 1 / job.rate, int(job.rate * job.seconds)
+    late: list[float] = []
+    before = loop.begun
+    began, used = time.perf_counter() + 0.01, time.process_time()
+    number, held_up = 0, False
+    while number < total or loop.in_flight:
+        now = time.perf_counter()
+        while number < total and (due := began + number * step) <= now:
+            if loop.in_flight >= job.connections:
+                held_up = True
+                break
+            if not held_up:
+                late.append(now - due)
+            loop.begin(due)
+            number += 1
+            now = time.perf_counter()
+        else:
+            held_up = False
+        if now > began + job.seconds + _PATIENCE:
+            break
+        wait = began + number * step - now if number < total and loop.in_flight < job.connections else 0.5
+        loop.turn(again=False, wait=min(0.5, max(0.0, wait)))
+    passed, cpu = time.perf_counter() - began, time.process_time() - used
+    unfinished = loop.in_flight + total - number
+    return Seen(
+        loop.begun - before,
+        len(loop.durations),
+        loop.resumed,
+        loop.failed + unfinished,
+        passed,
+        cpu,
+        cpu / passed,
+        loop.durations,
+        late,
+    )
+
+
+def run(job: Job) -> Seen:
+    """Do `job` in this process, which is to do nothing else. Raises RuntimeError or ValueError with a sentence."""
+    loop = Loop(job)
+    try:
+        if job.offer.resumed:
+            loop.fetch_sessions(min(job.connections, 16))
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return {"closed": _closed, "open": _open}[job.mode](loop, job)
+    finally:
+        loop.end()
 
 
 def main(arguments: list[str]) -> None:
     """The command line of the module's description."""
-    port, seconds, mode, connections = int(arguments[0]), float(arguments[1]), arguments[2], int(arguments[3])
-    if mode == "idle":
-        kept = Loop(port, "1.3").establish(connections)
-        sys.stdout.write(f"{len(kept)}\n")
+    job = Job.read(arguments[0])
+    if job.mode == "idle":
+        loop = Loop(job)
+        sys.stdout.write(f"{loop.establish()}\n")
         sys.stdout.flush()
         sys.stdin.read()
         return
-    sys.stdout.write(json.dumps(_measure(port, seconds, mode, connections)) + "\n")
+    sys.stdout.write(run(job).text() + "\n")
 
 
 if __name__ == "__main__":

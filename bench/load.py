@@ -9,9 +9,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .handshakes import Job, Seen
+from .offer import Offer
 from .processes import run_pinned
 
-__all__ = ["Load", "download", "h1", "h2", "handshakes", "missing", "upload"]
+__all__ = ["Load", "download", "drive", "h1", "h2", "handshakes", "load_of", "missing", "upload"]
 
 _HEADERS = [
     ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
@@ -104,13 +106,24 @@ def upload(port: int, core: int, file: Path) -> Load:
 
 
 def handshakes(port: int, core: int, seconds: float, mode: str, connections: int = 16) -> Load:
-    """Handshakes one after the other on `connections` at a time. Resumption that does not happen is an error."""
-    command = [sys.executable, "-m", f"{__package__}.handshakes", str(port), f"{seconds:g}", mode, str(connections)]
-    out, _ = run_pinned(command, core, seconds + 30)
-    facts = json.loads(out.splitlines()[-1])
-    resumed, full = facts["resumed"], facts["count"] - facts["resumed"]
-    wrong = (
-        max(0, full - connections) if mode.endswith("-resumed") else resumed
-    )  # those in flight at the end are in one count only
+    """Handshakes one after the other on `connections` at a time. `mode` is "1.3-full", "1.2-resumed" and so on."""
+    version, _, kind = mode.partition("-")
+    job = Job("127.0.0.1", port, offer=Offer(version, resumed=kind == "resumed"), seconds=seconds, connections=connections)
+    return load_of(drive(job, core), job)
+
+
+def drive(job: Job, core: int | None) -> Seen:
+    """Run the handshake loop as a process of its own, pinned to `core` if one is given. Raises RuntimeError when it fails."""
+    command = [sys.executable, "-m", f"{__package__}.handshakes", job.text()]
+    out, _ = run_pinned(command, core, job.seconds + 30)
+    return Seen.read(out.splitlines()[-1])
+
+
+def load_of(seen: Seen, job: Job) -> Load:
+    """What the loop saw, for cost per operation. Resumption that does not happen is an error, as is one unasked for."""
+    count = len(seen.durations)
+    # those in flight when the clock started and ended are in one count only
+    wrong = max(0, count - seen.resumed - job.connections) if job.offer.resumed else seen.resumed
     # the first ones, before the clock, are the target's work too
-    return Load(facts["count"] + connections, int(facts["failed"] + wrong), facts["seconds"], facts["cpu"])
+    before = job.connections if job.mode == "closed" else 0
+    return Load(seen.count + before, seen.failed + wrong, seen.seconds, seen.cpu)

@@ -7,6 +7,8 @@ import platform
 import sys
 from pathlib import Path
 
+from OpenSSL import SSL
+
 __all__ = ["Cores", "describe"]
 
 
@@ -31,15 +33,15 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def describe(cores: Cores) -> dict[str, object]:
-    """What was measured on: processor, kernel, Python, memory in MiB, load average at the start."""
-    return {
+def describe(cores: Cores | None) -> dict[str, object]:
+    """What was measured on: processor, kernel, Python, TLS library, memory in MiB, load average now; the `cores`, if pinned."""
+    pinned = {} if cores is None else {"server_core": cores.server, "load_core": cores.load}
+    return pinned | {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "server_core": cores.server,
-        "load_core": cores.load,
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": sys.version.split()[0],
+        "tls_library": SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode(),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "load_average": os.getloadavg(),
     }

@@ -59,15 +59,15 @@ def own_memory(pids: Sequence[int]) -> int:
     return total
 
 
-def run_pinned(command: Sequence[str], core: int, seconds: float) -> tuple[str, float]:
-    """Run a load generator to its end on `core`: its standard output and the CPU seconds that it used.
+def run_pinned(command: Sequence[str], core: int | None, seconds: float) -> tuple[str, float]:
+    """Run a load generator to its end on `core` (None: on any): its standard output and the CPU seconds that it used.
 
     Raises RuntimeError when it fails or takes longer than `seconds`.
     """
     before = os.times()
     try:
         done = subprocess.run(
-            ["taskset", "-c", str(core), *command],
+            command if core is None else ["taskset", "-c", str(core), *command],
             capture_output=True,
             timeout=seconds,
             check=False,

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from . import load
 from .first import first_handshake
+from .handshakes import Job
 from .processes import Child, environment
 
 __all__ = ["SCENARIOS", "Sample", "Scenario", "Site", "Target"]
@@ -83,7 +84,8 @@ def _idle_memory(target: Target, site: Site, seconds: float) -> Sample:
         load.handshakes(port, site.core, 0.3, "1.3-full")
         time.sleep(0.2)
         before, began = child.memory(), time.perf_counter()
-        command = [sys.executable, "-m", f"{__package__}.handshakes", str(port), "0", "idle", str(site.idle)]
+        job = Job("127.0.0.1", port, mode="idle", connections=site.idle)
+        command = [sys.executable, "-m", f"{__package__}.handshakes", job.text()]
         with subprocess.Popen(
             ["taskset", "-c", str(site.core), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
         ) as holder:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench import __main__ as command
 from bench import load, peers, report
+from bench.handshakes import Seen
 from bench.measure import Result
 from bench.scenarios import SCENARIOS, Sample, Scenario, Site
 
@@ -47,8 +48,8 @@ def test_h2load_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_resumption_that_does_not_happen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"count": 500, "resumed": 0, "failed": 0, "seconds": 1.0, "cpu": 0.1}
-    monkeypatch.setattr(load, "run_pinned", lambda *_: (json.dumps(facts), 0.0))
+    seen = Seen(500, 500, 0, 0, 1.0, 0.1, 0.1, [0.001] * 500, [])
+    monkeypatch.setattr(load, "run_pinned", lambda *_: (seen.text(), 0.0))
     assert load.handshakes(1, 0, 1.0, "1.3-full").errors == 0
     assert load.handshakes(1, 0, 1.0, "1.3-resumed").errors > 400
 

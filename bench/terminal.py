@@ -1,0 +1,67 @@
+"""The summary of a report on the terminal: conclusions first, then tables. Everything is in the JSON and on the page too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from .conclusions import figure
+
+__all__ = ["say", "show_handshakes"]
+
+Facts = dict[str, Any]
+
+
+def say(sentences: list[str], console: Console) -> None:
+    """The conclusions, one for each line."""
+    for sentence in sentences:
+        console.print("• " + sentence, soft_wrap=True, highlight=False, markup=False)
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else figure(value)
+
+
+def show_handshakes(facts: Facts, console: Console) -> None:
+    """The rows of ``bench handshake``: phases, bytes and round trips; then the loops."""
+    say(facts["conclusions"], console)
+    target = facts["target"]
+    table = Table(
+        title=f"handshakes with {target['given']} ({target['ip']}), medians in ms", title_justify="left", box=SIMPLE_HEAD
+    )
+    refused = []
+    for name in ("row", "all", "p90", "tcp", "flight", "finish", "byte", "bytes", "RT"):
+        table.add_column(name, justify="left" if name == "row" else "right", no_wrap=True)
+    for row in facts["handshakes"]:
+        if "refused" in row:
+            table.add_row(row["label"], *["–"] * 8, style="dim")
+            refused.append(f"{row['label']}: {row['refused']}")
+            continue
+        phases, found = row["phases_ms"], row["handshake_ms"]
+        times = [
+            found["p50"],
+            found["p90"],
+            *(phases[key] for key in ("tcp", "hello_to_flight", "flight_to_finished", "to_first_byte")),
+        ]
+        table.add_row(row["label"], *map(_ms, times), f"{row['flight_bytes']:,}", str(row["round_trips"]))
+    console.print(table)
+    console.print(
+        "all: hello to finished = flight (to the server's first byte) + finish; byte: to the answer; RT: round trips", style="dim"
+    )
+    for words in refused:
+        console.print(f"not done: {words}", style="dim", markup=False, soft_wrap=True)
+    if facts["loops"]:
+        table = Table(title="loops, ms from when a handshake was due or begun", title_justify="left", box=SIMPLE_HEAD)
+        for name in ("row", "loop", "per s", "p50", "p90", "p99", "p99.9", "most", "failed", "client"):
+            table.add_column(name, justify="left" if name in ("row", "loop") else "right", no_wrap=True)
+        for loop in facts["loops"]:
+            found = loop["handshake_ms"] or dict.fromkeys(("p50", "p90", "p99", "p999", "greatest"))
+            times = [found[key] for key in ("p50", "p90", "p99", "p999", "greatest")]
+            kind = f"open, {loop['wanted_rate']:g}/s" if loop["wanted_rate"] else "closed"
+            cells = [f"{loop['rate']:.0f}", *map(_ms, times), str(loop["failed"]), f"{loop['client_busy']:.0%}"]
+            table.add_row(loop["label"], kind, *cells)
+        console.print(table)
+    console.print("The client's own work is in every figure, and certificates are not verified.", style="dim", soft_wrap=True)
