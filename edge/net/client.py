@@ -23,12 +23,13 @@ from edge.http.message import ConnectionInfo
 from edge.net.admission import beyond_budget
 from edge.net.descriptors import local_address
 from edge.net.plain import PlainEngine
+from edge.net.poller import READ
 from edge.net.transport import Transport
 from edge.relay.client_h1 import H1Client
 from edge.relay.client_h2 import H2Client
 from edge.relay.pipe import Pipe
 from edge.tls.choice import Passage, ServerContext
-from edge.wire.hello import HelloReader, alert_record
+from edge.wire.hello import HelloReader, alert_record, whole_hello
 from edge.wire.proxy import ProxyReader
 
 if TYPE_CHECKING:
@@ -54,16 +55,19 @@ _NOTHING_YET = PlainEngine()
 
 class ClientTransport(Transport):
     __slots__ = (
-        "_aging", "_chosen", "_context", "_hello", "_info", "_proxy", "_reader", "_stage", "_table", "conn", "owner", "since",
+        "_aging", "_chosen", "_context", "_hello", "_info", "_proxy", "_raw", "_reader", "_stage", "_table", "conn", "owner",
+        "since",
     )  # fmt: skip
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
         listener = owner.listener
-        super().__init__(owner.hub, fd, Side.CLIENT, tls=listener.tls, write_timeout=listener.limits.write_timeout)
+        limits, hub = listener.limits, owner.hub
+        Transport.__init__(self, hub, fd, Side.CLIENT, tls=listener.tls, write_timeout=limits.write_timeout)
         self.owner = owner
-        self.since = owner.hub.now
+        self.since = hub.now
         self.conn = ConnectionInfo(peer, peer_port, listener, secure=listener.tls)
-        self._reader: HelloReader | None = None
+        self._reader: HelloReader | None = None  # of a hello that comes in pieces, or is none
+        self._raw = b""  # the hello as it came, until the handshake is admitted
         self._hello: ClientHello | None = None
         self._context: ServerContext | None = None
         self._chosen: ServerContext | Passage | None = None  # until the handshake is admitted
@@ -72,11 +76,13 @@ class ClientTransport(Transport):
         self._stage = "hello"
         self._proxy: ProxyReader | None = None
         self._aging: TimerHandle | None = None
-        if listener.tls:
-            self._reader = HelloReader(listener.limits.tls_hello)
-        self._noise_budget = self._noise_most = listener.limits.key_updates
-        self.start(_NOTHING_YET if listener.tls else PlainEngine(), _Opening(self))
-        self.arm_session(self.since + listener.limits.handshake_timeout)
+        self._noise_budget = self._noise_most = limits.key_updates
+        self.engine = _NOTHING_YET if listener.tls else PlainEngine()
+        self.session = _Opening(self)
+        self.watched = READ
+        hub.poller.watch(fd, self, READ)
+        self.session_deadline = deadline = self.since + limits.handshake_timeout
+        self.arm(deadline)
         if listener.proxy is not None:
             self._expect_proxy(listener.proxy)
         elif listener.stream is not None and not listener.tls:
@@ -114,29 +120,47 @@ class ClientTransport(Transport):
         return reader.rest
 
     def received(self, data: bytes | memoryview) -> None:
+        if self._context is not None:
+            Transport.received(self, data)
+            return
         if self._proxy is not None:
             rest = self._read_proxy(self._proxy, bytes(data))
             if not rest:
                 return
             data = rest
-        reader = self._reader
-        if reader is None:
-            super().received(data)
+        if type(data) is not bytes:
+            data = bytes(data)
+        if self._chosen is not None:
+            self._raw += data
             return
         try:
-            hello = reader.feed(bytes(data))
-            if hello is None or self._chosen is not None:
+            hello = self._read_hello(data)
+            if hello is None:
                 return
             self._hello = hello
             self._table = table = self.owner.table
             assert table is not None
             context = table.choose(hello.sni)
         except Fault as fault:
-            self._hello = self._hello or reader.hello
-            self._refuse(reader, fault)
+            self._refuse(fault)
             return
         self._chosen = context
         self.owner.admission.apply(self, self.conn.peer, self._comes_back)
+
+    def _read_hello(self, data: bytes) -> ClientHello | None:
+        """The hello, when it is there. Raises Fault."""
+        reader = self._reader
+        if reader is None:
+            most = self.owner.listener.limits.tls_hello
+            hello = whole_hello(data, most)
+            if hello is not None:
+                self._raw = data
+                return hello
+            reader = self._reader = HelloReader(most)
+        hello = reader.feed(data)
+        if hello is not None:
+            self._raw = reader.raw
+        return hello
 
     def _comes_back(self) -> bool:
         """Whether the hello has a ticket that is ours by proof."""
@@ -148,23 +172,24 @@ class ClientTransport(Transport):
 
     def admitted(self) -> None:
         """Begin the handshake, or pass it on. Asked for when the hello has come; another turn's when it had to wait."""
-        reader, context, hello = self._reader, self._chosen, self._hello
-        assert reader is not None
+        raw, context, hello = self._raw, self._chosen, self._hello
         assert hello is not None
+        self._raw = b""
         self._reader = self._chosen = None
-        self.resume()
+        if self._paused:
+            self.resume()
         try:
             if isinstance(context, Passage):
                 self.conn.host = context.host
                 self.established = self._steady = True
                 self._tls = False  # of ours
                 self.engine = PlainEngine()
-                self._begin_stream(context.stream, reader.raw)
+                self._begin_stream(context.stream, raw)
             elif context is not None:
                 self._context = context
                 self._stage = "handshake"
                 self.engine = context.engine(hello.sni, hello.session_ticket)
-                super().received(reader.raw)
+                Transport.received(self, raw)
         except Fault as fault:
             self.fail(fault)
         except Exception as error:
@@ -179,13 +204,15 @@ class ClientTransport(Transport):
         self.owner.refused(beyond_budget(reason))
         self.abort()
 
-    def _refuse(self, reader: HelloReader, fault: Fault) -> None:
+    def _refuse(self, fault: Fault) -> None:
         """No engine yet: the alert is ours to write."""
+        reader, self._reader = self._reader, None
+        if self._hello is None and reader is not None:
+            self._hello = reader.hello
         self._log_failure(fault)
-        self._reader = None
         self._closing = True
         self._wrote_at = self.hub.now
-        if reader.plain_http:
+        if reader is not None and reader.plain_http:
             self.write(_PLAIN_REPLY)
         elif fault.alert is not Alert.NONE:
             self.write(alert_record(fault.alert))
@@ -197,17 +224,18 @@ class ClientTransport(Transport):
         now = monotonic()
         self._stage = "http"
         self._info = info = self.engine.info()  # type: ignore[attr-defined]
-        self.owner.handshake_done(info, now - self.since)
+        owner = self.owner
+        owner.journal.handshake_done(owner.listener, info, now - self.since)
         hello, context = self._hello, self._context
         if hello is not None and hello.session_ticket and context is not None:
-            self.owner.ticket_came(context.ticket_result(hello.session_ticket, resumed=info.resumed))
-        stream = self._context.host.stream if self._context is not None else None
+            owner.journal.ticket_came(owner.listener, context.ticket_result(hello.session_ticket, resumed=info.resumed))
+        stream = context.host.stream if context is not None else None
         if stream is not None:
             self._begin_stream(stream, b"")
         elif info.alpn == b"h2":
             self._begin(True)
         else:
-            self.arm_session(now + self.owner.listener.limits.idle_timeout)
+            self.arm_session(now + owner.listener.limits.idle_timeout)
 
     def _begin(self, http2: bool) -> H1Client | H2Client:
         """From here on there is an HTTP session."""

@@ -90,7 +90,6 @@ class ListenerState:
         "_accepting",
         "_closing",
         "_gates",
-        "_journal",
         "_most",
         "accepted",
         "admission",
@@ -99,6 +98,7 @@ class ListenerState:
         "ending",
         "front",
         "hub",
+        "journal",
         "listener",
         "table",
         "transports",
@@ -131,7 +131,7 @@ class ListenerState:
         self.transports: set[ClientTransport] = set()
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local  # some upstream is told where connections went to
-        self._journal = journal
+        self.journal = journal
         self._most = most
         self._accepting = False
         self.ending = False  # connections end with their first request, or with what is under way
@@ -222,14 +222,14 @@ class ListenerState:
                 return count
             if len(self.transports) >= self._most:
                 os.close(fd)
-                self._journal.refused(self.listener, "limit")
-                self._journal.event("connection-refused", listener=self.listener.name, reason="limits.connections")
+                self.journal.refused(self.listener, "limit")
+                self.journal.event("connection-refused", listener=self.listener.name, reason="limits.connections")
                 continue
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
             peer = peer.removeprefix("::ffff:")
             if self.listener.tls and self.listener.proxy is None and not self.admission.may_connect(peer):
                 os.close(fd)
-                self._journal.refused(self.listener, beyond_budget("abandoned"))
+                self.journal.refused(self.listener, beyond_budget("abandoned"))
                 continue
             self.accepted += 1
             self.transports.add(ClientTransport(self, fd, peer, port))
@@ -237,8 +237,8 @@ class ListenerState:
 
     def _out_of_descriptors(self, gate: _Gate, error: OSError) -> None:
         """EMFILE and its kin: the backlog waits in the kernel for a moment."""
-        self._journal.refused(self.listener, "descriptors")
-        self._journal.event("accept-failed", listener=self.listener.name, detail=error.strerror or "")
+        self.journal.refused(self.listener, "descriptors")
+        self.journal.event("accept-failed", listener=self.listener.name, detail=error.strerror or "")
         if gate in self._gates:
             self.hub.poller.watch(gate.sock.fileno(), gate, 0)
             self.hub.loop.call_later(_LACK, self._again, gate)
@@ -284,18 +284,12 @@ class ListenerState:
 
     def refused(self, reason: str) -> None:
         """A connection was closed without an answer."""
-        self._journal.refused(self.listener, reason)
-
-    def handshake_done(self, info: TlsInfo, seconds: float) -> None:
-        self._journal.handshake_done(self.listener, info, seconds)
-
-    def ticket_came(self, result: str) -> None:
-        self._journal.ticket_came(self.listener, result)
+        self.journal.refused(self.listener, reason)
 
     def log_handshake_failure(
         self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float
     ) -> None:
-        self._journal.handshake_failed(conn, hello, fault, stage, seconds)
+        self.journal.handshake_failed(conn, hello, fault, stage, seconds)
 
     def drain(self) -> None:
         for transport in list(self.transports):

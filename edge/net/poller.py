@@ -62,56 +62,58 @@ class Watcher(Protocol):
 
 
 class Poller:
-    __slots__ = ("_epoll", "_readers", "_watchers", "fileno", "poll")
+    __slots__ = ("_both", "_epoll", "_readers", "_tells", "fileno", "poll")
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if hasattr(select, "epoll") else Selected()
+        self._tells = isinstance(self._epoll, Selected)  # what is to be closed has to be said
         self.poll = self._epoll.poll
         self.fileno = self._epoll.fileno
-        self._watchers: dict[int, tuple[Watcher, int]] = {}
-        self._readers: dict[int, Watcher] = {}  # those that watch for reading
+        self._readers: dict[int, Watcher] = {}  # those that watch for reading alone: nearly all
+        self._both: dict[int, tuple[Watcher, int]] = {}  # the others
 
     def watch(self, fd: int, watcher: Watcher, events: int) -> None:
         """From now on tell `watcher` of `events` (`READ`, `WRITE`, both or 0) of `fd`, instead of what was told before."""
-        watchers = self._watchers
-        if events & READ:
+        known = self._readers.pop(fd, None) is not None or self._both.pop(fd, None) is not None
+        if events == READ:
             self._readers[fd] = watcher
+        elif events:
+            self._both[fd] = watcher, events
+        elif known:
+            self._epoll.unregister(fd)
+            return
         else:
-            self._readers.pop(fd, None)
-        if not events:
-            if watchers.pop(fd, None) is not None:
-                self._epoll.unregister(fd)
-        elif fd in watchers:
+            return
+        if known:
             self._epoll.modify(fd, events)
-            watchers[fd] = watcher, events
         else:
             self._epoll.register(fd, events)
-            watchers[fd] = watcher, events
 
     def forget(self, fd: int) -> None:
         """`fd` is about to be closed, and not shared with another process."""
-        self._readers.pop(fd, None)
-        if self._watchers.pop(fd, None) is not None and isinstance(self._epoll, Selected):
+        known = self._readers.pop(fd, None) is not None or self._both.pop(fd, None) is not None
+        if known and self._tells:
             self._epoll.unregister(fd)  # which an epoll does by itself
 
     def serve(self) -> None:
         """Call whoever has something to do, without waiting."""
         reader = self._readers.get
         for fd, happened in self.poll(0, _BATCH):
-            if happened == READ and (watcher := reader(fd)) is not None:
+            watcher = reader(fd)
+            if watcher is not None:
                 watcher.readable()
             else:
                 self._serve(fd, happened)
 
     def _serve(self, fd: int, happened: int) -> None:
-        """Whatever happened."""
-        found = self._watchers.get(fd)
+        """Whatever happened to one that does not watch for reading alone."""
+        found = self._both.get(fd)
         if found is None:
             return
         watcher, wanted = found
         if happened & ~WRITE and wanted & READ:
             watcher.readable()
-            if happened & WRITE and wanted & WRITE and self._watchers.get(fd) is found:
+            if happened & WRITE and wanted & WRITE and self._both.get(fd) is found:
                 watcher.writable()
         else:
             watcher.writable()

@@ -16,10 +16,10 @@ import asyncio
 from math import inf
 from time import monotonic
 
-__all__ = ["TICK", "Timed", "Wheel"]
+__all__ = ["NEVER", "TICK", "Timed", "Wheel"]
 
 TICK = 0.05
-_NEVER = 1 << 62
+NEVER = 1 << 62  # the tick of what is not filed
 
 
 class Timed:
@@ -30,7 +30,7 @@ class Timed:
     def __init__(self, wheel: Wheel) -> None:
         self.wheel = wheel
         self.deadline = inf
-        self.filed = _NEVER
+        self.filed = NEVER
 
     def arm(self, deadline: float) -> None:
         """Set the deadline, earlier or later than before; `inf` takes it away."""
@@ -43,7 +43,7 @@ class Timed:
     def disarm(self) -> None:
         """No deadline any more, and no trace of this object in the wheel."""
         self.deadline = inf
-        if self.filed != _NEVER:
+        if self.filed != NEVER:
             self.wheel.forget(self)
 
     def arm_earlier(self, deadline: float) -> None:
@@ -78,7 +78,7 @@ class Wheel:
     def file(self, timed: Timed, tick: int) -> None:
         if tick <= self._last:
             tick = self._last + 1
-        if timed.filed != _NEVER:
+        if timed.filed != NEVER:
             self.forget(timed)
         timed.filed = tick
         bucket = self._buckets.get(tick)
@@ -92,7 +92,7 @@ class Wheel:
         bucket = self._buckets.get(timed.filed)
         if bucket is not None:
             bucket.pop(timed, None)
-        timed.filed = _NEVER
+        timed.filed = NEVER
 
     def _turn(self) -> None:
         now = monotonic()
@@ -107,7 +107,7 @@ class Wheel:
             bucket = self._buckets.get(tick)
             while bucket:
                 timed = bucket.popitem()[0]
-                timed.filed = _NEVER
+                timed.filed = NEVER
                 if timed.deadline <= now:
                     timed.deadline = inf
                     timed.on_deadline(now)

@@ -27,7 +27,7 @@ from edge.net import descriptors
 from edge.net.contracts import GONE, Engine, Session
 from edge.net.hub import Hub
 from edge.net.poller import READ, WRITE
-from edge.net.timers import Timed
+from edge.net.timers import NEVER, Timed
 from edge.relay.ports import HIGH, LOW
 
 __all__ = ["LINGER", "Engine", "Session", "Transport"]
@@ -62,7 +62,7 @@ class Transport(Timed):
             setattr(cls, name, own)
 
     def __init__(self, hub: Hub, fd: int, side: Side, *, tls: bool, write_timeout: float) -> None:
-        super().__init__(hub.wheel)
+        Timed.__init__(self, hub.wheel)
         self.hub = hub
         self.fd = fd  # a connected socket, not blocking; it is closed by `_dispose` and by nobody else
         self.watched = 0  # what the poller is to tell of it
@@ -176,22 +176,30 @@ class Transport(Timed):
             self._bug(error)
 
     def received(self, data: bytes | memoryview) -> None:
-        """Take bytes of the handshake, from the socket or from whoever read them before us."""
+        """Take bytes of the handshake, from the socket or from whoever read them before us.
+
+        What answers them leaves at once: the peer waits for it, and a session has nothing to add.
+        """
         engine = self.engine
         try:
             plain = engine.receive(data)
+            if not engine.established:
+                flight = engine.drain()
+                if flight:
+                    self.write(flight)
+                return
         except Fault as fault:
             self.fail(fault)
             return
         self.mark()
-        if not self.established:
-            if not engine.established:
-                return
-            self.established = self._steady = True
-            self.on_established()
-            if self.disposed or self._closing:
-                return
-        self._decrypted(plain)
+        self.established = self._steady = True
+        self.on_established()
+        if self.disposed or self._closing:
+            return
+        if plain:
+            self._decrypted(plain)
+        elif engine.closed:
+            self._end(clean=True)
 
     def _decrypted(self, plain: bytes) -> None:
         engine = self.engine
@@ -494,7 +502,8 @@ class Transport(Timed):
         self.disposed = True
         self._steady = False
         self.hub.poller.forget(self.fd)
-        self.disarm()
+        if self.filed != NEVER:
+            self.disarm()
         self._backlog = None
         self.pending = 0
         self.engine.close()

@@ -24,7 +24,7 @@ from OpenSSL import SSL
 from edge.errors import Fault, Side
 from edge.settings.model import TlsPolicy, UpstreamTls
 from edge.settings.names import canonical
-from edge.tls.binding import NULL, context_pointer, ffi, lib
+from edge.tls.binding import NULL, SSL_SENT_AND_RECEIVED_SHUTDOWN, context_pointer, ffi, lib
 from edge.tls.context import MODES, protocol_list, set_bounds
 from edge.tls.engine import Engine
 from edge.tls.pins import chain, pin_text, verified_pins
@@ -152,8 +152,10 @@ class ClientEngine(Engine):
         return plain
 
     def close(self) -> None:
-        if self._ssl is not None and self.established and not self._kept:
+        if self._ssl and self.established and not self._kept:
             self._keep_session()
+        if self._ssl:
+            lib.SSL_set_shutdown(self._ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN)  # else the session would be one that broke
         super().close()
 
     def _keep_session(self) -> None:

@@ -15,8 +15,8 @@ which spares the second SSL_read that would only say "want read".
 
 Invariants
 * A Fault is final: after it only `drain` (for the alert) and `close` are called.
-* `close` marks the session as properly ended before the object is freed; otherwise it could not be resumed (on either
-  side). After `close` nothing is called any more.
+* After `close` nothing is called any more. An upstream's session is marked as properly ended before that; otherwise it could
+  not be resumed. A client's is in its ticket alone.
 * `closed` is set by the peer's close_notify alone. An end of the stream without one is for the transport to judge.
 * Post-handshake messages that cost us work and bring no data are counted: `disturbances` (KeyUpdates and attempts to
   renegotiate, both refused or answered by OpenSSL) and `quiet_reads` (calls of `receive` that yielded nothing). The
@@ -38,7 +38,6 @@ from edge.tls.binding import (
     BUFFER_SIZE,
     CHUNK,
     NULL,
-    SSL_SENT_AND_RECEIVED_SHUTDOWN,
     buffer,
     ffi,
     from_buffer,
@@ -69,10 +68,17 @@ _set_accept_state = lib.SSL_set_accept_state
 _set_info_callback = lib.SSL_set_info_callback
 _get_servername = lib.SSL_get_servername
 _session_reused = lib.SSL_session_reused
+_version = lib.SSL_version
+_current_cipher = lib.SSL_get_current_cipher
+_alpn_selected = lib.SSL_get0_alpn_selected
+_shutdown = lib.SSL_shutdown
+_free = lib.SSL_free
 
 _WANT_READ: int = lib.SSL_ERROR_WANT_READ
 _ZERO_RETURN: int = lib.SSL_ERROR_ZERO_RETURN
 _HOST_NAME: int = lib.TLSEXT_NAMETYPE_host_name
+_TLS12: int = lib.TLS1_2_VERSION
+_GOODBYE = 31  # bytes of a close_notify with the suites that clients have; two KeyUpdates are longer
 _RECORD_ROOM = BUFFER_SIZE - CHUNK - 1024  # beyond this mark the buffer may not take one more record
 
 _noise = [0]  # what the callback counted during the call under way
@@ -80,7 +86,7 @@ _noise = [0]  # what the callback counted during the call under way
 
 @ffi.callback("void(SSL *, int, int)")  # type: ignore[untyped-decorator]
 def _after_handshake(ssl: Any, where: int, result: int) -> None:
-    """Set when the handshake is done, it fires for KeyUpdates and renegotiation attempts and never for data.
+    """Set after the handshake, it fires for KeyUpdates and renegotiation attempts, for alerts too, and never for data.
 
     Of the several events of each only the last one is counted. Our own answer to a KeyUpdate leaves with the next `send`
     and fires too, which is why `receive` begins by forgetting what there is.
@@ -102,8 +108,8 @@ class TlsInfo:
     __slots__ = ("alpn", "group", "peer", "resumed", "server_name", "suite", "version")
 
     def __init__(self, ssl: Any, server_name: str | None, alpn: bytes, peer: ClientLeaf | None) -> None:
-        self.version = _version_names[lib.SSL_version(ssl)]
-        self.suite = _suite_name(lib.SSL_get_current_cipher(ssl))
+        self.version = _version_names[_version(ssl)]
+        self.suite = _suite_name(_current_cipher(ssl))
         self.resumed = _session_reused(ssl) == 1
         self.group = "" if self.resumed and self.version == "TLSv1.2" else string(lib.SSL_get0_group_name(ssl))
         self.alpn = alpn
@@ -124,17 +130,16 @@ class Engine:
     """One TLS connection. `side` is the peer's."""
 
     __slots__ = (
-        "_out", "_owner", "_pending", "_rbio", "_ssl", "_wbio", "closed", "disturbances", "established", "quiet_reads",
-        "server_name",
+        "_begun", "_out", "_owner", "_pending", "_rbio", "_ssl", "_wbio", "closed", "disturbances", "established",
+        "quiet_reads", "server_name",
     )  # fmt: skip
 
     side: Side
 
     def __init__(self, pointer: Any, owner: object, server_name: str | None) -> None:
-        ssl = _new(pointer)
+        self._ssl = ssl = _new(pointer)
         if not ssl:
             raise handshake_fault(NULL, Side.EDGE)
-        self._ssl = ssl
         self._rbio = rbio = _bio_new(_in_memory)
         self._wbio = wbio = _bio_new(_in_memory)
         _set_bio(ssl, rbio, wbio)
@@ -143,6 +148,7 @@ class Engine:
         self._out: list[bytes] = []  # ciphertext that had to leave the BIO before it was asked for
         self._pending = 0  # bytes of plaintext whose records lie in the BIO
         self.established = False
+        self._begun = False  # what comes after the handshake has begun, and is watched
         self.closed = False
         self.disturbances = 0
         self.quiet_reads = 0
@@ -160,7 +166,7 @@ class Engine:
         _noise[0] = 0
         rbio = self._rbio
         _bio_write(rbio, data if type(data) is bytes else from_buffer(data), size)
-        if not self.established and not (self._handshake() and _bio_holds(rbio, NULL)):
+        if not self._begun and not self._begin():
             return b""
         got = _read(self._ssl, BUFFER, BUFFER_SIZE)
         if got > 0 and not _bio_holds(rbio, NULL):
@@ -179,7 +185,7 @@ class Engine:
         filled = 0
         for start in range(0, size, CHUNK):
             _bio_write(self._rbio, source + start, min(CHUNK, size - start))
-            if self.established or self._handshake():
+            if self._begun or self._begin():
                 filled = self._read_on(_read(self._ssl, BUFFER + filled, BUFFER_SIZE - filled), filled, pieces)
                 if self.closed:
                     break
@@ -214,6 +220,25 @@ class Engine:
                 self.quiet_reads += 1
             return b""
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _begin(self) -> bool:
+        """Go on with the handshake, or with what comes first after it: whether there may be something to read.
+
+        Many connections end at once, with a goodbye in the same bytes as the end of their handshake. Watching such a one costs
+        more than the one message that could hide there.
+        """
+        if not self.established:
+            if not self._handshake():
+                return False
+            left = _bio_holds(self._rbio, NULL)
+            if left <= _GOODBYE:
+                return left > 0  # type: ignore[no-any-return]
+        self._begun = True
+        self._watch()
+        return True
+
+    def _watch(self) -> None:
+        """Count from now on what disturbs."""
 
     def _handshake(self) -> bool:
         result = _do_handshake(self._ssl)
@@ -303,23 +328,22 @@ class Engine:
 
     def shutdown(self) -> None:
         """Queue close_notify. Before the handshake is done there is nothing to close, and nothing happens."""
-        if self.established and lib.SSL_shutdown(self._ssl) < 0:
+        if self.established and _shutdown(self._ssl) < 0:
             lib.ERR_clear_error()
 
     def close(self) -> None:
         """Free the connection. Idempotent."""
         ssl, self._ssl = self._ssl, None
-        if ssl is not None:
-            lib.SSL_set_shutdown(ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN)
-            lib.SSL_free(ssl)
+        if ssl:
+            _free(ssl)
 
     def __del__(self) -> None:
-        if getattr(self, "_ssl", None) is not None:
+        if self._ssl:
             self.close()
 
     def alpn(self) -> bytes:
         """The protocol agreed on, or ``b""``. Only after `established`."""
-        lib.SSL_get0_alpn_selected(self._ssl, _name_out, _size_out)
+        _alpn_selected(self._ssl, _name_out, _size_out)
         size = _size_out[0]
         return buffer(_name_out[0], size)[:] if size else b""
 
@@ -343,11 +367,11 @@ class ServerEngine(Engine):
     def _handshake(self) -> bool:
         check = self._check
         if check is None:
-            return super()._handshake()
+            return Engine._handshake(self)
         under_way = UNDER_WAY
         under_way.check, under_way.fault, under_way.leaf = check, None, None
         try:
-            return super()._handshake()
+            return Engine._handshake(self)
         finally:
             under_way.check = None
 
@@ -367,11 +391,13 @@ class ServerEngine(Engine):
         ssl = self._ssl
         name = _get_servername(ssl, _HOST_NAME)
         seen = host_name(ffi.string(name)) if name else None
-        if seen != self.server_name and (name or not (_session_reused(ssl) and lib.SSL_version(ssl) == lib.TLS1_2_VERSION)):
+        if seen != self.server_name and (name or not (_session_reused(ssl) and _version(ssl) == _TLS12)):
             raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self.server_name}, connected as {seen}")
         if self._check is not None:
             self._check_client(self._check)
-        _set_info_callback(ssl, _after_handshake)
+
+    def _watch(self) -> None:
+        _set_info_callback(self._ssl, _after_handshake)
 
     def _peer_leaf(self) -> ClientLeaf | None:
         return self._leaf

@@ -30,7 +30,7 @@ from struct import error as StructError
 from edge.errors import Alert, Fault, Side
 from edge.wire import ja4
 
-__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "host_name"]
+__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "host_name", "whole_hello"]
 
 MAX_RECORDS = 4096
 """Records that one hello may be spread over: enough for a post-quantum hello in one-byte records, twice over."""
@@ -135,6 +135,32 @@ class ClientHello:
         return f"<ClientHello sni={self.sni!r} alpn={self.alpn!r} versions={[hex(version) for version in self.versions]}>"
 
 
+def whole_hello(data: bytes, max_bytes: int) -> ClientHello | None:
+    """The hello, when these are a connection's first bytes and it is all there in one record; what follows it is not looked at.
+
+    None for everything else, and for a hello that is to be refused: `HelloReader` says why.
+    """
+    if len(data) < 9:
+        return None
+    kind, version, length = _record(data)
+    end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
+    if (
+        kind != _HANDSHAKE
+        or version >> 8 != 3
+        or data[5] != _CLIENT_HELLO
+        or not end <= 5 + length <= 5 + _MAX_PLAINTEXT
+        or 5 + length > len(data)
+        or end > 9 + max_bytes
+    ):
+        return None
+    hello = ClientHello()
+    try:
+        _parse(hello, data, 9, end)
+    except Fault:
+        return None
+    return hello
+
+
 class HelloReader:
     """Gathers a connection's first bytes until the ClientHello is there.
 
@@ -167,18 +193,6 @@ class HelloReader:
             data = bytes(data)
         if not self._raw:
             self._raw = data
-            if len(data) >= 9:  # the common case: one read, one record, one message
-                kind, version, length = _record(data)
-                end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
-                if (
-                    kind == _HANDSHAKE
-                    and version >> 8 == 3
-                    and data[5] == _CLIENT_HELLO
-                    and end <= 5 + length <= 5 + _MAX_PLAINTEXT
-                    and 5 + length <= len(data)
-                    and end <= 9 + self._max
-                ):
-                    return self._parse(data, 9, end)
         else:
             if not isinstance(self._raw, bytearray):
                 self._raw = bytearray(self._raw)
