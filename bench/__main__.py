@@ -15,14 +15,15 @@ from pathlib import Path
 from rich.console import Console
 
 from . import target
-from .certificates import issue
+from .certificates import issue, issue_many
 from .load import missing
 from .machine import Cores, describe
 from .measure import Targets, measure
 from .origin import LARGE, Origin
 from .peers import PEERS, choose, find
 from .report import show, write
-from .scenarios import SCENARIOS, Scenario, Site
+from .samples import Site
+from .scenarios import SCENARIOS, Scenario
 
 __all__ = ["main"]
 
@@ -97,7 +98,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         large = folder / "bulk"
         with large.open("wb") as file:
             file.truncate(arguments.bulk << 20)
-        site = Site(cores.load, large, arguments.bulk << 20, arguments.idle)
+        renewals = []
+        for number in range(2):
+            (folder / f"renewal-{number}").mkdir()
+            renewals.append(issue(folder / f"renewal-{number}"))
+        many = issue_many(folder / "many", 500) if any(scenario.name == "start-500" for scenario in wanted) else []
+        site = Site(cores.load, large, arguments.bulk << 20, arguments.idle, renewals, many)
         with (
             Origin(find()["nginx"], cores.load, folder / "origin") as origin,
             Targets(programs, leaf, origin, cores.server, folder) as targets,

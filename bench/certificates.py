@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Leaf", "issue"]
+__all__ = ["Leaf", "issue", "issue_many"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,22 @@ def _build(subject: str, key: ec.EllipticCurvePrivateKey, issuer: str) -> x509.C
 
 def issue(folder: Path) -> Leaf:
     """Make a CA and a leaf for `localhost` and 127.0.0.1, as PEM files in `folder`."""
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    return _issue(folder, ec.generate_private_key(ec.SECP256R1()), "localhost", "")
+
+
+def issue_many(folder: Path, count: int) -> list[Leaf]:
+    """Leaves for ``h0.bench.example`` and so on, each with a key of its own, from one CA; their files in `folder`."""
+    folder.mkdir()
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    return [_issue(folder, ca_key, f"h{number}.bench.example", f"{number}-") for number in range(count)]
+
+
+def _issue(folder: Path, ca_key: ec.EllipticCurvePrivateKey, name: str, prefix: str) -> Leaf:
+    key = ec.generate_private_key(ec.SECP256R1())
     ca_identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))])
     leaf = (
-        _build("localhost", key, "edge bench CA")
+        _build(name, key, "edge bench CA")
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier), critical=False)
@@ -55,7 +66,7 @@ def issue(folder: Path) -> Leaf:
         leaf.public_bytes(serialization.Encoding.PEM),
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
-    made = Leaf(folder / "chain.pem", folder / "key.pem", folder / "both.pem")
+    made = Leaf(folder / f"{prefix}chain.pem", folder / f"{prefix}key.pem", folder / f"{prefix}both.pem")
     made.chain.write_bytes(chain)
     for path, content in ((made.key, private), (made.both, chain + private)):
         path.touch(mode=0o600)

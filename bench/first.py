@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import ssl
 import time
 
-__all__ = ["first_handshake", "get"]
+__all__ = ["first_handshake", "get", "shown_certificate"]
 
 
 def _context() -> ssl.SSLContext:
@@ -28,6 +29,13 @@ def first_handshake(port: int, seconds: float = 10.0) -> None:
             if time.monotonic() > end:
                 raise
             time.sleep(0.002)
+
+
+def shown_certificate(port: int) -> str:
+    """The SHA-256 fingerprint of the certificate that a new connection is shown."""
+    raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with raw, _context().wrap_socket(raw, server_hostname="localhost") as sock:
+        return hashlib.sha256(sock.getpeercert(binary_form=True) or b"").hexdigest()
 
 
 def get(port: int, path: str) -> bytes:

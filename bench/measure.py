@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,8 @@ from .first import first_handshake, get
 from .origin import Origin
 from .peers import PEERS, Job
 from .processes import Child, free_ports
-from .scenarios import Sample, Scenario, Site
+from .samples import Sample, Site
+from .scenarios import Scenario
 
 __all__ = ["BASE", "Result", "Summary", "Targets", "measure"]
 
@@ -40,13 +41,14 @@ class _Running:
         self.configuration = ""
         self.child, self.port = self.start()
 
-    def start(self) -> tuple[Child, int]:
+    def start(self, *, leaf: Leaf | None = None, workers: int = 1, hosts: Sequence[Leaf] = ()) -> tuple[Child, int]:
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
         folder.mkdir()
         (port,) = free_ports(1)
-        job = Job(folder, self._leaf, port, self._origin.port, self._origin.sink)
-        command, self.configuration = PEERS[self.name].configure(self._program, job)
+        job = Job(folder, leaf or self._leaf, port, self._origin.port, self._origin.sink, workers, hosts)
+        command, text = PEERS[self.name].configure(self._program, job)
+        self.configuration = self.configuration or text
         return Child(self.name, command, self._core, folder), port
 
     def check(self) -> None:
@@ -97,6 +99,7 @@ class Summary:
     rounds: int
     busy: float
     load_busy: float
+    details: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -125,11 +128,12 @@ class Result:
             len(samples),
             median(sample.busy for sample in samples),
             median(sample.load_busy for sample in samples),
+            {name: median(sample.details[name] for sample in samples) for name in samples[0].details},
         )
 
 
 def _turns(names: list[str], rounds: int) -> Iterator[list[str]]:
-    for number in range(rounds):
+    for number in range(rounds if names else 0):
         shift = number % len(names)
         yield names[shift:] + names[:shift]
 
@@ -139,7 +143,8 @@ def measure(
 ) -> Result:
     """Take `rounds` of samples of `seconds` each; stops early at monotonic time `end`, between rounds, and says so."""
     result = Result(scenario)
-    for number, order in enumerate(_turns(list(targets.running), rounds), 1):
+    names = [name for name in targets.running if name in (scenario.only or targets.running)]
+    for number, order in enumerate(_turns(names, rounds), 1):
         if time.monotonic() > end:
             result.problems.append(f"{scenario.name}: the time was up after {number - 1} of {rounds} rounds")
             break

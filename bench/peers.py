@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,18 @@ __all__ = ["PEERS", "Job", "Peer", "choose", "find"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a target has to do: listen on `port`, relay to `origin`, and what is below ``/sink`` to `sink` (ports of loopback)."""
+    """What a target has to do: listen on `port`, relay to `origin`, and what is below ``/sink`` to `sink` (ports of loopback).
+
+    `edge` and nginx heed the rest: `workers`, and a host for each of `hosts`, which are named ``h0.bench.example`` and so on.
+    """
 
     folder: Path
     leaf: Leaf
     port: int
     origin: int
     sink: int
+    workers: int = 1
+    hosts: Sequence[Leaf] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ class Peer:
 
 EDGE = """\
 [server]
-workers = 1
+workers = {job.workers}
+watch = "off"
 state_dir = "{job.folder}/state"
 runtime_dir = "{job.folder}/run"
 
@@ -103,8 +109,15 @@ class _EdgePeer(Peer):
         return sys.executable
 
 
+EDGE_HOST = """
+[[host]]
+names = ["h{number}.bench.example"]
+certificates = [{{ chain = "{leaf.chain}", key = "{leaf.key}" }}]
+"""
+
+
 def _edge(program: str, job: Job) -> tuple[list[str], str]:
-    text = EDGE.format(job=job)
+    text = EDGE.format(job=job) + "".join(EDGE_HOST.format(number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
     (job.folder / "edge.toml").write_text(text)
     return [program, "-m", "edge.cli.main", "run", "--config", str(job.folder / "edge.toml")], text
 
@@ -113,10 +126,11 @@ NGINX = """\
 daemon off;
 pid {job.folder}/nginx.pid;
 error_log {job.folder}/error.log;
-worker_processes 1;
+worker_processes {job.workers};
 worker_rlimit_nofile 16384;
 events {{ worker_connections 8192; }}
 http {{
+    server_names_hash_max_size 4096;
     access_log {job.folder}/access.log combined buffer=32k flush=1s;
     client_body_temp_path {job.folder}/body;
     proxy_temp_path {job.folder}/proxy;
@@ -141,14 +155,30 @@ http {{
         proxy_request_buffering off;
         proxy_max_temp_file_size 0;
         location / {{ proxy_pass http://origin; }}
-        location /sink {{ proxy_pass http://sink; }}
+        location /sink {{
+            proxy_pass http://sink;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $http_connection;
+        }}
     }}
-}}
+{hosts}}}
+"""
+
+
+NGINX_HOST = """\
+    server {{
+        listen 127.0.0.1:{port} ssl http2;
+        server_name h{number}.bench.example;
+        ssl_certificate {leaf.chain};
+        ssl_certificate_key {leaf.key};
+        location / {{ proxy_pass http://origin; }}
+    }}
 """
 
 
 def _nginx(program: str, job: Job) -> tuple[list[str], str]:
-    text = NGINX.format(job=job)
+    hosts = "".join(NGINX_HOST.format(port=job.port, number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
+    text = NGINX.format(job=job, hosts=hosts)
     (job.folder / "nginx.conf").write_text(text)
     return [program, "-p", str(job.folder), "-e", str(job.folder / "error.log"), "-c", str(job.folder / "nginx.conf")], text
 

@@ -22,7 +22,8 @@ __all__ = ["Child", "environment", "family", "free_ports", "own_memory", "run_pi
 
 def environment() -> dict[str, str]:
     """The environment for children: ours, with Python children finding the same packages from any directory."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GOMAXPROCS": "1"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # compiled as when installed
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GOMAXPROCS": "1"}
 
 
 def free_ports(count: int) -> list[int]:
@@ -138,6 +139,9 @@ class Child:
     def memory(self) -> int:
         """Bytes of `own_memory`, its descendants' among them."""
         return own_memory(family(self._process.pid))
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def end(self) -> None:
         if self._process.poll() is None:

@@ -23,7 +23,7 @@ def sentence(result: Result, subject: str = "edge") -> str:
     mine, base, scenario = result.summary(subject), result.summary(BASE), result.scenario
     if mine is None:
         return f"{subject} has no valid figure for the {scenario.what}."
-    verb = {"idle-memory": "uses", "start": "needs"}.get(scenario.name, "spends")
+    verb = {"idle-memory": "uses", "start": "needs", "start-500": "needs", "reload": "shows"}.get(scenario.name, "spends")
     if base is None or subject == BASE:
         return f"{subject} {verb} {_figure(mine.value)} {scenario.unit} of {scenario.what}."
     doubt = "; the range includes 1, so nothing is proven" if mine.ratio_low <= 1 <= mine.ratio_high else ""
@@ -35,7 +35,13 @@ def sentence(result: Result, subject: str = "edge") -> str:
 def _busy(result: Result, names: list[str]) -> str:
     """How much of its core each target used, so that one sees what the limit was."""
     shares = [f"{name} {found.busy:.0%}" for name in names if (found := result.summary(name)) is not None and found.busy]
-    return f"  core busy: {', '.join(shares)}" if shares and result.scenario.name != "start" else ""
+    return f"  core busy: {', '.join(shares)}" if shares and not result.scenario.name.startswith("start") else ""
+
+
+def _details(result: Result, names: list[str]) -> list[str]:
+    """A line for each target that has more figures to show."""
+    found = [(name, summary.details) for name in names if (summary := result.summary(name)) is not None]
+    return [f"  {name}: " + "; ".join(f"{what} {_figure(value)}" for what, value in more.items()) for name, more in found if more]
 
 
 def show(results: list[Result], names: list[str], console: Console) -> None:
@@ -61,6 +67,8 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
     for result in results:
         console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
         if words := _busy(result, names):
+            console.print(words, soft_wrap=True, highlight=False, style="dim")
+        for words in _details(result, names):
             console.print(words, soft_wrap=True, highlight=False, style="dim")
     for result in results:
         for problem in result.problems:

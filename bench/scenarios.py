@@ -7,49 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from functools import partial
 
-from . import load
+from . import load, reloads
 from .first import first_handshake
 from .handshakes import Job
-from .processes import Child, environment
+from .processes import environment
+from .samples import Sample, Site, Target
 
 __all__ = ["SCENARIOS", "Sample", "Scenario", "Site", "Target"]
 
 
 _SETTLED = 2.5  # seconds until what is freed late has been freed
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One measurement: `value` in the scenario's unit, the operations behind it, and how busy the target's core was."""
-
-    value: float
-    count: float
-    seconds: float
-    busy: float  # share of the server core that the target used
-    load_busy: float  # share of the load core that the load generator used
-    errors: int
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What all samples of a run share."""
-
-    core: int  # of the load
-    large: Path  # a file of the bulk size
-    bulk: int  # bytes
-    idle: int  # connections
-
-
-class Target(Protocol):
-    """A target as the scenarios see it. `start` gives a fresh process of it, not yet listening."""
-
-    port: int
-    child: Child
-
-    def start(self) -> tuple[Child, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +29,7 @@ class Scenario:
     scale: float  # from the sample's natural unit to `unit`
     take: Callable[[Target, Site, float], Sample]
     needs: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()  # the targets that it can be done with; empty: all
 
 
 def _cpu_per(generate: Callable[[int, Site, float], load.Load]) -> Callable[[Target, Site, float], Sample]:
@@ -100,15 +70,16 @@ def _idle_memory(target: Target, site: Site, seconds: float) -> Sample:
     return Sample(grown / site.idle, site.idle, time.perf_counter() - began, 0, 0, 0)
 
 
-def _start_up(target: Target, site: Site, seconds: float) -> Sample:
+def _start_up(target: Target, site: Site, seconds: float, *, many: bool = False) -> Sample:
     """Seconds from the start of the process to the end of its first handshake."""
     began = time.perf_counter()
-    child, port = target.start()
+    child, port = target.start(workers=2, hosts=site.many if many else ())
     with child:
         child.wait_port(port)
         first_handshake(port)
         total = time.perf_counter() - began
-        return Sample(total, 1, total, child.cpu() / total, 0, 0)
+        used = child.cpu()
+        return Sample(total, 1, total, used / total, 0, 0, {"CPU, ms": used * 1e3})
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -173,6 +144,22 @@ SCENARIOS: dict[str, Scenario] = {
             for version, kind in [("1.3", "full"), ("1.3", "resumed"), ("1.2", "full"), ("1.2", "resumed")]
         ],
         Scenario("idle-memory", "memory per idle TLS connection", "KiB", 1 / 1024, _idle_memory),
-        Scenario("start", "time from start to the first handshake", "ms", 1e3, _start_up),
+        Scenario("start", "time from start to the first handshake (2 workers)", "ms", 1e3, _start_up),
+        Scenario(
+            "start-500",
+            "time from start to the first handshake (2 workers, 500 more certificates)",
+            "ms",
+            1e3,
+            partial(_start_up, many=True),
+            only=("edge", "nginx"),
+        ),
+        Scenario(
+            "reload",
+            "latency of a request, p99, while certificates are renewed under load",
+            "ms",
+            1e3,
+            reloads.under_load,
+            only=("edge", "nginx"),
+        ),
     ]
 }

@@ -1,10 +1,14 @@
 """The upstream that swallows uploads: reads a whole body, answers 200, keeps the connection. Run as ``-m …sink PORT``.
 
+Who asks for an upgrade to WebSocket gets it, and from then on every byte back.
+
 Plain threads and one large buffer: it has to cost little beside what is measured.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import socket
 import sys
@@ -13,6 +17,9 @@ import threading
 __all__ = ["main"]
 
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+_UPGRADE = re.compile(rb"\r\nupgrade:\s*websocket", re.IGNORECASE)
+_KEY = re.compile(rb"\r\nsec-websocket-key:\s*(\S+)", re.IGNORECASE)
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -28,6 +35,9 @@ def _serve(sock: socket.socket) -> None:
                     return
                 head += part
             head, _, body = head.partition(b"\r\n\r\n")
+            if _UPGRADE.search(head):
+                _echo(sock, head, body)
+                return
             length = _LENGTH.search(head)
             if length is not None:
                 left = int(length[1]) - len(body)
@@ -44,6 +54,15 @@ def _serve(sock: socket.socket) -> None:
                         return
                     tail = (tail + bytes(view[max(0, count - 5) : count]))[-5:]
             sock.sendall(_ANSWER)
+
+
+def _echo(sock: socket.socket, head: bytes, data: bytes) -> None:
+    key = _KEY.search(head)
+    accept = base64.b64encode(hashlib.sha1(key[1] + _GUID).digest()) if key is not None else b""
+    fields = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept
+    sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n" + fields + b"\r\n\r\n" + data)
+    while data := sock.recv(65_536):
+        sock.sendall(data)
 
 
 def main(port: int) -> None:

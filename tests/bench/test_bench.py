@@ -11,8 +11,10 @@ from rich.console import Console
 from bench import __main__ as command
 from bench import load, peers, report
 from bench.handshakes import Seen
-from bench.measure import Result
-from bench.scenarios import SCENARIOS, Sample, Scenario, Site
+from bench.measure import Result, measure
+from bench.reloads import percentile
+from bench.samples import Sample, Site
+from bench.scenarios import SCENARIOS, Scenario
 
 WRK = """Running 1s test @ https://127.0.0.1:1/small
   16890 requests in 1.00s, 4.11MB read
@@ -113,9 +115,31 @@ def test_every_peer_has_a_configuration(tmp_path: Path) -> None:
         assert "127.0.0.1" in text
 
 
-def test_a_failing_target_leaves_the_round_to_the_others() -> None:
-    from bench.measure import measure
+def test_percentiles() -> None:
+    assert percentile([], 0.99) == 0
+    assert percentile([3.0], 0.99) == 3
+    assert percentile([float(number) for number in range(100, 0, -1)], 0.99) == 100
+    assert percentile([float(number) for number in range(1000)], 0.5) == 500
 
+
+def test_a_scenario_may_be_for_some_targets_only() -> None:
+    class Fake:
+        running = {"edge": "edge", "nginx": "nginx", "caddy": "caddy"}  # noqa: RUF012
+
+    scenario = Scenario("x", "x", "s", 1, lambda *_: sample(1.0), only=("nginx", "edge"))
+    made = measure(scenario, Fake(), Site(0, Path(), 1, 1), rounds=1, seconds=1, end=1e18, progress=lambda _: None)  # type: ignore[arg-type]
+    assert sorted(made.rounds[0]) == ["edge", "nginx"]
+    assert made.summary("caddy") is None
+
+
+def test_more_figures_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Result(SCENARIOS["reload"])
+    made.rounds = [{"edge": Sample(0.002, 9, 1.0, 0.1, 0, 0, {"reloads": 12, "sent again": 0})}]
+    report.show([made], ["edge"], Console(width=200))
+    assert "edge: reloads 12.0; sent again 0.00" in capsys.readouterr().out
+
+
+def test_a_failing_target_leaves_the_round_to_the_others() -> None:
     def take(target: object, site: Site, seconds: float) -> Sample:
         if target == "broken":
             raise RuntimeError("it fell over")
