@@ -4,6 +4,8 @@ The controller gets the settings without private keys, and after a change of ``[
 change is no part of the transaction: a listener that nothing in serving depends on must not hold up a renewed certificate. An
 address that cannot be had is told (``degraded``, and an event), and the old one is not kept, because somebody wanted it closed.
 
+It talks to strangers, so what it may ask is what the admin listener offers, and no more: it cannot end the gateway.
+
 It beats like a worker. One that does not is killed and replaced, for otherwise probes would wait on it until they give the
 gateway up. What does not fit into a message goes as a parcel.
 """
@@ -20,7 +22,7 @@ import orjson
 from edge.process.admin import bind_admin, close_admin
 from edge.process.channel import Message
 from edge.process.children import Child
-from edge.process.control_socket import VERSION
+from edge.process.control_socket import VERSION, failure
 from edge.process.controller import ControllerWork, run_controller
 from edge.process.errors import StartError
 from edge.process.heartbeat import HUNG, INTERVAL, Heartbeats, Verdict
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Steward"]
 
 _LATER = 5.0  # seconds before another attempt when the system has no process for it
+_MAY_ASK = frozenset({"status", "reload"})
 _LARGE = 32 * 1024  # bytes of a message that goes as a parcel
 
 
@@ -75,6 +78,9 @@ class Steward:
         elif "ask" in message:
             number = message.get("id")
             request = {**message, "op": message["ask"]}
+            if str(request["op"]) not in _MAY_ASK:
+                self._send({"re": number, **failure("unknown-operation", "the controller may not ask for this")})
+                return
             self._supervisor.operations.handle(request, "admin", lambda answer: self._send({"re": number, **answer}))
 
     def _look(self) -> None:

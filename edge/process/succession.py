@@ -33,11 +33,6 @@ class Succession:
         if predecessor is not None and predecessor.mode is Mode.SUCCEED:
             supervisor.loop.watch(predecessor.channel.sock, self._on_channel)
 
-    @property
-    def asks(self) -> bool:
-        """Whether a predecessor still has the control socket and the service manager."""
-        return self._predecessor is not None and self._predecessor.mode is Mode.SUCCEED
-
     def serving(self, then: Callable[[], None]) -> None:
         """All workers accept connections. `then` is called once we are the one."""
         predecessor = self._predecessor
@@ -58,6 +53,11 @@ class Succession:
         """We cannot start."""
         if self._predecessor is not None:
             self._predecessor.refuse(why)
+
+    def close_copies(self) -> None:
+        """In a child: close what belongs to the supervisor."""
+        if self._predecessor is not None:
+            self._predecessor.channel.close()
 
     def _on_channel(self) -> None:
         predecessor, supervisor = self._predecessor, self._supervisor

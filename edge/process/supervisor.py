@@ -88,6 +88,7 @@ class Supervisor:
         self._descriptors = parts.descriptors
         self._exit_status = 0
         self._ended = False
+        self._wakers: tuple[socket.socket, ...] = ()  # the pipe into which the interpreter writes the numbers of signals
         self._has_terminal = _has_terminal()
         self._steward = Steward(self, parts.controller, parts.lacking)
         self.controller, self.controller_work = self._steward.child, parts.controller
@@ -117,7 +118,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the end; returns the exit status. Restores the signal handlers that it found."""
-        wake, waker = socket.socketpair()
+        wake, waker = self._wakers = socket.socketpair()
         wake.setblocking(False)
         waker.setblocking(False)
         before = {number: signal.signal(number, _handler) for number in _SIGNALS}
@@ -139,8 +140,7 @@ class Supervisor:
             if self._control is not None:
                 self._control.close()
             self.loop.close()
-            wake.close()
-            waker.close()
+            self._close_wakers()
             self.sockets.close()
             self._steward.close()
             pidfile.remove(self.settings.server.pid_file)
@@ -156,12 +156,20 @@ class Supervisor:
     # children
 
     def _leave_behind(self, child: Child) -> None:
+        """In a new child: close what it would have power over us by, and what would hide from others that we have ended."""
+        self._close_wakers()
+        self.upgrade.close_copies()
+        self._succession.close_copies()
         self.sockets.close_others(child.number)
         if child is not self.controller:
             self._steward.close()
         if self._control is not None:
             self._control.close_copies()
         self._watching.close_copies()
+
+    def _close_wakers(self) -> None:
+        for sock in self._wakers:
+            sock.close()
 
     def on_worker_ready(self) -> None:
         """A worker accepts connections."""

@@ -120,6 +120,14 @@ class Upgrade:
     def command(self) -> list[str]:
         return list(self._supervisor.settings.server.upgrade_command) or self._command
 
+    def close_copies(self) -> None:
+        """In a child: close what belongs to the supervisor."""
+        if self._attempt is not None:
+            if self._attempt.channel is not None:
+                self._attempt.channel.close()
+            if self._attempt.stderr >= 0:
+                os.close(self._attempt.stderr)
+
     # the new program's start
 
     def _spawn(self, attempt: _Attempt) -> None:

@@ -30,14 +30,37 @@ if loaded.settings is None:
 sys.exit(run(loaded.settings, origin=Origin(sys.argv[1], read, loaded.documents)))
 """
 
+_NOSY_CHILD = """
+def nosy(descriptor):
+    import select
+    names = [name for name in os.listdir("/proc/self/fd") if int(name) > 2 and int(name) != descriptor]
+    found = [os.readlink("/proc/self/fd/" + name) for name in names if os.path.lexists("/proc/self/fd/" + name)]
+    with open(os.path.join(os.path.dirname(sys.argv[1]), "found"), "w") as file:
+        file.write(" ".join([*found, "end"]))
+    select.select([descriptor], [], [])
+"""
+_NOSY_PROGRAM = _PROGRAM.replace("loaded = read()", f"{_NOSY_CHILD}loaded = read()").replace(
+    "loaded.documents)", 'loaded.documents), extra_children=[("nosy", nosy)]'
+)
+
 
 class Gateway:
-    def __init__(self, spawn: Spawn, folder: Path, port: int, settings: str = "", *, workers: int = 2, server: str = "") -> None:
+    def __init__(
+        self,
+        spawn: Spawn,
+        folder: Path,
+        port: int,
+        settings: str = "",
+        *,
+        workers: int = 2,
+        server: str = "",
+        program: str = _PROGRAM,
+    ) -> None:
         self.port = port
         self.folder = folder
         self.config = folder / "edge.toml"
         self.write(settings, workers=workers, server=server)
-        self.process = spawn(sys.executable, "-c", _PROGRAM, self.config, stderr=subprocess.PIPE)
+        self.process = spawn(sys.executable, "-c", program, self.config, stderr=subprocess.PIPE)
 
     def write(self, settings: str = "", *, workers: int = 2, body: str = "ok", port: int = 0, server: str = "") -> None:
         """Write the settings file."""
@@ -143,6 +166,17 @@ def test_it_says_where_it_serves_once_it_does(gateway: Gateway) -> None:
     assert len(gateway.workers()) == 2
     assert gateway.end() == 0
     assert f"serving on http://localhost:{gateway.port}" in gateway.errors()
+
+
+def test_a_child_has_no_power_over_the_supervisor_by_what_it_inherits(
+    spawn: Spawn, short_tmp: Path, free_port: Callable[[], int]
+) -> None:
+    """Such as the pipe into which the numbers of signals are written."""
+    admin = f'[admin]\naddress = "127.0.0.1:{free_port()}"'
+    Gateway(spawn, short_tmp, free_port(), admin, program=_NOSY_PROGRAM).ready()
+    found = wait_until(lambda: (short_tmp / "found").exists() and (short_tmp / "found").read_text().split())
+    assert found[-1] == "end"
+    assert [what for what in found if what.startswith("socket:") or "inotify" in what] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
