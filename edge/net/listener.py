@@ -2,7 +2,7 @@
 
 At most `_BATCH` connections are accepted in one turn, so that those that are open are not starved by those that come; and
 only as many as the turns before let expect, because asking in vain costs more than a connection. Beyond
-`limits.connections` a connection is closed at once and counted: no memory, no cryptography.
+`limits.connections` (`edge.net.capacity`) a connection is closed at once: no memory, no cryptography.
 
 A listener is known by its name and by whether it speaks TLS. As long as both stay it is the same one through any number of
 reloads: what a new connection gets is exchanged in one step (`renew`), and open connections are told afterwards
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge.errors import Fault
 from edge.net.admission import Admission, beyond_budget
+from edge.net.capacity import Capacity
 from edge.net.client import ClientTransport
 from edge.net.descriptors import accept
 from edge.net.hub import Hub
@@ -88,9 +89,9 @@ class ListenerState:
 
     __slots__ = (
         "_accepting",
+        "_capacity",
         "_closing",
         "_gates",
-        "_most",
         "accepted",
         "admission",
         "context",
@@ -115,8 +116,8 @@ class ListenerState:
         context: Context,
         journal: Journal,
         admission: Admission,
+        capacity: Capacity,
         *,
-        most: int,
         wants_ja4: bool,
         wants_local: bool,
     ) -> None:
@@ -132,7 +133,7 @@ class ListenerState:
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local  # some upstream is told where connections went to
         self.journal = journal
-        self._most = most
+        self._capacity = capacity
         self._accepting = False
         self.ending = False  # connections end with their first request, or with what is under way
         self.accepted = 0  # connections since the start
@@ -220,19 +221,20 @@ class ListenerState:
             except OSError as error:
                 self._out_of_descriptors(gate, error)
                 return count
-            if len(self.transports) >= self._most:
-                os.close(fd)
-                self.journal.refused(self.listener, "limit")
-                self.journal.event("connection-refused", listener=self.listener.name, reason="limits.connections")
-                continue
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
             peer = peer.removeprefix("::ffff:")
             if self.listener.tls and self.listener.proxy is None and not self.admission.may_connect(peer):
                 os.close(fd)
                 self.journal.refused(self.listener, beyond_budget("abandoned"))
                 continue
+            if not self._capacity.take(self.listener.name):
+                os.close(fd)
+                self.journal.refused(self.listener, "limit")
+                continue
             self.accepted += 1
-            self.transports.add(ClientTransport(self, fd, peer, port))
+            transport = ClientTransport(self, fd, peer, port)
+            if not transport.disposed:  # it may have ended with its beginning
+                self.transports.add(transport)
         return most
 
     def _out_of_descriptors(self, gate: _Gate, error: OSError) -> None:
@@ -249,14 +251,11 @@ class ListenerState:
 
     # --- generations ---
 
-    def renew(
-        self, listener: Listener, table: HostTable | None, front: Front, *, most: int, wants_ja4: bool, wants_local: bool
-    ) -> None:
+    def renew(self, listener: Listener, table: HostTable | None, front: Front, *, wants_ja4: bool, wants_local: bool) -> None:
         """What new connections get from now on. The listener has the same name, and TLS if it had TLS."""
         self.listener = listener
         self.table = table
         self.front = front
-        self._most = most
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local
 
@@ -279,6 +278,7 @@ class ListenerState:
 
     def closed(self, transport: ClientTransport) -> None:
         self.transports.discard(transport)
+        self._capacity.give_back()
         if transport.engine.disturbances:
             self.disturbances += transport.engine.disturbances
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from edge.errors import Fault
 from edge.http.message import ConnectionInfo
 from edge.net.admission import Admission
+from edge.net.capacity import Capacity
 from edge.net.client import ClientTransport
 from edge.net.generation import Generation
 from edge.net.hub import Hub
@@ -72,6 +73,7 @@ class Server:
         self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
         self._admission = Admission(self.hub, settings.handshakes, self._handshakes_refused)
+        self._capacity = Capacity(settings.limits.connections)
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
         self._stopped = False
         self.ready = False  # what the supervisor last said of the whole gateway
@@ -244,8 +246,9 @@ class Server:
         """The listeners of a generation. `sockets` replace those of the listeners that they name."""
         settings = generation.settings
         self._admission.renew(settings.handshakes)
+        self._capacity.most = settings.limits.connections
         before = {(state.listener.name, state.listener.tls): state for state in self.listeners}
-        most, wants_ja4 = settings.limits.connections, settings.log.access.to is not None
+        wants_ja4 = settings.log.access.to is not None
         wants_local = any(upstream.send_proxy for upstream in settings.upstreams.values())
         self.listeners = []
         for listener in settings.listeners:
@@ -253,13 +256,13 @@ class Server:
             state = before.pop((listener.name, listener.tls), None)
             if state is None:
                 state = ListenerState(
-                    self.hub, listener, table, front, self, self.journal, self._admission, most=most, wants_ja4=wants_ja4,
+                    self.hub, listener, table, front, self, self.journal, self._admission, self._capacity, wants_ja4=wants_ja4,
                     wants_local=wants_local,
                 )  # fmt: skip
                 if self._started:
                     state.start()
             else:
-                state.renew(listener, table, front, most=most, wants_ja4=wants_ja4, wants_local=wants_local)
+                state.renew(listener, table, front, wants_ja4=wants_ja4, wants_local=wants_local)
             self.listeners.append(state)
         gone = list(before.values())
         self._distribute(sockets, gone)
@@ -370,6 +373,8 @@ class Server:
             return
         self._upstreams.expire(self.hub.turn())
         self._admission.look(self.hub.now)
+        for name, count in self._capacity.refused().items():
+            self.journal.event("connection-refused", listener=name, reason="limits.connections", count=count)
         over = [state for state in self._ended if state.is_over]
         if over:
             self._flush_all()

@@ -1,0 +1,85 @@
+"""What a listener holds, and what a stranger can make it hold."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from edge.net.journal import Journal
+from tests.conftest import wait_until
+from tests.net.running import Running
+
+ROUTE = '[[route]]\npath = "/"\nrespond = { status = 200, body = "ok" }\n'
+BALANCERS_ONLY = """
+[[listener]]
+name = "plain"
+address = "127.0.0.1:1"
+tls = "off"
+proxy_protocol = { mode = "require", from = ["10.0.0.0/8"] }
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Running]]:
+    running: list[Running] = []
+
+    def begin(toml: str) -> Running:
+        running.append(Running(tmp_path, toml))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.end()
+
+
+def _connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 5)
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    """Whether the server closes it without a word, within five seconds."""
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_strangers_at_a_listener_for_balancers_leave_nothing_behind(start: Callable[[str], Running]) -> None:
+    server = start(f"{ROUTE}{BALANCERS_ONLY}[limits]\nconnections = 3\n")
+    for _ in range(10):
+        with _connected(server.plain_port) as sock:
+            assert _is_closed(sock)
+    assert server.call(lambda: server.server.accepted) == 10
+    assert server.call(lambda: server.server.connections) == 0
+
+
+def test_the_limit_is_for_all_listeners_of_a_worker_together(start: Callable[[str], Running]) -> None:
+    server = start(f"{ROUTE}[limits]\nconnections = 3\n")
+    with ExitStack() as stack:
+        for port in (server.plain_port, server.port, server.plain_port):
+            stack.enter_context(_connected(port))
+        wait_until(lambda: server.call(lambda: server.server.connections) == 3)
+        for port in (server.plain_port, server.port):
+            with _connected(port) as sock:
+                assert _is_closed(sock)
+    wait_until(lambda: server.call(lambda: server.server.connections) == 0)
+    with _connected(server.plain_port) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sock.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_flood_beyond_the_limit_is_one_line_a_second(start: Callable[[str], Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(Journal, "event", lambda _, name, **fields: events.append((name, fields)))
+    server = start(f"{ROUTE}[limits]\nconnections = 1\n")
+    with _connected(server.plain_port):
+        wait_until(lambda: server.call(lambda: server.server.connections) == 1)
+        for _ in range(20):
+            with _connected(server.plain_port) as sock:
+                assert _is_closed(sock)
+        wait_until(lambda: sum(int(str(fields["count"])) for name, fields in events if name == "connection-refused") == 20)
+    assert len(events) <= 3
