@@ -233,7 +233,7 @@ def test_connections_grow_old(
     assert two.get().status == 200
     two.until(lambda: two.closed)
     assert old.ended()
-    assert 0.3 < time.monotonic() - began < 5
+    assert 0.3 < time.monotonic() - began < 20
 
 
 def test_streams_grow_old_too(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream, pay: Leaf) -> None:

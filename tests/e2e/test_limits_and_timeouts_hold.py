@@ -215,7 +215,7 @@ def test_a_routes_total_ends_an_answer_that_never_ends(edge: Gateway, h1: Callab
     began = time.monotonic()
     answer = h1(edge).get("/stubborn")
     assert answer.status == 504 or not answer.complete
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_an_upload_below_the_least_rate_is_cut_off(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -63,11 +62,10 @@ def refuses(edge: Gateway) -> bool:
 def test_an_idle_gateway_ends_at_once(edge: Gateway, h1: Callable[..., Wire], number: signal.Signals) -> None:
     wire = h1(edge)
     assert wire.get("/").status == 200
-    began = time.monotonic()
     edge.signal(number)
-    assert edge.process.wait(5) == 0
-    assert time.monotonic() - began < 3
+    assert edge.process.wait(20) == 0
     assert wire.ended()
+    assert not [line for line in edge.events() if line.get("event") == "drain-deadline"]
 
 
 def test_a_running_http1_request_is_finished(edge: Gateway, held: Held, h1: Callable[..., Wire]) -> None:

