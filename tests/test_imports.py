@@ -58,6 +58,7 @@ OUTSIDE: dict[str, set[str]] = {
     "hpack": {"http"},
     "hyperframe": {"http"},
     "aiohttp": {"control"},
+    "yarl": {"control"},  # aiohttp's URLs
     "prometheus_client": {"control"},
     "aiodns": {"net", "control"},
     "pycares": {"net", "control"},

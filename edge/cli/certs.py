@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({"certificates": [{**one, "seconds_left": round(one["not_after"] - now)} for one in due]})
         return code
     if args.expiring is None or due:
-        table(("expires", "left", "key", "hosts", "certificate"), [_row(one, now) for one in due])
+        table(("expires", "left", "key", "staple", "hosts", "certificate"), [_row(one, now) for one in due])
     if args.expiring is not None:
         of = f"{len(due)} of {plural(len(found), 'certificate')}" if due else f"none of {plural(len(found), 'certificate')}"
         text = f"{of} expire{'s' if len(due) < 2 else ''} within {span(args.expiring)}"
@@ -38,4 +38,17 @@ def run(args: argparse.Namespace) -> int:
 def _row(one: dict[str, Any], now: float) -> list[str]:
     left = one["not_after"] - now
     remaining = f"expired {span(-left)}" if left < 0 else "not valid yet" if one["not_before"] > now else span(left)
-    return [day(one["not_after"]), remaining, str(one["key_type"]), listing(list(one["hosts"]), 2) or "-", str(one["name"])]
+    hosts = listing(list(one["hosts"]), 2) or "-"
+    return [day(one["not_after"]), remaining, str(one["key_type"]), _staple(one.get("staple"), now), hosts, str(one["name"])]
+
+
+def _staple(staple: dict[str, Any] | None, now: float) -> str:
+    """``good for 3 days``, ``not applicable``, ``none yet``, ``error``, ``REVOKED``, ``off``."""
+    if not staple:
+        return "-"
+    state, until = str(staple["state"]), staple.get("until")
+    if state == "revoked":
+        return "REVOKED"
+    if until:
+        return f"good for {span(max(0.0, until - now))}"
+    return {"none": "none yet", "not-applicable": "not applicable"}.get(state, state)

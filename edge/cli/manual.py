@@ -38,6 +38,7 @@ _ORDER = (
     "runbooks",
     "admin",
     "resumption",
+    "revocation-and-ocsp",
     "deploying",
 )
 _MEANT = {
@@ -47,6 +48,9 @@ _MEANT = {
     "trust": "tls",
     "log": "logs",
     "fault": "errors",
+    "ocsp": "revocation-and-ocsp",
+    "revocation": "revocation-and-ocsp",
+    "stapling": "revocation-and-ocsp",
     "systemd": "deploying",
     "health": "admin",
     "readiness": "admin",

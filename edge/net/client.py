@@ -141,6 +141,8 @@ class ClientTransport(Transport):
             self._table = table = self.owner.table
             assert table is not None
             context = table.choose(hello.sni)
+            if isinstance(context, ServerContext) and context.strict:
+                context.admit()
         except Fault as fault:
             self._refuse(fault)
             return

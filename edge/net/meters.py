@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from edge.tls.staples import PROCESS
+
 if TYPE_CHECKING:
     from edge.net.listener import ListenerState
     from edge.net.upstreams import Place
@@ -94,12 +96,13 @@ class _Levels:
 class Meters:
     """The meters of one worker. It is handed what there is at present: listeners and endpoints may come and go."""
 
-    __slots__ = ("_connections", "_counters", "_cpu", "_dropped", "_lag", "_listeners", "_places", "_upstreams")
+    __slots__ = ("_connections", "_counters", "_cpu", "_dropped", "_lag", "_listeners", "_places", "_stapled", "_upstreams")
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._lag = counters.histogram("edge_loop_lag_seconds")
         self._cpu = _Growth(counters.counter("edge_worker_cpu_seconds_total", counters.index))
+        self._stapled = _Growth(counters.counter("edge_handshakes_stapled_total"))
         self._dropped: dict[Log, _Growth] = {}
         self._listeners: dict[ListenerState, _ListenerMeter] = {}
         self._places: dict[Place, _PlaceMeter] = {}
@@ -129,6 +132,7 @@ class Meters:
     def look(self, places: Collection[Place], log: Log, now: float) -> None:
         """`now`: the loop's clock."""
         self._cpu.follow(time.process_time())
+        self._stapled.follow(PROCESS.sent)
         self._follow_log(log)
         connections, active, waiting, up = self._upstreams
         meters = self._places

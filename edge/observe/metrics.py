@@ -107,6 +107,24 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             _gauge("edge_ticket_keys", "Ticket keys that are accepted, the newest included; 0: they cannot be set."),
             _gauge("edge_ticket_key_timestamp_seconds", "Since when the newest ticket key is in use (POSIX time)."),
             _counter(
+                "edge_handshakes_stapled_total",
+                "Handshakes that showed a staple, because the client asked for one. Resumed handshakes show none.",
+            ),
+            _counter(
+                "edge_ocsp_fetches_total",
+                "Attempts to fetch an OCSP answer, over all responders of a certificate. `result`: `good`, or why there was "
+                "none, as in the event `ocsp-failed`.",
+                "result",
+            ),
+            _gauge(
+                "edge_staple_expiry_seconds",
+                "Until when a certificate's staple is good, in POSIX seconds. A certificate without one is not here.",
+                "name",
+                "key_type",
+                "fingerprint",
+                series=1024,
+            ),
+            _counter(
                 "edge_tls_disturbances_total",
                 "KeyUpdates of clients and their attempts to renegotiate, counted when the connection ends.",
                 "listener",

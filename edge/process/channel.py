@@ -19,6 +19,7 @@ Orders (``do``) of the supervisor, and the reports (``is``) of a worker:
   replaces what was adopted from the same worker before. ``release`` ends it. ``take-away``: accept until the own sockets are
   empty, then close them (``taken-away``).
 * ``tickets``: the parcel with the generations of ticket keys (`edge.tls.ticket_keys`) comes along.
+* ``staples``: the parcel with all staples that are good comes along (`edge.tls.staples`).
 * ``tell``: ``what``, ``id``; answered by ``told``: ``id``, ``value``.
 """
 

@@ -127,6 +127,14 @@ class Conductor:
         if asked.way == Way.WATCH and found.settings == self._supervisor.settings:
             self._answer({"ok": True, **self._in_force(), "changes": [], "warnings": list(found.warnings)})
             return
+        self._supervisor.before_commit(found.settings, self._on_all_there)
+
+    def _on_all_there(self, refusal: Refusal | None) -> None:
+        """What the settings need from elsewhere is there, or a refusal says what is not."""
+        found = self._found
+        if refusal is not None or self._current is None or not self._supervisor.serving or found.settings is None:
+            self._refused(refusal or Refusal("not-serving", "the gateway ends"))
+            return
         self._number += 1
         Transaction(self._supervisor, found.settings, self._number, self._on_done).start()
 

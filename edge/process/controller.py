@@ -5,13 +5,15 @@ again with the same back-off as a worker; and ends when its channel does. Here i
 privileges, orders. What it does with them is the room `edge.control`, which is imported in this process alone.
 
 Orders: ``settings`` (a parcel without private keys, then the log files that ``logs`` names, then new sockets when the admin
-listener has ``moved``), ``state`` (what the gateway is like), ``logs``, ``stop``, ``open`` (an order in a parcel). Answers to
-what it asked carry ``re``.
+listener has ``moved``), ``staples`` (a parcel with settings that are about to come in force: their certificates need staples),
+``state`` (what the gateway is like), ``logs``, ``stop``, ``open`` (an order in a parcel). Answers to what it asked carry ``re``.
+What it has fetched for stapling goes to the supervisor as ``staples``, in a parcel.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import socket
@@ -30,12 +32,15 @@ from edge.process import privileges
 from edge.process.channel import Channel, Message
 from edge.process.errors import StartError
 from edge.process.logs import Destinations
-from edge.process.parcel import unpack
+from edge.process.parcel import pack, unpack
+from edge.process.staple_files import StapleFiles
 from edge.settings.model import Address, Settings
+from edge.settings.ocsp import stapled
 from edge.settings.transfer import decode
 
 if TYPE_CHECKING:
     from edge.control.admin import AdminServer
+    from edge.control.ocsp import Fetcher, Report
 
 __all__ = ["ControllerWork", "run_controller"]
 
@@ -53,12 +58,15 @@ class ControllerWork:
     generation: int = 1
     sockets: list[socket.socket] = field(default_factory=list)  # of the admin listener
     bound_for: tuple[Address, ...] = ()  # the addresses of `sockets`, of which the default one may be lacking
+    staple_files: StapleFiles | None = None
+    staples: dict[str, bytes] = field(default_factory=dict)  # OCSP responses that were verified, by certID
 
 
 def run_controller(work: ControllerWork, channel: Channel) -> int:
     """Work until told otherwise; returns the exit status. Called in the forked child."""
     log = work.destinations.log()
     server = _admin_server() if work.sockets else None  # now: whom we become may not be allowed to read where packages lie
+    fetcher = _fetcher() if any(one.responders for one in stapled(work.settings).values()) else None
     try:
         privileges.drop(work.identity)
     except OSError as error:
@@ -66,7 +74,7 @@ def run_controller(work: ControllerWork, channel: Channel) -> int:
         log.close()
         return 1
     privileges.name_process("edge-controller")
-    controller = _Controller(work, channel, log, server)
+    controller = _Controller(work, channel, log, server, fetcher)
     try:
         asyncio.run(controller.run())
     except Exception:
@@ -85,9 +93,21 @@ def _admin_server() -> type[AdminServer]:
     return AdminServer
 
 
+def _fetcher() -> type[Fetcher]:
+    """Imported where there is something to fetch."""
+    from edge.control.ocsp import Fetcher
+
+    return Fetcher
+
+
 class _Controller:
-    def __init__(self, work: ControllerWork, channel: Channel, log: Log, server: type[AdminServer] | None) -> None:
+    def __init__(
+        self, work: ControllerWork, channel: Channel, log: Log, server: type[AdminServer] | None, fetcher: type[Fetcher] | None
+    ) -> None:
         self._server = server
+        self._fetching = fetcher
+        self._fetcher: Fetcher | None = None
+        self._keeps = True  # what was fetched could be written
         self._work = work
         self._channel = channel
         self.log = log
@@ -101,12 +121,15 @@ class _Controller:
         loop.add_reader(self._channel.sock.fileno(), self._on_orders)
         await self._listen()
         expiry = asyncio.create_task(Expiry(self._plane).run())
+        self._fetch(self._work.settings)
         with contextlib.suppress(OSError):  # the supervisor has gone: that is told by the end of the channel
             self._channel.send({"is": "ready"})
         self._beat()
         await self._plane.stopping.wait()
         loop.remove_reader(self._channel.sock.fileno())
         expiry.cancel()
+        if self._fetcher is not None:
+            await self._fetcher.close()
         if self._admin is not None:
             await self._admin.close()
 
@@ -130,6 +153,8 @@ class _Controller:
             self._obey(orjson.loads(unpack(descriptors[0])), [])
         elif what == "settings":
             self._take(order, descriptors)
+        elif what == "staples":
+            self._stage(decode(unpack(descriptors[0])))
         elif what == "stop":
             self._plane.stopping.set()
         elif what == "logs":
@@ -149,6 +174,7 @@ class _Controller:
             self._moving.add_done_callback(self._on_moved)
         self._work.settings = settings
         self._plane.apply(settings, order["generation"])
+        self._fetch(settings)
 
     def _on_moved(self, moving: asyncio.Task[None]) -> None:
         """What cannot be done here (packages that may not be read any more) can be done by the next one, from its beginning."""
@@ -156,6 +182,58 @@ class _Controller:
         if error is not None:
             self.log.event("controller-failed", level="error", detail="".join(traceback.format_exception(error)[-6:]))
             self._plane.stopping.set()
+
+    # staples
+
+    def _fetch(self, settings: Settings) -> None:
+        """Begin to fetch, if there is something to be fetched; a fetcher that there is follows the settings by itself."""
+        if self._fetcher is not None or not any(one.responders for one in stapled(settings).values()):
+            return
+        try:
+            kind = self._fetching or _fetcher()
+        except ImportError as error:  # whom we have become may not read where packages lie: the next one does it in time
+            self.log.event("controller-failed", level="error", detail=str(error))
+            self._plane.stopping.set()
+            return
+        self._fetcher = kind(self._plane, self._work.staples, self._tell_staple, self._keep)
+        files = self._work.staple_files
+        if files is not None:
+            files.sweep(self._work.staples)
+        self._fetcher.look()
+
+    def _stage(self, settings: Settings) -> None:
+        self._fetch(settings)
+        if self._fetcher is not None:
+            self._fetcher.stage(settings)
+
+    def _tell_staple(self, report: Report) -> None:
+        """What came of an attempt, to the supervisor."""
+        told = {
+            "key": report.key,
+            "result": report.result,
+            "detail": report.detail,
+            "response": base64.b64encode(report.response).decode(),
+        }
+        descriptor = pack(orjson.dumps(told))
+        try:
+            with contextlib.suppress(OSError):
+                self._channel.send({"is": "staples"}, [descriptor])
+        finally:
+            os.close(descriptor)
+
+    async def _keep(self, key: str, response: bytes) -> None:
+        """Write an answer down, for the next start. Without that it is fetched again then."""
+        files = self._work.staple_files
+        if files is None:
+            return
+        try:
+            await asyncio.to_thread(files.write, key, response)
+        except OSError as error:
+            if self._keeps:
+                self.log.event("staples-not-kept", level="warning", detail=error.strerror or str(error))
+            self._keeps = False
+        else:
+            self._keeps = True
 
     def _follow_logs(self, settings: Settings, files: dict[str, int]) -> None:
         """Write events where `settings` want them; `files` are open for it."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
 from edge.observe.counters import Table
-from edge.process import control_socket, pidfile, privileges, ticketing
+from edge.process import control_socket, pidfile, privileges, stapling, ticketing
 from edge.process.admin import bind_admin, claim_admin, close_admin
 from edge.process.controller import ControllerWork
 from edge.process.errors import StartError
@@ -27,6 +27,7 @@ from edge.process.notify import Notifier
 from edge.process.parts import ExtraChild, Parts, Serving
 from edge.process.rehearsal import Origin
 from edge.process.rotation import Rotation
+from edge.process.stapling import Stapling
 from edge.process.supervisor import Supervisor
 from edge.process.ticketing import Ticketing
 from edge.settings.model import Host, Settings
@@ -83,6 +84,7 @@ def _prepare(
     destinations = Destinations(settings.log, os.environ)
     rotation = Rotation()
     ticketing.begin(settings, rotation, predecessor.estate.sections if predecessor is not None else {})
+    shelf = stapling.begin(settings, predecessor.estate.sections if predecessor is not None else {}, identity)
     tables = _tables(settings)
     if predecessor is not None and predecessor.mode is Mode.REHEARSE:
         predecessor.rehearsed()
@@ -132,6 +134,7 @@ def _prepare(
         )
     )
     Ticketing(supervisor, rotation)
+    Stapling(supervisor, shelf)
     return supervisor
 
 

@@ -74,6 +74,7 @@ class Operations:
                         "not_before": certificate.not_before,
                         "not_after": certificate.not_after,
                         "fingerprint": certificate.fingerprint,
+                        "staple": self._supervisor.staple_of(certificate.fingerprint),
                         "hosts": [],
                     },
                 )

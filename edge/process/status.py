@@ -40,7 +40,12 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
         },
         "listeners": _listeners(supervisor),
         **{name: tell() for name, tell in supervisor.more_status.items()},
-        "degraded": [*supervisor.degraded.values(), *_unwell(supervisor), *_expiring(supervisor)],
+        "degraded": [
+            *supervisor.degraded.values(),
+            *_unwell(supervisor),
+            *_expiring(supervisor),
+            *(text for tell in supervisor.more_degraded for text in tell()),
+        ],
     }
 
 

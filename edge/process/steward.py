@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import orjson
@@ -47,6 +48,8 @@ class Steward:
         self._heartbeats = Heartbeats()
         self.work = work
         self.child = Child("controller", lambda channel: run_controller(work, channel), self._on_message)
+        self.child.on_parcels = self._on_parcels
+        self.on_staples: Callable[[int], None] = os.close  # called with the parcel of what came of an attempt to fetch one
         supervisor.on_committed.append(self._commit)
         supervisor.on_state.append(self._tell)
 
@@ -64,10 +67,21 @@ class Steward:
             self._supervisor.loop.later(_LATER, self._start)
 
     def close(self) -> None:
-        """Close the supervisor's copies of the admin listener's sockets. Idempotent."""
+        """Close the supervisor's copies of what is the controller's alone. Idempotent."""
         close_admin(self.work.sockets)
+        if self.work.staple_files is not None:
+            self.work.staple_files.close()
 
     # what it says
+
+    def _on_parcels(self, message: Message, descriptors: list[int]) -> None:
+        own = [descriptors.pop(0)] if message.get("is") == "staples" and descriptors else []
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if own:
+            self.on_staples(own[0])
+        else:
+            self._on_message(message)
 
     def _on_message(self, message: Message) -> None:
         if message.get("is") == "ready":

@@ -39,6 +39,7 @@ from edge.process.parts import ExtraChild, Parts, Serving, State
 from edge.process.status import status_of
 from edge.process.steward import Steward
 from edge.process.succession import Succession
+from edge.process.transaction import Refusal
 from edge.process.upgrade import Upgrade
 from edge.process.watching import Watching
 from edge.process.workforce import Workforce
@@ -70,6 +71,10 @@ class Supervisor:
         self.on_committed: list[Callable[[], None]] = []
         self.on_state: list[Callable[[], None]] = []
         self.more_status: dict[str, Callable[[], object]] = {}  # what others have to say in `status`
+        self.more_unready: list[Callable[[], list[str]]] = []  # and why clients should not be sent here
+        self.more_degraded: list[Callable[[], list[str]]] = []
+        self.staple_of: Callable[[str], object] = lambda fingerprint: None  # what there is to say of a certificate's staple
+        self.before_commit: Callable[[Settings, Callable[[Refusal | None], None]], None] = lambda settings, go_on: go_on(None)
         self.log = parts.destinations.log()
         self.loop = Loop(self._on_defect)
         self.identity = parts.identity
@@ -90,8 +95,8 @@ class Supervisor:
         self._ended = False
         self._wakers: tuple[socket.socket, ...] = ()  # the pipe into which the interpreter writes the numbers of signals
         self._has_terminal = _has_terminal()
-        self._steward = Steward(self, parts.controller, parts.lacking)
-        self.controller, self.controller_work = self._steward.child, parts.controller
+        self.steward = Steward(self, parts.controller, parts.lacking)
+        self.controller, self.controller_work = self.steward.child, parts.controller
         self.controller.on_exit = lambda _how: self._on_other_exit()
         self._extras = [self._extra(extra) for extra in parts.extra_children]
         self.workforce = Workforce(self)
@@ -142,7 +147,7 @@ class Supervisor:
             self.loop.close()
             self._close_wakers()
             self.sockets.close()
-            self._steward.close()
+            self.steward.close()
             pidfile.remove(self.settings.server.pid_file)
             self.log.close()
             self.destinations.close()
@@ -162,7 +167,7 @@ class Supervisor:
         self._succession.close_copies()
         self.sockets.close_others(child.number)
         if child is not self.controller:
-            self._steward.close()
+            self.steward.close()
         if self._control is not None:
             self._control.close_copies()
         self._watching.close_copies()
@@ -209,7 +214,7 @@ class Supervisor:
         self.log.flush()
         self.changed()
         self._on_ready(Serving(urls, len(self.workers), self._descriptors))
-        self._steward.begin()
+        self.steward.begin()
         self._succession.serving(self._be_the_one)
 
     def _be_the_one(self) -> None:
@@ -226,7 +231,8 @@ class Supervisor:
         """Why clients should not be sent here; empty when they may. One worker that serves also serves the others' sockets."""
         if self.state is not State.SERVING:
             return [self.state.name.lower()]
-        return [] if any(worker.ready for worker in self.workers) else ["no worker serves"]
+        unready = [] if any(worker.ready for worker in self.workers) else ["no worker serves"]
+        return unready + [reason for tell in self.more_unready for reason in tell()]
 
     def status(self) -> Message:
         """How it is, as the control socket tells it."""

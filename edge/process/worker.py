@@ -41,7 +41,7 @@ from edge.process.logs import Destinations, Following
 from edge.process.memory import Tidy
 from edge.settings.model import Settings
 from edge.settings.transfer import TransferError
-from edge.tls import ticket_keys
+from edge.tls import staples, ticket_keys
 from edge.tls.trust import TrustError
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class _Worker:
             "logs": self._reopen_logs,
             "state": self._take_note,
             "tickets": self._take_tickets,
+            "staples": self._take_staples,
             "prepare": self._prepare,
             "commit": self._commit,
             "abandon": self._abandon,
@@ -196,6 +197,9 @@ class _Worker:
 
     def _take_tickets(self, _order: Message, descriptors: list[int]) -> None:
         ticket_keys.PROCESS.update(*ticket_keys.unpack(parcel.unpack(descriptors[0])))
+
+    def _take_staples(self, _order: Message, descriptors: list[int]) -> None:
+        staples.PROCESS.replace(staples.unpack(parcel.unpack(descriptors[0])))
 
     def _adopt(self, order: Message, descriptors: list[int]) -> None:
         self._server.adopt(order["worker"], _sockets(order["sockets"], descriptors))

@@ -13,7 +13,7 @@ import ipaddress
 import itertools
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,7 +24,8 @@ from msgspec import UnsetType
 
 from edge.settings import keys
 from edge.settings.files import Unreadable, read_file
-from edge.settings.model import Certificate, Place
+from edge.settings.model import Certificate, Ocsp, Place
+from edge.settings.ocsp import must_staple, responders
 from edge.settings.problems import Path
 from edge.settings.source import Source
 
@@ -129,9 +130,10 @@ def _day(moment: datetime.datetime) -> str:
 class CertificateReader:
     """Reads certificates, each file pair once. `now` is POSIX time in seconds."""
 
-    def __init__(self, source: Source, now: float) -> None:
+    def __init__(self, source: Source, now: float, ocsp: Ocsp) -> None:
         self._source = source
         self._now = now
+        self._ocsp = ocsp
         self._cache: dict[tuple[str, str, str], Certificate | None] = {}
 
     def read(self, at: Path, table: keys.CertificateSource, name: str = "") -> Certificate | None:
@@ -193,14 +195,25 @@ class CertificateReader:
             try:
                 fine = self._check_chain(files.chain_at, chain, key)
                 names = _names(chain[0])
+                asked, must = responders(chain[0]), must_staple(chain[0])
             except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
                 source.error(
                     files.chain_at, f"{source.shown(files.chain_at, files.chain)} holds a certificate that cannot be read"
                 )
                 return None
             if fine and key is not None:
-                return self._model(at, chain, key, names, name)
+                return replace(
+                    self._model(at, chain, key, names, name), responders=asked, staple=self._policy(files.chain_at, must)
+                )
         return None
+
+    def _policy(self, at: Path, must: bool) -> str:
+        """`Certificate.staple`."""
+        if must and not self._ocsp.stapling:
+            self._source.warning(
+                at, "clients insist on a staple for this certificate (Must-Staple), and stapling is off", 'ocsp.stapling = "auto"'
+            )
+        return self._ocsp.must_staple if must else ""
 
     def _model(self, at: Path, chain: list[x509.Certificate], key: PrivateKey, names: tuple[str, ...], name: str) -> Certificate:
         span = self._source.value(at)

@@ -192,6 +192,7 @@ class _Effective:
             "log": self.log(),
             "admin": self.admin(),
             "trusted_proxies": self.table(keys.TrustedProxies, self.top("trusted_proxies")),
+            "ocsp": self.table(keys.Ocsp, self.top("ocsp"), {"responder": "the certificates' own", "proxy": "none"}),
             "limits": self.table(keys.Limits, self.top("limits")),
             "listeners": [self.listener(listener) for listener in self.settings.listeners],
             "hosts": [self.host(path, table, host) for path, table, host, _ in self.resolved.hosts.tables],

@@ -19,7 +19,7 @@ from edge.settings.key_types import (
     example,
 )  # fmt: skip
 
-__all__ = ["ClientAuth", "ClientRule", "Handshakes", "HeaderRules", "Hsts", "Limits", "RouteClientAuth", "Tls"]
+__all__ = ["ClientAuth", "ClientRule", "Handshakes", "HeaderRules", "Hsts", "Limits", "Ocsp", "RouteClientAuth", "Tls"]
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -312,3 +312,30 @@ class HeaderRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     remove: Annotated[Words, Meta(description="Fields to take away, before set and add. Default: none."), example(["Server"])] = (
         field(default_factory=list)
     )
+
+
+class Ocsp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OCSP stapling: the authority's word that a certificate is not revoked, fetched ahead and shown in handshakes."""
+
+    stapling: Annotated[
+        Literal["auto", "off"],
+        Meta(description="auto: for every certificate whose authority has a responder. off: nothing is fetched or shown."),
+    ] = "auto"
+    responder: Annotated[
+        Word | UnsetType,
+        Meta(description="The responder's URL, for all certificates. Default: those that each certificate names, in turn."),
+        example("http://ocsp.internal.example/"),
+    ] = UNSET
+    proxy: Annotated[
+        Word | UnsetType,
+        Meta(description="The HTTP proxy through which responders are asked. Default: none."),
+        example("http://proxy.internal:3128"),
+    ] = UNSET
+    must_staple: Annotated[
+        Literal["alert", "refuse"],
+        Meta(
+            description="What becomes of a certificate with Must-Staple (RFC 7633) that has no good answer. alert: it is shown "
+            "all the same, and that is told. refuse: it is not shown, and the gateway is not ready."
+        ),
+    ] = "alert"
+    timeout: Annotated[Duration, Meta(description="How long one responder may take for one answer; a total.")] = "10s"

@@ -10,7 +10,17 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from edge.settings.key_policies import ClientAuth, ClientRule, Handshakes, HeaderRules, Hsts, Limits, RouteClientAuth, Tls
+from edge.settings.key_policies import (
+    ClientAuth,
+    ClientRule,
+    Handshakes,
+    HeaderRules,
+    Hsts,
+    Limits,
+    Ocsp,
+    RouteClientAuth,
+    Tls,
+)
 from edge.settings.key_types import (
     Duration,
     DurationOrOff,
@@ -24,8 +34,9 @@ from edge.settings.key_upstreams import EndpointTable, Health, Retry, Upstream, 
 
 __all__ = [
     "Access", "Admin", "CertificateSource", "ClientAuth", "ClientRule", "EndpointTable", "File", "Handshakes", "HeaderRules",
-    "Health", "Host", "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "ProxyProtocol", "Redirect", "Respond",
-    "Retry", "Route", "RouteClientAuth", "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream", "UpstreamTls",
+    "Health", "Host", "Hsts", "Limits", "Listener", "Log", "NamedCertificate", "Ocsp", "ProxyProtocol", "Redirect",
+    "Respond", "Retry", "Route", "RouteClientAuth", "Server", "TargetTable", "Tls", "Trust", "TrustedProxies", "Upstream",
+    "UpstreamTls",
 ]  # fmt: skip
 
 
@@ -497,6 +508,7 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=lambda: Handshakes()
     )
     tls: Annotated[Tls, Meta(description="What handshakes offer.")] = field(default_factory=lambda: Tls())
+    ocsp: Annotated[Ocsp, Meta(description="OCSP stapling.")] = field(default_factory=lambda: Ocsp())
     hsts: Annotated[Literal["none"] | Hsts, Meta(description="Strict-Transport-Security for all TLS hosts.")] = field(
         default_factory=lambda: Hsts()
     )

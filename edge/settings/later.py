@@ -7,14 +7,14 @@ from typing import Final
 __all__ = ["LATER"]
 
 LATER: Final[dict[str, frozenset[str]]] = {
-    "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan", "ocsp"}),
+    "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan"}),
     "Server": frozenset({"cluster"}),
-    "Tls": frozenset({"early_data", "ocsp"}),
+    "Tls": frozenset({"early_data"}),
     "Trust": frozenset({"crl", "crl_check", "crl_grace"}),
-    "CertificateSource": frozenset({"acme", "k8s_csr", "ocsp"}),
-    "NamedCertificate": frozenset({"acme", "k8s_csr", "ocsp"}),
+    "CertificateSource": frozenset({"acme", "k8s_csr"}),
+    "NamedCertificate": frozenset({"acme", "k8s_csr"}),
     "Host": frozenset(
-        {"auth", "scopes", "rate_limits", "waf", "regions", "residency", "max_age", "ocsp"}
+        {"auth", "scopes", "rate_limits", "waf", "regions", "residency", "max_age"}
     ),
     "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "early_data"}),
     "EndpointTable": frozenset({"tier", "region"}),

@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
     "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "ClientRule", "Endpoint", "Handshakes",
-    "HeaderRules", "Health", "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Place", "ProxyProtocol", "Redirect",
+    "HeaderRules", "Health", "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Ocsp", "Place", "ProxyProtocol", "Redirect",
     "Respond", "Retry", "Route", "RouteClientAuth", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target",
     "Tickets", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
 ]  # fmt: skip
@@ -138,6 +138,8 @@ class Certificate:
     not_after: float
     fingerprint: str  # SHA-256 of the leaf's DER, hex
     purposes: frozenset[str] = frozenset({"server", "client"})  # what the leaf's extendedKeyUsage lets it be
+    responders: tuple[str, ...] = ()  # URLs at which its authority answers by OCSP
+    staple: str = ""  # with Must-Staple (RFC 7633): "alert" or "refuse", as `Ocsp.must_staple`
     place: Place = field(default=Place(), compare=False)
 
 
@@ -405,6 +407,17 @@ class Handshakes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ocsp:
+    """Stapling (RFC 6066 section 8), the same for all certificates."""
+
+    stapling: bool = True
+    responder: str = ""  # asked instead of those that certificates name
+    proxy: str = field(default="", repr=False)  # may hold a password
+    must_staple: str = "alert"  # or "refuse": what becomes of a Must-Staple certificate that has none
+    timeout: float = 10.0  # seconds, of one question to one responder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     server: Server
     log: Log
@@ -417,6 +430,7 @@ class Settings:
     admin: Admin = Admin()
     tickets: Tickets = Tickets()
     handshakes: Handshakes = Handshakes()
+    ocsp: Ocsp = Ocsp()
     files: tuple[str, ...] = ()  # every file that was read
     documents: tuple[str, ...] = ()  # those of them that hold settings
     digest: str = ""  # SHA-256 of what was read, hex

@@ -18,6 +18,7 @@ from edge.settings.admin import admin
 from edge.settings.certificates import CertificateReader
 from edge.settings.hosts import Hosts, Listeners
 from edge.settings.layers import listed, typed
+from edge.settings.ocsp import ocsp
 from edge.settings.policies import hsts, limits
 from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path
@@ -48,7 +49,8 @@ class Resolved:
 def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
     """The settings of a source; they may be used only when it has no errors. `now` is POSIX time in seconds."""
     trust = TrustStores(source, now)
-    reader = CertificateReader(source, now)
+    stapling = ocsp(source)
+    reader = CertificateReader(source, now, stapling)
     pool = NamedCertificates(source, reader)
     upstreams = Upstreams(source, trust, pool)
     listeners = Listeners(source, upstreams)
@@ -70,6 +72,7 @@ def resolve(source: Source, now: float, environ: Mapping[str, str]) -> Resolved:
         admin=admin(source),
         tickets=tickets(source, hosts.models),
         handshakes=_handshakes(source),
+        ocsp=stapling,
         files=tuple(source.files),
         documents=tuple(document.file for document in source.documents),
         digest=source.digest(),

@@ -194,6 +194,7 @@ INSIDE: Final[dict[str, str]] = {
     "Settings.handshakes": "Handshakes",
     "Settings.admin": "Admin",
     "Settings.tickets": "Tickets",
+    "Settings.ocsp": "Ocsp",
     "Log.access": "AccessLog",
     "Log.events": "AccessLog",
     "Listener.limits": "Limits",
@@ -228,6 +229,15 @@ RULES: Final[dict[str, Rule]] = {
     "Tickets.rotation": Rule("tls.ticket_rotation", raised, duration, why="a stolen ticket key opens more tickets"),
     "Tickets.lifetime": _IGNORED,  # follows from the hosts'
     "Tickets.file": Rule("tls.ticket_secret"),
+    "Ocsp.stapling": Rule(
+        "ocsp.stapling", off, lambda value: "auto" if value else "off", why="clients are not told of revocation"
+    ),
+    "Ocsp.responder": Rule("ocsp.responder", show=lambda value: value or "the certificates' own"),
+    "Ocsp.proxy": Rule("ocsp.proxy", show=lambda value: "(hidden)" if value else "none"),
+    "Ocsp.must_staple": Rule(
+        "ocsp.must_staple", down("alert", "refuse"), why="a Must-Staple certificate is shown without a staple"
+    ),
+    "Ocsp.timeout": Rule("ocsp.timeout", show=duration),
     "Server.workers": Rule("server.workers"),
     "Server.user": Rule("server.user", off, why="workers keep the rights of who started edge"),
     "Server.group": Rule("server.group"),
@@ -296,6 +306,8 @@ RULES: Final[dict[str, Rule]] = {
     "Certificate.not_after": _IGNORED,
     "Certificate.fingerprint": Rule("certificate"),
     "Certificate.purposes": _IGNORED,  # follows from the certificate
+    "Certificate.responders": _IGNORED,
+    "Certificate.staple": _IGNORED,  # from the certificate and ocsp.must_staple
     "TlsPolicy.min_version": Rule("tls.min_version", down("1.2", "1.3")),
     "TlsPolicy.max_version": Rule("tls.max_version", down("1.2", "1.3")),
     "TlsPolicy.ciphers": Rule("tls.ciphers", gained),

@@ -19,6 +19,7 @@ from edge.tls.clients import ClientCheck
 from edge.tls.context import server_context
 from edge.tls.engine import ServerEngine
 from edge.tls.older_key import OlderKeyEngine
+from edge.tls.staples import Stapler
 from edge.tls.ticket_keys import PROCESS, KeyRing
 
 __all__ = ["HostTable", "Passage", "ServerContext", "build_table"]
@@ -27,7 +28,9 @@ __all__ = ["HostTable", "Passage", "ServerContext", "build_table"]
 class ServerContext:
     """A host's TLS context, ready to make connections."""
 
-    __slots__ = ("_alive", "_context", "_pointer", "_ring", "check", "coalesce_id", "host", "policy_id", "tickets")
+    __slots__ = (
+        "_alive", "_context", "_pointer", "_ring", "_stapler", "check", "coalesce_id", "host", "policy_id", "strict", "tickets",
+    )  # fmt: skip
 
     def __init__(self, host: Host, ring: KeyRing = PROCESS) -> None:
         """Its ticket keys come from `ring`.
@@ -40,8 +43,15 @@ class ServerContext:
         self._context, self._alive = server_context(host)
         self.check = ClientCheck(host.client_auth) if host.client_auth.mode is not ClientAuthMode.OFF else None
         self._pointer: Any = context_pointer(self._context)
+        self._stapler = Stapler(host.certificates)
+        self._stapler.attach(self._pointer)
+        self.strict = self._stapler.strict
         self._ring = ring
         self.tickets = ring.enrol(self._pointer, self.policy_id)
+
+    def admit(self) -> None:
+        """Where `strict`: before an engine is made. Raises Fault ``staple-missing``."""
+        self._stapler.admit()
 
     def engine(self, sni: str | None, ticket: bytes = b"") -> ServerEngine:
         """A new connection, from what its hello says: the name by which this context was chosen, and the ticket."""

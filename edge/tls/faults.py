@@ -39,6 +39,7 @@ REASONS: dict[int, tuple[str, Alert, str]] = {
     191: ("no-common-version", Alert.PROTOCOL_VERSION, "no protocols available"),
     193: ("no-common-cipher", Alert.HANDSHAKE_FAILURE, "no shared cipher"),
     199: ("certificate-missing", Alert.NONE, "peer did not return a certificate"),
+    226: ("staple-missing", Alert.INTERNAL_ERROR, "clienthello tlsext"),  # our callback refused (`edge.tls.staples`)
     235: ("no-common-protocol", Alert.NO_APPLICATION_PROTOCOL, "no application protocol"),
     244: ("wrong-message", Alert.UNEXPECTED_MESSAGE, "unexpected message"),
     245: ("wrong-message", Alert.UNEXPECTED_MESSAGE, "unexpected record"),
@@ -80,6 +81,8 @@ def handshake_fault(ssl: Any, side: Side) -> Fault:
         kind, words = f"alert-from-{side}", name
     else:
         kind, alert, _ = REASONS.get(reason, ("tls-error", Alert.NONE, ""))
+        if kind == "staple-missing":
+            return Fault(Side.EDGE, kind, alert=alert)
     if upstream:
         kind = kind if kind.startswith("alert-") else f"upstream-{kind}"
         return Fault(side, kind, detail=words, status=502)

@@ -323,9 +323,9 @@ def certificate(name: str, days: float, hosts: list[str], before: float = -10) -
 def test_certs(gateway: Scripted, run: Run) -> None:
     many = [f"{letter}.example" for letter in "abcdef"]
     found = [
-        certificate("/c/b.pem", 80, many),
-        certificate("/c/a.pem", 3.5, ["a.example"]),
-        certificate("/c/old.pem", -2, ["old.example"]),
+        {**certificate("/c/b.pem", 80, many), "staple": {"state": "not-applicable", "until": None}},
+        {**certificate("/c/a.pem", 3.5, ["a.example"]), "staple": {"state": "good", "until": NOW + 3 * 86_400}},
+        {**certificate("/c/old.pem", -2, ["old.example"]), "staple": {"state": "revoked", "until": NOW + 60}},
     ]
     gateway.replies["certs"] = {"ok": True, "certificates": found}
     code, out, _ = run("certs")
@@ -333,10 +333,10 @@ def test_certs(gateway: Scripted, run: Run) -> None:
     assert (
         out
         == """\
-EXPIRES     LEFT            KEY    HOSTS                            CERTIFICATE
-2026-09-19  expired 2 days  ecdsa  old.example                      /c/old.pem
-2026-09-25  3 days          ecdsa  a.example                        /c/a.pem
-2026-12-10  80 days         ecdsa  a.example, b.example and 4 more  /c/b.pem
+EXPIRES     LEFT            KEY    STAPLE           HOSTS                            CERTIFICATE
+2026-09-19  expired 2 days  ecdsa  REVOKED          old.example                      /c/old.pem
+2026-09-25  3 days          ecdsa  good for 3 days  a.example                        /c/a.pem
+2026-12-10  80 days         ecdsa  not applicable   a.example, b.example and 4 more  /c/b.pem
 """
     )
     code, out, err = run("certs", "--expiring", "7d")
