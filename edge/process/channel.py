@@ -8,6 +8,9 @@ child outlives its supervisor.
 Neither side ever waits for the other. What the socket does not take waits in a bounded queue, in order, with copies of its
 descriptors; a reader that lets the queue fill is as good as dead, and the sender is told so.
 
+The kernel drops descriptors for which a process has no room. A message then comes without any, and never with those of another
+one; who may run out (a worker in a flood of connections) keeps some in reserve for its orders.
+
 Orders (``do``) of the supervisor, and the reports (``is``) of a worker:
 
 * ``drain`` ``stop`` ``logs``; ``state``: ready, generation, digest. ``ready``; ``beat``: connections, accepted, lag_ms.
@@ -26,6 +29,7 @@ Orders (``do``) of the supervisor, and the reports (``is``) of a worker:
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import select
 import socket
@@ -54,7 +58,7 @@ class Channel:
     False when all is out.
     """
 
-    __slots__ = ("_buffer", "_copies", "_descriptors", "_queue", "_queued", "ended", "on_waiting", "sock")
+    __slots__ = ("_buffer", "_copies", "_descriptors", "_queue", "_queued", "_spare", "ended", "on_waiting", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -62,7 +66,8 @@ class Channel:
         self.ended = False  # the other side is gone
         self.on_waiting: Callable[[bool], None] | None = None
         self._buffer = bytearray()
-        self._descriptors: deque[int] = deque()
+        self._descriptors: deque[list[int]] = deque()  # of each message that has some, in order
+        self._spare: list[int] = []
         self._queue: deque[tuple[bytes, list[int]]] = deque()
         self._queued = 0
         self._copies = 0
@@ -128,8 +133,9 @@ class Channel:
             except BlockingIOError:
                 break
             except ConnectionResetError:
-                data, descriptors = b"", []
-            self._descriptors.extend(descriptors)
+                data, descriptors = b"", None
+            if descriptors is not None:
+                self._descriptors.append(descriptors)
             self._buffer += data
             self.ended = not data
         messages = []
@@ -142,20 +148,37 @@ class Channel:
                 break
             message: Message = orjson.loads(self._buffer[4 : 4 + size])
             del self._buffer[: 4 + size]
-            own = [self._descriptors.popleft() for _ in range(message.pop("descriptors", 0))]
-            messages.append((message, own))
+            messages.append((message, self._own(message.pop("descriptors", 0))))
         return messages
 
-    def _read(self) -> tuple[bytes, list[int]]:
+    def _own(self, count: int) -> list[int]:
+        """The descriptors of the next message that has `count`; none when some were dropped."""
+        own = self._descriptors.popleft() if count else []
+        if len(own) == count:
+            return own
+        for descriptor in own:
+            os.close(descriptor)
+        return []
+
+    def reserve(self, count: int) -> None:
+        """Have up to `count` descriptors that the next `receive` gives back, so that there is room for what it gets."""
+        with contextlib.suppress(OSError):
+            while len(self._spare) < count:
+                self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def _read(self) -> tuple[bytes, list[int] | None]:
+        """Bytes, and the descriptors of the message that begins in them; the kernel never joins those of two."""
+        while self._spare:
+            os.close(self._spare.pop())
         item = array.array("i").itemsize
-        data, ancillary, _, _ = self.sock.recvmsg(_MOST, socket.CMSG_SPACE(MOST_DESCRIPTORS * item))
+        data, ancillary, flags, _ = self.sock.recvmsg(_MOST, socket.CMSG_SPACE(MOST_DESCRIPTORS * item))
         received = array.array("i")
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received.frombytes(payload[: len(payload) // item * item])
         for descriptor in received:
             os.set_inheritable(descriptor, False)
-        return data, list(received)
+        return data, list(received) if received or flags & socket.MSG_CTRUNC else None
 
     def settle(self) -> bool:
         """Before another program goes on with this end: send what waits, drop what has come. False: it cannot go on here, for a
@@ -176,8 +199,10 @@ class Channel:
     def close(self) -> None:
         """Close this end; what waits is lost. Idempotent."""
         self.sock.close()
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
+        for descriptor in (*self._spare, *(each for own in self._descriptors for each in own)):
+            os.close(descriptor)
+        self._spare.clear()
+        self._descriptors.clear()
         while self._queue:
             for descriptor in self._queue.popleft()[1]:
                 os.close(descriptor)

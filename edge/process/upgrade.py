@@ -99,8 +99,8 @@ class Upgrade:
         if supervisor.state is not supervisor.state.SERVING:
             answer(failure("busy", f"the gateway is {supervisor.state.name.lower()}"))
             return
-        if supervisor.conductor.busy:
-            answer(failure("busy", "the gateway is taking new settings just now"))
+        if supervisor.conductor.busy:  # it waits: what the new program gets is about to change, and a signal hears no answer
+            supervisor.loop.later(_LOOK, lambda: self.start(by, answer))
             return
         how = supervisor.settings.server.upgrade
         in_place = how == "in-place" or (how == "auto" and os.getpid() == 1)

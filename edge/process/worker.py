@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -52,6 +53,7 @@ __all__ = ["Work", "run_worker"]
 _GC_THRESHOLD = (20_000, 20, 50)
 _TIDY_INTERVAL = 1.0  # seconds
 _BEAT_INTERVAL = 0.2  # seconds
+_RESERVE = 32  # descriptors that connections cannot take: those of new settings, of a dead sibling's sockets, of ticket keys
 _TOLD = (TransferError, TrustError, StartError)  # their text is a sentence for people
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -144,6 +146,7 @@ class _Worker:
     def start(self) -> None:
         self._loop.set_exception_handler(self._on_exception)
         self._loop.add_reader(self._channel.sock.fileno(), self._on_orders)
+        self._channel.reserve(_RESERVE)
         self._server.start()
         self._loop.call_later(_TIDY_INTERVAL, self._look_at_memory)
         gc.collect()
@@ -180,6 +183,8 @@ class _Worker:
                 self._orders[order["do"]](order, descriptors)
             except Exception:
                 self.log.event("internal-error", level="error", worker=self._number, message=f"order {order}", detail=_trace())
+        if not self._generation:  # while one is prepared, what is built for it may need them
+            self._channel.reserve(_RESERVE)
         if self._channel.ended:
             self.log.event("supervisor-gone", level="error", worker=self._number, pid=os.getpid())
             self._stop()
@@ -216,6 +221,9 @@ class _Worker:
     def _prepare(self, order: Message, descriptors: list[int]) -> None:
         self._forget_prepared()
         generation = self._generation = order["generation"]
+        if not descriptors:
+            self._prepared(generation, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return
         names = order["sockets"]
         sockets = _sockets(names, descriptors[1 : 1 + len(names)])
         self._files = dict(zip(order.get("logs", []), descriptors[1 + len(names) :], strict=True))

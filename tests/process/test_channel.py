@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -141,3 +143,40 @@ def test_another_program_can_go_on_with_an_end_once_no_message_is_cut_in_two() -
     theirs.close()
     assert not ours.settle()
     ours.close()
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process cannot open anything."""
+    lowest = os.open(os.devnull, os.O_RDONLY)  # all below are taken
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(lowest)
+
+
+def test_descriptors_without_room_are_lost_and_those_of_others_are_not(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    with open(os.devnull) as file:
+        with no_descriptors():
+            one.send({"first": 1}, [file.fileno()] * 3)
+            assert other.receive() == [({"first": 1}, [])]
+        one.send({"second": 2}, [file.fileno()])
+        [(message, descriptors)] = other.receive()
+    assert (message, len(descriptors)) == ({"second": 2}, 1)
+    os.close(descriptors[0])
+
+
+def test_a_reserve_makes_room(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    other.reserve(3)
+    with open(os.devnull) as file, no_descriptors():
+        one.send({"first": 1}, [file.fileno()] * 3)
+        [(_, descriptors)] = other.receive()
+        assert len(descriptors) == 3
+        other.reserve(3)  # there is no room for it now
+    for descriptor in descriptors:
+        os.close(descriptor)
