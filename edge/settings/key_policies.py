@@ -102,8 +102,8 @@ class Handshakes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "first: so those who are connected are served while many connect."
         ),
     ] = 32
-    waiting: Annotated[Count, Meta(description="Handshakes that wait in one worker at most; more are refused.")] = 512
-    wait: Annotated[Duration, Meta(description="How long one waits at most; then it is refused.")] = "1s"
+    waiting: Annotated[Count, Meta(description="Handshakes that wait in one worker at most; more are refused.")] = 8192
+    wait: Annotated[Duration, Meta(description="How long one waits at most; then it is refused.")] = "5s"
 
 
 class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

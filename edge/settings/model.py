@@ -402,8 +402,8 @@ class Handshakes:
     burst: float = 5.0  # seconds whose share may come at once
     exempt: tuple[Network, ...] = ()  # who has no budget
     at_once: int | None = 32  # full handshakes begun in one turn of a worker's loop; the others wait
-    waiting: int = 512  # so many at most
-    wait: float = 1.0  # and so long
+    waiting: int = 8192  # so many at most
+    wait: float = 5.0  # and so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

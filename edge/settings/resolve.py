@@ -178,7 +178,7 @@ def _handshakes(source: Source) -> model.Handshakes:
         exempt=networks(source, raw.exempt, ("handshakes", "exempt")),
         at_once=None if raw.at_once == "off" else raw.at_once,
         waiting=raw.waiting,
-        wait=seconds(raw.wait) or 1.0,
+        wait=seconds(raw.wait) or 5.0,
     )
 
 
