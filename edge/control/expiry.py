@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 
 from edge.control.plane import Plane
-from edge.observe.expiry import expiring
+from edge.observe.expiry import expiring, stale
 
 __all__ = ["Expiry"]
 
@@ -22,6 +22,7 @@ class Expiry:
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._told: dict[str, int] = {}  # the step, by fingerprint
+        self._stale: set[tuple[str, str, bool]] = set()
         plane.on_settings(self.look)
 
     async def run(self) -> None:
@@ -44,4 +45,14 @@ class Expiry:
                     detail=one.text,
                 )
         self._told = {one.certificate.fingerprint: one.step for one in found}
+        self._look_at_lists()
         self._plane.log.flush()
+
+    def _look_at_lists(self) -> None:
+        found = {(one.trust, one.crl.issuer, one.refuses): one for one in stale(self._plane.settings, time.time())}
+        for key, one in found.items():
+            if key not in self._stale:
+                self._plane.log.event(
+                    "revocation-list-stale", level=one.level, trust=one.trust, issuer=one.crl.name, detail=one.text
+                )
+        self._stale = set(found)

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from edge.control.collector import Counted, stated
 from edge.control.plane import Plane
-from edge.observe.expiry import certificates
+from edge.observe.expiry import certificates, revocation_lists
 from edge.settings.model import Settings
 
 __all__ = ["exposition"]
@@ -50,6 +50,7 @@ class _Gateway(Collector):
             (name,): float(upstream.tls.verify) for name, upstream in settings.upstreams.items() if upstream.tls is not None
         }
         yield stated("edge_upstream_verified", verified)
+        yield _lists(settings)
         yield stated("edge_config_info", {(settings.digest,): 1.0})
         yield stated("edge_config_generation", {(): plane.generation})
         yield stated("edge_controller_start_time_seconds", {(): plane.started})
@@ -72,6 +73,15 @@ def _certificates(settings: Settings) -> Iterator[Metric]:
         before[labels] = certificate.not_before
     yield stated("edge_certificate_not_after_seconds", after)
     yield stated("edge_certificate_not_before_seconds", before)
+
+
+def _lists(settings: Settings) -> Metric:
+    found: dict[tuple[str, ...], float] = {}
+    for store, crl in revocation_lists(settings):
+        if crl.next_update is not None:
+            key = store.name, crl.name
+            found[key] = min(crl.next_update, found.get(key, crl.next_update))
+    return stated("edge_crl_next_update_seconds", found)
 
 
 def _workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:

@@ -8,8 +8,9 @@ one line in the log.
 
 A reload finds connections at every stage. In the handshake they keep the context that their hello chose. A connection whose
 host still admits its client on the same terms (`same_terms`) serves its next request under the new settings, whatever
-became of certificates and routes; every other one ends after what is under way: GOAWAY, or `Connection: close`. A request is
-thus served by one set of settings from its beginning to its end, and a tunnel as long as it lasts.
+became of certificates and routes; every other one ends after what is under way: GOAWAY, or `Connection: close`. One whose client
+turns out to be revoked ends at once. A request is thus served by one set of settings from its beginning to its end, and a
+tunnel as long as it lasts.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ _PLAIN_REPLY = (
     b"This port speaks TLS. Use https:// to reach it"
 )
 
+
+_REVOKED = "client-certificate-revoked"
+"""Whoever is found out to be this when the settings change gets no last word."""
 
 _NOTHING_YET = PlainEngine()
 """The engine of all connections whose hello is still to come: nothing is written through it."""
@@ -326,6 +330,13 @@ class ClientTransport(Transport):
     def renew(self) -> None:
         """The settings are others than those under which this connection began: go on under them, or end."""
         session, owner, conn = self.session, self.owner, self.conn
+        fault = owner.objection(conn) if conn.client is not None else None
+        if fault is not None and (isinstance(session, Pipe) or fault.kind == _REVOKED):
+            if isinstance(session, Pipe):
+                session.broken(fault)
+            else:
+                self._lose(fault)
+            return
         if not isinstance(session, H1Client | H2Client):
             return  # this is asked again when there is an HTTP session
         if owner.ending:
@@ -333,7 +344,7 @@ class ClientTransport(Transport):
             return
         if self._context is not None:
             host = owner.heir(conn)
-            if host is None:
+            if host is None or fault is not None:
                 session.drain()
                 return
             conn.host = host

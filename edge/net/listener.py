@@ -31,6 +31,7 @@ from edge.relay.context import Context
 from edge.relay.front import Front
 from edge.settings.identity import same_terms
 from edge.settings.model import Host, Listener
+from edge.tls.choice import Passage
 
 if TYPE_CHECKING:
     from edge.http.message import ConnectionInfo
@@ -268,6 +269,17 @@ class ListenerState:
         except Fault:
             return None
         return host if host is not None and host.stream is None and same_terms(conn.host, host) else None
+
+    def objection(self, conn: ConnectionInfo) -> Fault | None:
+        """Why the client of a connection would not be let in any more: its certificate is revoked, or expired, or not allowed."""
+        if self.table is None:
+            return None
+        try:
+            entry = self.table.choose(conn.sni)
+        except Fault:
+            return None
+        check = None if isinstance(entry, Passage) else entry.check
+        return check.objection_later(conn.client) if check is not None else None
 
     def end(self) -> None:
         """This listener is no more: what waits is accepted, requests under way are finished, tunnels go on."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.settings.model import Certificate, Settings
+from edge.settings.model import Certificate, ClientAuthMode, Crl, Settings, Trust
 
-__all__ = ["Expiring", "certificates", "expiring"]
+__all__ = ["Expiring", "Stale", "certificates", "expiring", "revocation_lists", "stale"]
 
 _DAY = 86_400.0
 # share of the lifetime that is left, at most so many seconds, severity
@@ -62,6 +62,45 @@ def expiring(settings: Settings, now: float) -> list[Expiring]:
         if step:
             found.append(Expiring(certificate, names, step, _STEPS[step - 1][2], left))
     return sorted(found, key=lambda one: (one.left, one.certificate.fingerprint))
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A revocation list that should have been replaced. `refuses`: its issuer's certificates are not accepted any more."""
+
+    trust: str
+    crl: Crl
+    refuses: bool
+    left: float  # seconds; below 0: since when it refuses
+
+    @property
+    def level(self) -> str:
+        return "error" if self.refuses else "warning"
+
+    @property
+    def text(self) -> str:
+        """A sentence."""
+        since = f"for {_duration(-self.left)}" if self.refuses else f"in {_duration(self.left)} if no newer one comes"
+        what = "certificates are refused" if self.refuses else "certificates will be refused"
+        return f"revocation list of {self.crl.name} ([trust.{self.trust}]) is out of date: its {what} {since}"
+
+
+def revocation_lists(settings: Settings) -> list[tuple[Trust, Crl]]:
+    """Every list that is looked into, once for each store."""
+    stores = [host.client_auth.trust for host in settings.hosts if host.client_auth.mode is not ClientAuthMode.OFF]
+    stores += [upstream.tls.trust for upstream in settings.upstreams.values() if upstream.tls is not None]
+    by_name = {store.name: store for store in stores if store is not None and store.crl_check != "off"}
+    return [(store, crl) for store in by_name.values() for crl in store.crls]
+
+
+def stale(settings: Settings, now: float) -> list[Stale]:
+    """The lists that should have been replaced by `now` (POSIX seconds), the most urgent first."""
+    found = []
+    for store, crl in revocation_lists(settings):
+        if crl.next_update is not None and crl.next_update < now:
+            left = crl.next_update + store.crl_grace - now
+            found.append(Stale(store.name, crl, left < 0, left))
+    return sorted(found, key=lambda one: (one.left, one.crl.issuer))
 
 
 def _duration(seconds: float) -> str:

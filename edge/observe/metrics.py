@@ -304,6 +304,12 @@ STATED: tuple[Metric, ...] = (
         "fingerprint",
     ),
     _gauge(
+        "edge_crl_next_update_seconds",
+        "When the revocation list of an issuer should be replaced, in POSIX seconds; the earliest of several.",
+        "trust",
+        "issuer",
+    ),
+    _gauge(
         "edge_certificate_not_before_seconds",
         "When a certificate begins to be valid, in POSIX seconds.",
         "name",
@@ -363,6 +369,9 @@ rate(edge_faults_total{kind=~"h2-.*flood"}[5m]) > 0
 
 # Certificates that expire within a week.
 edge_certificate_not_after_seconds - time() < 7 * 86400
+
+# Revocation lists that should have been replaced.
+edge_crl_next_update_seconds < time()
 
 # Whether the whole fleet has the same settings: then this has one line.
 count by (digest) (edge_config_info)

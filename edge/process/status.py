@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from edge.observe.expiry import expiring
+from edge.observe.expiry import expiring, stale
 from edge.process.sockets import url_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def _listeners(supervisor: Supervisor) -> list[dict[str, Any]]:
 
 
 def _expiring(supervisor: Supervisor) -> list[str]:
-    found = [one.text for one in expiring(supervisor.settings, time.time()) if one.is_degraded]
+    now = time.time()
+    found = [one.text for one in expiring(supervisor.settings, now) if one.is_degraded]
+    found += [one.text for one in stale(supervisor.settings, now)]
     return found if len(found) <= _MOST_EXPIRING else [*found[:_MOST_EXPIRING], f"{len(found) - _MOST_EXPIRING} more expire"]
 
 

@@ -9,6 +9,10 @@ share a connection (INTERFACE rule 4), all others answer 421.
 The client authentication counts whole, field by field as the model has it, so a new key of it cannot be forgotten here. Left
 out is what says nothing about who comes in: where something was written, what a trust store is called, what upstreams are told.
 
+Revocation lists do not count either, so that a new one leaves tickets as they are: the certificate that a ticket stands for is
+looked up anew each time. Of the intermediates above it a ticket knows nothing. Where they are checked too (``crl_check =
+"chain"``), what is revoked belongs to the identity.
+
 Both are SHA-256 digests over length-prefixed parts, so that no two different inputs can run together.
 """
 
@@ -20,12 +24,18 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from edge.settings.model import ClientAuth, Host, Place, Settings, TlsPolicy, Trust, Upstream
+from edge.settings.model import ClientAuth, Crl, Host, Place, Settings, TlsPolicy, Trust, Upstream
 
 __all__ = ["coalesce_id", "policy_id", "same_terms", "upstreams_of"]
 
 _BESIDE = frozenset(
-    {(Trust, "name"), *((ClientAuth, name) for name in ("announce", "forward", "chain", "max_age"))}
+    {
+        (Trust, "name"),
+        (Crl, "name"),
+        (Crl, "this_update"),
+        (Crl, "next_update"),
+        *((ClientAuth, name) for name in ("announce", "forward", "chain", "max_age")),
+    }
 )  # say nothing about who comes in
 _OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
 
@@ -42,6 +52,8 @@ def _parts(value: Any) -> Iterator[bytes]:
     """A value of the model as parts; different values give different parts."""
     if is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in fields(value) if (type(value), each.name) not in _BESIDE]
+        if isinstance(value, Trust) and value.crl_check != "chain":
+            names.remove("crls")
         held = [(name, item) for name in names if not isinstance(item := getattr(value, name), Place)]
         yield f"{type(value).__name__} {len(held)}".encode()
         for name, item in held:

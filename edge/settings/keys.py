@@ -230,6 +230,25 @@ class Trust(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     system: Annotated[
         bool, Meta(description="Whether the system's store counts too. Default: no, a named store means exactly its files.")
     ] = False
+    crl: Annotated[
+        Words,
+        Meta(description="Revocation lists of these authorities, PEM or DER; globs are allowed. Default: none."),
+        example(["/etc/edge/crl/*.pem"]),
+    ] = field(default_factory=list)
+    crl_check: Annotated[
+        Literal["leaf", "chain", "off"],
+        Meta(
+            description="What is looked up in the list of its issuer: the certificate itself, or the intermediates too. An "
+            "issuer without a list revokes nothing."
+        ),
+    ] = "leaf"
+    crl_grace: Annotated[
+        Duration,
+        Meta(
+            description="How long a list is believed after it should have been replaced; then its issuer's certificates "
+            "are refused."
+        ),
+    ] = "24h"
 
 
 class CertificateSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,6 @@ LATER: Final[dict[str, frozenset[str]]] = {
     "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan"}),
     "Server": frozenset({"cluster"}),
     "Tls": frozenset({"early_data"}),
-    "Trust": frozenset({"crl", "crl_check", "crl_grace"}),
     "CertificateSource": frozenset({"acme", "k8s_csr"}),
     "NamedCertificate": frozenset({"acme", "k8s_csr"}),
     "Host": frozenset(

@@ -15,7 +15,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 __all__ = [
-    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "ClientRule", "Endpoint", "Handshakes",
+    "AccessLog", "Address", "Admin", "Certificate", "ClientAuth", "ClientAuthMode", "ClientRule", "Crl", "Endpoint", "Handshakes",
     "HeaderRules", "Health", "Host", "Hsts", "Limits", "Listener", "Log", "Network", "Ocsp", "Place", "ProxyProtocol", "Redirect",
     "Respond", "Retry", "Route", "RouteClientAuth", "RoutePaths", "Scheme", "Server", "Settings", "Stream", "Target",
     "Tickets", "TlsPolicy", "Trust", "Upstream", "UpstreamTls",
@@ -85,12 +85,27 @@ class ClientAuthMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crl:
+    """A revocation list, verified at load."""
+
+    issuer: str  # in the form of `revocation.normal_name`
+    name: str  # the same for people
+    serials: bytes = field(repr=False)  # sorted, each `width` octets, big-endian
+    width: int
+    this_update: float  # POSIX seconds
+    next_update: float | None  # None: it does not say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
     """A named trust store: PEM certificates of the CAs, read at load. `system`: the system's store as well."""
 
     name: str
     ca_pem: bytes = b""
     system: bool = False
+    crls: tuple[Crl, ...] = ()
+    crl_check: str = "off"  # "off", "leaf" or "chain"
+    crl_grace: float = 86_400.0  # seconds after `next_update` during which a list is still believed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -431,6 +446,6 @@ class Settings:
     tickets: Tickets = Tickets()
     handshakes: Handshakes = Handshakes()
     ocsp: Ocsp = Ocsp()
-    files: tuple[str, ...] = ()  # every file that was read
+    files: tuple[str, ...] = ()  # every file that was read, and directories in which others would be
     documents: tuple[str, ...] = ()  # those of them that hold settings
     digest: str = ""  # SHA-256 of what was read, hex

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge.settings.client_rules import rule_text
-from edge.settings.model import Address, Certificate, Route, Settings, Stream, Target, Trust, Upstream
+from edge.settings.model import Address, Certificate, Crl, Route, Settings, Stream, Target, Trust, Upstream
 
 __all__ = ["LEFT_OUT", "TOLD_AS", "Outline", "is_local", "outline"]
 
@@ -61,6 +61,12 @@ TOLD_AS: Final[dict[str, str]] = {
     "Route.redirect": "Route.action",
     "Route.respond": "Route.action",
     "Route.health": "Route.action",
+    "Crl.issuer": "Trust.crls",
+    "Crl.name": "Trust.crls",
+    "Crl.serials": "Trust.crls",
+    "Crl.width": "Trust.crls",
+    "Crl.this_update": "Trust.crls",
+    "Crl.next_update": "Trust.crls",
     "ClientRule.dns": "ClientAuth.allow",
     "ClientRule.uri": "ClientAuth.allow",
     "ClientRule.spiffe": "ClientAuth.allow",
@@ -153,6 +159,16 @@ def _stream(stream: Stream | None) -> str | None:
     return f"{'passed through' if stream.passthrough else 'relayed'} to {to}{idle}"
 
 
+def _lists(found: tuple[Crl, ...]) -> Outline:
+    """What each issuer's revocation lists say."""
+    shown: Outline = {}
+    for crl in found:
+        shown.setdefault(crl.name, []).append(
+            [len(crl.serials) // crl.width, crl.this_update, crl.next_update, _hidden(crl.serials)]
+        )
+    return shown
+
+
 def _later(_: Any) -> None:
     """The large parts of the settings are made by `outline` itself: here they would be made twice."""
 
@@ -171,6 +187,7 @@ _WAYS: Final[dict[str, Callable[[Any], Any]]] = {
     "Listener.stream": lambda found: _stream(found),
     "Route.listeners": sorted,
     "Certificate.names": sorted,
+    "Trust.crls": lambda found: _lists(found),
     "ClientAuth.allow": lambda found: sorted(map(rule_text, found)),
     "RouteClientAuth.allow": lambda found: sorted(map(rule_text, found)),
     "UpstreamTls.pins": lambda found: [f"sha256/{base64.b64encode(pin).decode()}" for pin in found],

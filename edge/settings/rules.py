@@ -100,6 +100,11 @@ def lost(old: Any, new: Any) -> bool:
     return not set(old) <= set(new)
 
 
+def _lost_keys(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Something that was there by its name is not there any more."""
+    return not set(old) <= set(new)
+
+
 def down(*ladder: str) -> Judge:
     """A lower step of `ladder`, which begins with the weakest."""
     return lambda old, new: old in ladder and new in ladder and ladder.index(new) < ladder.index(old)
@@ -288,6 +293,9 @@ RULES: Final[dict[str, Rule]] = {
     "Trust.name": _IGNORED,
     "Trust.ca": Rule("ca", gained, why="certificates of more authorities are accepted"),
     "Trust.system": Rule("system", on, why="certificates of every public authority are accepted"),
+    "Trust.crls": Rule("crl", _lost_keys, why="certificates that were revoked are accepted again"),
+    "Trust.crl_check": Rule("crl_check", down("off", "leaf", "chain")),
+    "Trust.crl_grace": Rule("crl_grace", raised, duration, why="lists are believed for longer than they are good"),
     "ClientAuth.mode": Rule("client_auth", down("off", "request", "require")),
     "ClientAuth.depth": Rule("client_auth.depth", raised),
     "ClientAuth.allow": Rule("client_auth.allow", _only_some, why="more clients are let in"),

@@ -178,6 +178,12 @@ class Source:
             self.files.append(file)
             self._digest.update(len(data).to_bytes(8, "big") + data)
 
+    def watch(self, folder: str) -> None:
+        """Count a directory among what was read: what comes into it, or goes, is a change."""
+        if folder not in self._seen:
+            self._seen.add(folder)
+            self.files.append(folder)
+
     # reading
 
     def read(self, name: str, text: str | None = None) -> None:

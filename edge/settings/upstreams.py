@@ -20,6 +20,7 @@ from edge.settings.layers import listed, merge, typed
 from edge.settings.pins import pins
 from edge.settings.pool import NamedCertificates
 from edge.settings.problems import Path, nearest, quoted
+from edge.settings.revocation import read_crls
 from edge.settings.source import Source
 from edge.settings.syntax import Bad, endpoint, is_url
 from edge.settings.syntax import host_name as read_host_name
@@ -60,12 +61,31 @@ class TrustStores:
                 pem = read_authorities(source, at, file, now)
                 if pem is not None:
                     parts.append(pem)
-        return model.Trust(name=name, ca_pem=b"".join(parts), system=raw.system)
+        lists: list[tuple[Path, str]] = [
+            ((*path, "crl", index) if isinstance(table.get("crl"), list) else (*path, "crl"), pattern)
+            for index, pattern in enumerate(listed(raw.crl))
+        ]
+        named = [(at, file) for at, pattern in lists for file in self._expand(at, pattern, grows=True)]
+        grace = seconds(raw.crl_grace)
+        if not lists and "crl_check" in table and raw.crl_check != "off":
+            source.warning((*path, "crl_check"), "there is no list to look into", "write crl")
+        return model.Trust(
+            name=name,
+            ca_pem=b"".join(parts),
+            system=raw.system,
+            crls=read_crls(source, named, b"".join(parts), now) if named else (),
+            crl_check=raw.crl_check if lists else "off",
+            crl_grace=grace if grace is not None else 86_400.0,
+        )
 
-    def _expand(self, at: Path, pattern: str) -> list[str]:
+    def _expand(self, at: Path, pattern: str, *, grows: bool = False) -> list[str]:
+        """The files of a pattern. `grows`: files that come later count as soon as they come."""
         if not glob.has_magic(pattern) or "\0" in pattern:
             return [pattern]
         found = sorted(glob.glob(os.path.join(self._source.directory(at), pattern)))
+        folder = os.path.dirname(os.path.join(self._source.directory(at), pattern))
+        if grows and not glob.has_magic(folder):
+            self._source.watch(os.path.abspath(folder))
         if not found:
             self._source.error(at, f"{self._source.shown(at, pattern)} matches no file")
         return found

@@ -53,7 +53,8 @@ _FUNCTIONS = (
     "SSL_new", "SSL_read", "SSL_session_reused", "SSL_set_accept_state", "SSL_set_bio", "SSL_set_connect_state",
     "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name",
     "SSL_set_tlsext_status_ocsp_resp", "SSL_shutdown",
-    "SSL_version", "SSL_write", "X509_STORE_CTX_get0_cert", "X509_STORE_CTX_get_error_depth", "X509_STORE_CTX_set_error",
+    "SSL_version", "SSL_write", "X509_STORE_CTX_get0_cert", "X509_STORE_CTX_get_current_cert",
+    "X509_STORE_CTX_get_error_depth", "X509_STORE_CTX_set_error",
     "X509_STORE_add_cert", "X509_STORE_free", "X509_STORE_new", "X509_STORE_set_flags",
     "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "X509_VERIFY_PARAM_set_hostflags",
     "X509_digest", "X509_free", "X509_get_pubkey", "X509_get_subject_name", "X509_get_default_cert_file",
@@ -66,7 +67,8 @@ _CONSTANTS = (
     "SSL_OP_NO_COMPRESSION", "SSL_OP_NO_RENEGOTIATION", "SSL_OP_NO_TICKET", "SSL_TLSEXT_ERR_ALERT_FATAL",
     "SSL_TLSEXT_ERR_NOACK",
     "SSL_TLSEXT_ERR_OK", "SSL_VERIFY_FAIL_IF_NO_PEER_CERT", "SSL_VERIFY_PEER", "TLS1_2_VERSION", "TLS1_3_VERSION",
-    "TLSEXT_NAMETYPE_host_name", "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS", "X509_V_ERR_CERT_REJECTED", "X509_V_FLAG_PARTIAL_CHAIN",
+    "TLSEXT_NAMETYPE_host_name", "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS", "X509_V_ERR_CERT_REJECTED", "X509_V_ERR_CERT_REVOKED",
+    "X509_V_FLAG_PARTIAL_CHAIN",
 )  # fmt: skip
 
 

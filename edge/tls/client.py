@@ -22,12 +22,15 @@ from typing import Any
 from OpenSSL import SSL
 
 from edge.errors import Fault, Side
+from edge.settings.client_rules import ClientLeaf
 from edge.settings.model import TlsPolicy, UpstreamTls
 from edge.settings.names import canonical
 from edge.tls.binding import NULL, SSL_SENT_AND_RECEIVED_SHUTDOWN, context_pointer, ffi, lib
+from edge.tls.clients import leaf_of
 from edge.tls.context import MODES, protocol_list, set_bounds
 from edge.tls.engine import Engine
 from edge.tls.pins import chain, pin_text, verified_pins
+from edge.tls.revocation import Revocation, revocation_of
 from edge.tls.trust import TrustError, store_of, use_certificate
 
 __all__ = ["PIN_MISMATCH", "SESSIONS", "ClientContext", "ClientEngine"]
@@ -43,7 +46,7 @@ _GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
 class ClientContext:
     """How to connect to the servers of one name. `server_name` is what is verified; a name in the settings overrides it."""
 
-    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "pin_report", "pins", "sni", "verify")
+    __slots__ = ("_address", "_context", "_name", "_pointer", "_sessions", "pin_report", "pins", "revocation", "sni", "verify")
 
     def __init__(self, upstream_tls: UpstreamTls, server_name: str) -> None:
         """Raises `edge.tls.trust.TrustError` for an empty name, an unusable store or certificate, or no system store."""
@@ -58,6 +61,7 @@ class ClientContext:
         self.sni = canonical(name) if name and self._address is None else None
         self.pins = frozenset(upstream_tls.pins)
         self.pin_report = upstream_tls.pin_report
+        self.revocation = revocation_of(upstream_tls.trust) if self.verify else None
         self._sessions: OrderedDict[str, Any] = OrderedDict()
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         self._pointer: Any = context_pointer(context)
@@ -132,6 +136,8 @@ class ClientEngine(Engine):
         self._handshake()
 
     def _complete(self) -> None:
+        if self._context.revocation is not None:
+            self._check_revocation(self._context.revocation)
         pins = self._context.pins
         if pins and not lib.SSL_session_reused(self._ssl):
             seen = verified_pins(self._ssl)
@@ -140,6 +146,18 @@ class ClientEngine(Engine):
                 if not self._context.pin_report:
                     raise Fault(Side.UPSTREAM, PIN_MISMATCH, detail=shown, status=502)
                 self.unpinned = shown
+
+    def _check_revocation(self, revocation: Revocation) -> None:
+        """Of the whole chain only its leaf is known when a session is resumed."""
+        leaf = leaf_of(self._ssl)
+        above = chain(self._ssl)[1:] if revocation.whole_chain and not lib.SSL_session_reused(self._ssl) else []
+        for certificate in [*([] if leaf is None else [leaf]), *map(ClientLeaf, above)]:
+            try:
+                found = revocation.objection(certificate.certificate)
+            except ValueError:
+                found = "revocation-unknown", "a certificate cannot be read"
+            if found is not None:
+                raise Fault(Side.UPSTREAM, f"upstream-certificate-{found[0]}", detail=found[1], status=502)
 
     def chain(self) -> list[bytes]:
         """DER of the verified chain, the leaf first; of what the server sent where nothing is verified."""

@@ -7,7 +7,7 @@ OpenSSL: a thread processes one handshake at a time (`UNDER_WAY`).
 
 On a resumed connection nothing is verified again, and the callback is not called. The same questions are asked about the leaf
 that the ticket holds, when the handshake is done; then there is no alert any more, only an end. Rules cannot have changed since
-the ticket was made, because they are part of the policy identity; dates have.
+the ticket was made, because they are part of the policy identity; dates and what is revoked have.
 
 Invariant: whatever goes wrong in the callback refuses.
 """
@@ -22,28 +22,43 @@ from edge.settings.client_rules import ClientLeaf, admitting
 from edge.settings.model import ClientAuth, ClientAuthMode
 from edge.tls.binding import buffer, ffi, lib
 from edge.tls.pins import der
+from edge.tls.revocation import Revocation, revocation_of
 from edge.tls.subject import subject
 
 __all__ = ["UNDER_WAY", "ClientCheck", "leaf_of", "verify_callback"]
 
 _REJECTED: int = lib.X509_V_ERR_CERT_REJECTED
+_REVOKED: int = lib.X509_V_ERR_CERT_REVOKED
 
 
 class ClientCheck:
     """The demands of one host on the certificates of its clients, beyond the chain that OpenSSL verifies."""
 
-    __slots__ = ("_allow", "_required", "wants_chain")
+    __slots__ = ("_allow", "_required", "_revocation", "wants_chain")
 
     def __init__(self, auth: ClientAuth) -> None:
         self._allow = auth.allow
+        self._revocation = revocation_of(auth.trust)
         self.wants_chain = auth.chain
         self._required = auth.mode is ClientAuthMode.REQUIRE
 
     def objection(self, leaf: ClientLeaf) -> Fault | None:
         """Why a client is not let in, or None."""
+        if self._revocation is not None:
+            fault = _revoked(self._revocation, leaf)
+            if fault is not None:
+                return fault
         if self._allow and admitting(self._allow, leaf) is None:
             return Fault(Side.CLIENT, "client-certificate-not-allowed", detail=leaf.label, alert=Alert.BAD_CERTIFICATE)
         return None
+
+    def objection_to_issuer(self, certificate: Any) -> Fault | None:
+        """The same for what stands above it, an ``X509 *``."""
+        revocation = self._revocation
+        if revocation is None or not revocation.whole_chain:
+            return None
+        issuer = ClientLeaf(der(certificate, lib.i2d_X509_bio))
+        return None if issuer.certificate.issuer == issuer.certificate.subject else _revoked(revocation, issuer)
 
     def objection_later(self, leaf: ClientLeaf | None) -> Fault | None:
         """The same for a certificate that was verified some time ago, or for none."""
@@ -56,6 +71,17 @@ class ClientCheck:
         if ends < time():
             return Fault(Side.CLIENT, "client-certificate-expired", detail="since it was verified")
         return self.objection(leaf)
+
+
+def _revoked(revocation: Revocation, leaf: ClientLeaf) -> Fault | None:
+    try:
+        found = revocation.objection(leaf.certificate)
+    except ValueError:
+        found = "revocation-unknown", "the certificate cannot be read"
+    if found is None:
+        return None
+    alert = Alert.CERTIFICATE_REVOKED if found[0] == "revoked" else Alert.BAD_CERTIFICATE
+    return Fault(Side.CLIENT, f"client-certificate-{found[0]}", detail=found[1], alert=alert)
 
 
 class _UnderWay:
@@ -78,18 +104,20 @@ def verify_callback(ok: int, store: Any) -> int:
     check = UNDER_WAY.check
     if not ok or check is None:
         return 0
-    if lib.X509_STORE_CTX_get_error_depth(store):
-        return 1
-    leaf = ClientLeaf(der(lib.X509_STORE_CTX_get0_cert(store), lib.i2d_X509_bio))
+    leaf = None
     try:
-        fault = check.objection(leaf)
+        if lib.X509_STORE_CTX_get_error_depth(store):
+            fault = check.objection_to_issuer(lib.X509_STORE_CTX_get_current_cert(store))
+        else:
+            leaf = ClientLeaf(der(lib.X509_STORE_CTX_get0_cert(store), lib.i2d_X509_bio))
+            fault = check.objection(leaf)
     except Exception as error:  # nothing catches it beyond
         fault = Fault(Side.EDGE, "internal-error", detail=f"{type(error).__name__}: {error}", alert=Alert.BAD_CERTIFICATE)
     if fault is None:
         UNDER_WAY.leaf = leaf
         return 1
     UNDER_WAY.fault = fault
-    lib.X509_STORE_CTX_set_error(store, _REJECTED)
+    lib.X509_STORE_CTX_set_error(store, _REVOKED if fault.alert is Alert.CERTIFICATE_REVOKED else _REJECTED)
     return 0
 
 

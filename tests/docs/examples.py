@@ -21,7 +21,8 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PAIR = re.compile(r'chain = "[^"]*"(,\s*|\n)key = "[^"]*"')
 _SECRET = re.compile(r"\$\{file:/run/secrets/[^}]*\}")
 _TICKETS = re.compile(r'ticket_secret = "[^"]*"')
-_CA = re.compile(r'ca = \["[^"]*"\]')
+_CA = re.compile(r'ca = \["[^\]]*"\]')
+_CRL = re.compile(r'crl = \["[^\]]*"\]')
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -43,6 +44,11 @@ class Pki:
         self._certificate = self._build(self._name, self._key, None)
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        self.crl = folder / "crl.pem"
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name).last_update(now)
+        revoked = builder.next_update(now + datetime.timedelta(days=7)).sign(self._key, hashes.SHA256())
+        self.crl.write_bytes(revoked.public_bytes(serialization.Encoding.PEM))
         self._made = 0
 
     def _build(
@@ -110,4 +116,5 @@ def loadable(text: str, folder: Path) -> str:
     secret.chmod(0o600)
     text = _TICKETS.sub(f'ticket_secret = "{secret}"', text)
     text = _SECRET.sub(f"${{file:{secret}}}", text)
+    text = _CRL.sub(f'crl = ["{pki.crl}"]', text)
     return _CA.sub(f'ca = ["{pki.ca}"]', _PAIR.sub(pair, text))

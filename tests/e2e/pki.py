@@ -82,6 +82,25 @@ class Pki:
         leaf.key.chmod(0o600)
         return leaf
 
+    def revoke(self, path: Path, *leaves: Leaf, days: float = 7) -> None:
+        """Write the revocation list of the CA in `client_ca` anew, as a whole: it is good for `days` from now."""
+        now = datetime.datetime.now(datetime.UTC)
+        root = x509.load_pem_x509_certificate(self._clients.cert_pem.bytes())
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(root.subject)
+            .last_update(now - datetime.timedelta(days=30))
+            .next_update(now + datetime.timedelta(days=days))
+        )
+        for leaf in leaves:
+            serial = x509.load_pem_x509_certificate(leaf.chain.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        key = load_pem_private_key(self._clients.private_key_pem.bytes(), None)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))  # type: ignore[arg-type]
+        fresh.rename(path)
+
     def workload(self, label: str, *, uri: str = "", dns: str = "", intermediate: bool = False, serial: int = 0) -> Leaf:
         """A client certificate with one name, from the CA in `client_ca`, by way of an `intermediate` or directly."""
         root = x509.load_pem_x509_certificate(self._clients.cert_pem.bytes())

@@ -107,7 +107,6 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
             ["3:1:14 'failover_below'", "5:1:4 'ocsp'"],
         ),
         ('[upstream.a]\nendpoints = [{ url = "http://x", tier = 1, region = "eu" }]\n', ["2:34:4 'tier'", "2:44:6 'region'"]),
-        ('[trust.a]\nca = []\nsystem = true\ncrl_check = "leaf"\n', ["4:1:9 'crl_check'"]),
     ],
 )
 def test_keys_of_later_versions_are_known(loads: Load, text: str, places: list[str]) -> None:

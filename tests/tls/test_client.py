@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from edge.errors import Fault, Side
-from edge.settings.model import ClientAuthMode, Trust
+from edge.settings.model import ClientAuthMode, Crl, Trust
+from edge.settings.revocation import normal_name
 from edge.tls import trust
 from edge.tls.choice import ServerContext
 from edge.tls.client import SESSIONS, ClientContext
@@ -191,3 +193,26 @@ def test_the_system_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_an_empty_store() -> None:
     with pytest.raises(trust.TrustError, match="without a certificate"):
         ClientContext(upstream_tls(trust=Trust(name="empty", ca_pem=b"nothing")), "a.test")
+
+
+@pytest.mark.parametrize("check", ["leaf", "chain"])
+def test_revoked_upstreams_are_refused(check: str) -> None:
+    server = ServerContext(host("a.test"))
+    leaf, issuer = x509.load_pem_x509_certificates(server.host.certificates[0].chain_pem)
+
+    def listing(certificate: x509.Certificate, *, serial: int = 0, late: bool = False) -> Trust:
+        name = normal_name(certificate.issuer)
+        number = (serial or certificate.serial_number).to_bytes(20, "big")
+        crl = Crl(issuer=name, name=name, serials=number, width=20, this_update=0.0, next_update=1.0 if late else 4e9)
+        return replace(PKI.trust, crls=(crl,), crl_check=check)
+
+    revoked = refused(ClientContext(upstream_tls(trust=listing(leaf)), "a.test"), server, "a.test")
+    assert (revoked.kind, revoked.status) == ("upstream-certificate-revoked", 502)
+    unknown = refused(ClientContext(upstream_tls(trust=listing(leaf, serial=1, late=True)), "a.test"), server, "a.test")
+    assert unknown.kind == "upstream-certificate-revocation-unknown"
+    connect(server, ClientContext(upstream_tls(trust=listing(leaf, serial=1)), "a.test"))
+    above = ClientContext(upstream_tls(trust=listing(issuer)), "a.test")
+    if check == "chain":
+        assert refused(above, server, "a.test").kind == "upstream-certificate-revoked"
+    else:
+        connect(server, above)
