@@ -32,6 +32,7 @@ from edge.route.table import Match, RouteTable
 from edge.settings.client_rules import ClientLeaf, admitting, rule_text
 from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings, Stream, Upstream
 from edge.settings.names import NameIndex, canonical
+from edge.tls.revocation import revocation_of
 
 __all__ = ["Question", "Step", "Trace", "trace"]
 
@@ -260,6 +261,12 @@ def _client_certificate(question: Question, host: Host, conn: ConnectionInfo, fo
         found.end("alert", reason="client-certificate-refused")
         return False
     leaf = leaf_of(question.certificate)
+    revocation = revocation_of(auth.trust)
+    revoked = revocation.objection(leaf) if revocation is not None else None
+    if revoked is not None:
+        found.add("revocation", f"{revoked[0]}: {revoked[1]}; the handshake fails", host.place)
+        found.end("alert", reason=f"client-certificate-{revoked[0]}")
+        return False
     if auth.allow:
         rule = admitting(auth.allow, leaf)
         if rule is None:

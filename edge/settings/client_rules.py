@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge.settings.model import ClientRule
 
-__all__ = ["MOST_NAMES", "ClientLeaf", "admitting", "dns_matches", "rule_text", "satisfies", "uri_matches"]
+__all__ = ["MOST_NAMES", "ClientLeaf", "admitting", "dns_matches", "normal_name", "rule_text", "satisfies", "uri_matches"]
 
 MOST_NAMES = 256
 _LONGEST = 2048  # characters of a URI (SPIFFE-ID section 2.4)
@@ -44,8 +44,8 @@ class ClientLeaf:
 
     def __init__(self, der: bytes, name: str = "") -> None:
         self.der = der
-        self.chain: tuple[bytes, ...] = ()  # DER of what stands above it, in the chain that was verified; only if it is wanted
         self.name = name  # the subject as logs have it
+        self.chain: tuple[bytes, ...] = ()  # DER of what stands above it, in the chain that was verified; only if it is wanted
 
     @cached_property
     def certificate(self) -> x509.Certificate:
@@ -75,6 +75,11 @@ class ClientLeaf:
         return self._names[1]
 
     @cached_property
+    def issuer(self) -> str:
+        """In the form in which issuers are compared."""
+        return normal_name(self.certificate.issuer)
+
+    @cached_property
     def subject(self) -> str:
         """RFC 4514."""
         return self.certificate.subject.rfc4514_string()
@@ -88,7 +93,7 @@ class ClientLeaf:
             raise ValueError(str(error)) from None
         return hashlib.sha256(key).digest()
 
-    @property
+    @cached_property
     def label(self) -> str:
         """What to call it in a log: its first URI, else its first DNS name; ``""`` for none, and for what cannot be read."""
         try:
@@ -96,13 +101,18 @@ class ClientLeaf:
         except ValueError:
             return ""
 
-    @property
+    @cached_property
     def serial(self) -> str:
         """The serial number in hexadecimal digits; ``""`` when the certificate cannot be read."""
         try:
             return f"{self.certificate.serial_number:x}"
         except ValueError:
             return ""
+
+
+def normal_name(name: x509.Name) -> str:
+    """A distinguished name without regard to case, spaces and kinds of strings (RFC 5280 section 7.1)."""
+    return " ".join(name.rfc4514_string().casefold().split())
 
 
 def dns_matches(pattern: str, name: str) -> bool:

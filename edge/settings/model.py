@@ -88,7 +88,7 @@ class ClientAuthMode(StrEnum):
 class Crl:
     """A revocation list, verified at load."""
 
-    issuer: str  # in the form of `revocation.normal_name`
+    issuer: str  # in the form of `client_rules.normal_name`
     name: str  # the same for people
     serials: bytes = field(repr=False)  # sorted, each `width` octets, big-endian
     width: int

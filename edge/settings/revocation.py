@@ -18,12 +18,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from edge.settings.client_rules import normal_name
 from edge.settings.files import Unreadable, read_file
 from edge.settings.model import Crl
 from edge.settings.problems import Path
 from edge.settings.source import Source
 
-__all__ = ["normal_name", "read_crls"]
+__all__ = ["read_crls"]
 
 _MOST_BYTES = 32 << 20
 _PEM = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
@@ -39,11 +40,6 @@ class _Unusable(Exception):
     def __init__(self, why: str, mend: str = "") -> None:
         super().__init__(why)
         self.mend = mend
-
-
-def normal_name(name: x509.Name) -> str:
-    """A distinguished name in the form in which issuers are compared."""
-    return " ".join(name.rfc4514_string().casefold().split())
 
 
 def read_crls(source: Source, files: list[tuple[Path, str]], authorities: bytes, now: float) -> tuple[Crl, ...]:

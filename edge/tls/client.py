@@ -153,7 +153,7 @@ class ClientEngine(Engine):
         above = chain(self._ssl)[1:] if revocation.whole_chain and not lib.SSL_session_reused(self._ssl) else []
         for certificate in [*([] if leaf is None else [leaf]), *map(ClientLeaf, above)]:
             try:
-                found = revocation.objection(certificate.certificate)
+                found = revocation.objection(certificate)
             except ValueError:
                 found = "revocation-unknown", "a certificate cannot be read"
             if found is not None:

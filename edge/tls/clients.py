@@ -1,9 +1,9 @@
 """Which clients a host lets in: what is asked after OpenSSL has verified their certificate, in the handshake itself.
 
-OpenSSL calls `verify_callback` for each certificate of the chain, the client's own last, when signatures, dates and purposes are
-known to be right. Our answer there makes a refusal an alert, sent before the handshake is complete: the client learns why, and no
-ticket leaves. The callback is one for all contexts, made at import. Which connection it is called for is known without asking
-OpenSSL: a thread processes one handshake at a time (`UNDER_WAY`).
+Where there is something to ask, OpenSSL calls `verify_callback` for each certificate of the chain, the client's own last, when
+signatures, dates and purposes are known to be right. Our answer there makes a refusal an alert, sent before the handshake is
+complete: the client learns why, and no ticket leaves. The callback is one for all contexts, made at import. Which connection it
+is called for is known without asking OpenSSL: a thread processes one handshake at a time (`UNDER_WAY`).
 
 On a resumed connection nothing is verified again, and the callback is not called. The same questions are asked about the leaf
 that the ticket holds, when the handshake is done; then there is no alert any more, only an end. Rules cannot have changed since
@@ -27,6 +27,10 @@ from edge.tls.subject import subject
 
 __all__ = ["UNDER_WAY", "ClientCheck", "leaf_of", "verify_callback"]
 
+_MOST_KNOWN = 256
+_USUAL = 4096  # octets of a certificate that is worth remembering
+_known: dict[bytes, ClientLeaf] = {}
+
 _REJECTED: int = lib.X509_V_ERR_CERT_REJECTED
 _REVOKED: int = lib.X509_V_ERR_CERT_REVOKED
 
@@ -34,12 +38,13 @@ _REVOKED: int = lib.X509_V_ERR_CERT_REVOKED
 class ClientCheck:
     """The demands of one host on the certificates of its clients, beyond the chain that OpenSSL verifies."""
 
-    __slots__ = ("_allow", "_required", "_revocation", "wants_chain")
+    __slots__ = ("_allow", "_required", "_revocation", "asks", "wants_chain")
 
     def __init__(self, auth: ClientAuth) -> None:
         self._allow = auth.allow
         self._revocation = revocation_of(auth.trust)
         self.wants_chain = auth.chain
+        self.asks = bool(auth.allow) or self._revocation is not None
         self._required = auth.mode is ClientAuthMode.REQUIRE
 
     def objection(self, leaf: ClientLeaf) -> Fault | None:
@@ -75,7 +80,7 @@ class ClientCheck:
 
 def _revoked(revocation: Revocation, leaf: ClientLeaf) -> Fault | None:
     try:
-        found = revocation.objection(leaf.certificate)
+        found = revocation.objection(leaf)
     except ValueError:
         found = "revocation-unknown", "the certificate cannot be read"
     if found is None:
@@ -109,7 +114,7 @@ def verify_callback(ok: int, store: Any) -> int:
         if lib.X509_STORE_CTX_get_error_depth(store):
             fault = check.objection_to_issuer(lib.X509_STORE_CTX_get_current_cert(store))
         else:
-            leaf = ClientLeaf(der(lib.X509_STORE_CTX_get0_cert(store), lib.i2d_X509_bio))
+            leaf = _leaf(lib.X509_STORE_CTX_get0_cert(store))
             fault = check.objection(leaf)
     except Exception as error:  # nothing catches it beyond
         fault = Fault(Side.EDGE, "internal-error", detail=f"{type(error).__name__}: {error}", alert=Alert.BAD_CERTIFICATE)
@@ -126,10 +131,23 @@ def leaf_of(ssl: Any) -> ClientLeaf | None:
     certificate = lib.SSL_get_peer_certificate(ssl)
     if not certificate:
         return None
-    out = ffi.new("unsigned char **")
-    size = lib.i2d_X509_NAME(lib.X509_get_subject_name(certificate), out)
-    name = subject(buffer(out[0], size)[:]) if size > 0 else ""
-    lib.OPENSSL_free(out[0])
-    leaf = ClientLeaf(der(certificate, lib.i2d_X509_bio), name)
+    leaf = _leaf(certificate)
     lib.X509_free(certificate)
+    return leaf
+
+
+def _leaf(certificate: Any) -> ClientLeaf:
+    """What is known of a certificate is shared by all connections of its client."""
+    encoded = der(certificate, lib.i2d_X509_bio)
+    leaf = _known.get(encoded)
+    if leaf is None:
+        out = ffi.new("unsigned char **")
+        size = lib.i2d_X509_NAME(lib.X509_get_subject_name(certificate), out)
+        name = subject(buffer(out[0], size)[:]) if size > 0 else ""
+        lib.OPENSSL_free(out[0])
+        leaf = ClientLeaf(encoded, name)
+        if len(encoded) <= _USUAL:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            _known[encoded] = leaf
     return leaf

@@ -30,8 +30,8 @@ from OpenSSL import SSL
 
 from edge.settings.identity import policy_id
 from edge.settings.model import ClientAuthMode, Host, TlsPolicy
-from edge.tls.binding import SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
-from edge.tls.clients import verify_callback
+from edge.tls.binding import NULL, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
+from edge.tls.clients import ClientCheck, verify_callback
 from edge.tls.layout import LayoutError, layout
 from edge.tls.trust import TrustError, store_of, use_certificate
 
@@ -143,5 +143,5 @@ def _set_client_auth(context: SSL.Context, pointer: Any, host: Host) -> None:
     if auth.announce and not auth.trust.system:
         store.announce(pointer)
     must = lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT if auth.mode is ClientAuthMode.REQUIRE else 0
-    lib.SSL_CTX_set_verify(pointer, lib.SSL_VERIFY_PEER | must, verify_callback)
+    lib.SSL_CTX_set_verify(pointer, lib.SSL_VERIFY_PEER | must, verify_callback if ClientCheck(auth).asks else NULL)
     context.set_verify_depth(auth.depth)

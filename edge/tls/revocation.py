@@ -10,10 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from time import time
 
-from cryptography import x509
-
+from edge.settings.client_rules import ClientLeaf
 from edge.settings.model import Crl, Trust
-from edge.settings.revocation import normal_name
 
 __all__ = ["Revocation", "revocation_of"]
 
@@ -52,10 +50,10 @@ class Revocation:
         for crl in trust.crls:
             self._by_issuer.setdefault(crl.issuer, []).append((crl, _Serials(crl.serials, crl.width)))
 
-    def objection(self, certificate: x509.Certificate) -> tuple[str, str] | None:
+    def objection(self, leaf: ClientLeaf) -> tuple[str, str] | None:
         """``revoked`` or ``revocation-unknown`` with a sentence, or None. Raises ValueError for what cannot be read."""
-        lists = self._by_issuer.get(normal_name(certificate.issuer), ())
-        serial = certificate.serial_number
+        lists = self._by_issuer.get(leaf.issuer, ())
+        serial = leaf.certificate.serial_number
         for crl, serials in lists:
             if serials.hold(serial):
                 return "revoked", f"serial number {serial:x} of {crl.name}"

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from edge.settings.client_rules import ClientLeaf
 from edge.settings.difference import compare
 from edge.settings.identity import policy_id, same_terms
 from edge.settings.model import Settings, Trust
@@ -78,7 +79,7 @@ def verdict(trust: Trust, leaf: Leaf, at: datetime.datetime = NOW) -> str:
     assert checks is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(revocation, "time", at.timestamp)
-        found = checks.objection(leaf.certificate)
+        found = checks.objection(ClientLeaf(leaf.certificate.public_bytes(Encoding.DER)))
     return "" if found is None else found[0]
 
 

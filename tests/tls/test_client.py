@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 
 from edge.errors import Fault, Side
+from edge.settings.client_rules import normal_name
 from edge.settings.model import ClientAuthMode, Crl, Trust
-from edge.settings.revocation import normal_name
 from edge.tls import trust
 from edge.tls.choice import ServerContext
 from edge.tls.client import SESSIONS, ClientContext

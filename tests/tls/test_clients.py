@@ -6,11 +6,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from cryptography.x509 import DNSName, UniformResourceIdentifier
+from cryptography.x509 import DNSName, RFC822Name, UniformResourceIdentifier
 
-from edge.errors import Alert
+from edge.errors import Alert, Fault
 from edge.settings.identity import coalesce_id, policy_id, same_terms
-from edge.settings.model import ClientAuth, ClientAuthMode, ClientRule, Host
+from edge.settings.model import ClientAuth, ClientAuthMode, ClientRule, Crl, Host, Trust
 from edge.tls import clients
 from edge.tls.binding import lib
 from edge.tls.choice import ServerContext
@@ -150,3 +150,92 @@ def test_rules_decide_what_a_policy_is() -> None:
     quiet = guarded(RULE, announce=False)
     assert policy_id(one) == policy_id(quiet), "what is announced says nothing about who comes in"
     assert same_terms(one, quiet)
+
+
+ODD = {
+    "NUL": Workload(PKI.clients, DNSName("api.pay.test\0.evil.test")),
+    "NUL before": Workload(PKI.clients, DNSName("evil.test\0.pay.test")),
+    "wildcard": Workload(PKI.clients, DNSName("*.pay.test")),
+    "common name": Workload(PKI.clients, subject="CN=api.pay.test"),
+    "as a URI": Workload(PKI.clients, UniformResourceIdentifier("api.pay.test")),
+    "as an address": Workload(PKI.clients, RFC822Name("x@api.pay.test")),
+    "too many": Workload(PKI.clients, *(DNSName(f"n{number}.test") for number in range(1500)), DNSName("api.pay.test")),
+    "twice in one": Workload(
+        PKI.clients, UniformResourceIdentifier("spiffe://prod.example/ns/pay/a"), UniformResourceIdentifier("spiffe://x.test/b")
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_certificates_are_nobodys(version: int, odd: str) -> None:
+    context = ServerContext(guarded(ClientRule(dns="*.pay.test"), RULE))
+    met = meet(context, Client(version=version, certificate=ODD[odd]))
+    assert met.fault is not None
+    assert met.fault.kind == "client-certificate-not-allowed"
+    assert not met.ok
+    assert meet(context, Client(version=version, certificate=PAY)).ok
+
+
+@BOTH
+def test_a_client_that_is_its_own_anchor_is_judged_too(version: int) -> None:
+    """Its chain is one certificate; nothing above it is verified, and the rules hold all the same."""
+    anchored = Trust(name="one", ca_pem=OPS.cert_chain_pems[0].bytes())
+    for rule, fine in ((RULE, False), (ClientRule(dns="api.ops.test"), True)):
+        one = replace(guarded(rule), client_auth=replace(guarded(rule).client_auth, trust=anchored))
+        met = meet(ServerContext(one), Client(version=version, certificate=OPS))
+        assert met.ok is fine
+        assert (met.fault is None) is fine
+
+
+@BOTH
+def test_a_flight_in_pieces_is_judged_once_it_is_whole(version: int) -> None:
+    for certificate, fine in ((PAY, True), (OPS, False)):
+        client = Client(version=version, certificate=certificate)
+        engine = ServerContext(guarded(RULE)).engine("a.test")
+        data, fault = client.step(), None
+        try:
+            while data:
+                for at in range(0, len(data), 7):
+                    engine.receive(data[at : at + 7])
+                data = client.step(engine.drain())
+        except Fault as raised:
+            fault = raised
+        assert engine.established is fine
+        assert (fault is None) is fine
+
+
+@BOTH
+@pytest.mark.parametrize("check", ["leaf", "chain"])
+def test_revocation_is_looked_up_in_the_handshake_and_on_resumption(version: int, check: str) -> None:
+    def revoking(*serials: int, until: float = 4e9) -> Host:
+        width = 20
+        data = b"".join(sorted(serial.to_bytes(width, "big") for serial in serials))
+        name = PAY.leaf.issuer
+        crl = Crl(issuer=name, name=name, serials=data, width=width, this_update=0.0, next_update=until)
+        auth = ClientAuth(mode=ClientAuthMode.REQUIRE, trust=replace(PKI.client_trust, crls=(crl,), crl_check=check))
+        return replace(host(), client_auth=auth)
+
+    number = PAY.certificate.serial_number
+    first = meet(ServerContext(revoking(1, 2, number + 1)), Client(version=version, certificate=PAY))
+    assert first.ok
+    session = first.client.finish()
+    back = meet(ServerContext(revoking(1, number)), Client(version=version, certificate=PAY, session=session))
+    assert back.fault is not None
+    assert back.fault.kind == "client-certificate-revoked"
+    assert back.client.plain == b""
+    full = meet(ServerContext(revoking(number)), Client(version=version, certificate=PAY))
+    assert full.fault is not None
+    assert (full.fault.kind, full.fault.alert) == ("client-certificate-revoked", Alert.CERTIFICATE_REVOKED)
+    assert full.client.error.endswith("revoked")
+    old = meet(ServerContext(revoking(1, until=1.0)), Client(version=version, certificate=PAY))
+    assert old.fault is not None
+    assert old.fault.kind == "client-certificate-revocation-unknown"
+
+
+def test_what_is_known_of_certificates_is_bounded() -> None:
+    context = ServerContext(guarded(RULE))
+    first = meet(context, Client(certificate=PAY)).engine.info().peer
+    assert meet(context, Client(certificate=PAY)).engine.info().peer is first
+    assert len(clients._known) <= clients._MOST_KNOWN
+    assert all(len(der) <= clients._USUAL for der in clients._known)
