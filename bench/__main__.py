@@ -15,15 +15,16 @@ from pathlib import Path
 from rich.console import Console
 
 from . import target
-from .certificates import issue, issue_many
+from .certificates import issue, issue_many, issue_set
 from .load import missing
 from .machine import Cores, describe
 from .measure import Targets, measure
 from .origin import LARGE, Origin
 from .peers import PEERS, choose, find
-from .report import show, write
-from .samples import Site
-from .scenarios import SCENARIOS, Scenario
+from .report import compose, show, write
+from .samples import Scenario, Site
+from .scenarios import SCENARIOS
+from .terminal import say
 
 __all__ = ["main"]
 
@@ -38,21 +39,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
     )
+    parser.add_argument("--full", action="store_true", help="the whole matrix of handshakes too, not only the core set")
     parser.add_argument(
         "--peers", default="", metavar="NAMES", help=f"targets, separated by commas (installed: {', '.join(find())})"
     )
-    parser.add_argument("--rounds", type=int, default=6, help="rounds of each scenario (6)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one sample; wrk and h2load round it (2)")
-    parser.add_argument("--bulk", type=int, default=512, metavar="MIB", help="size of one bulk transfer, at most 1024 (512)")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of each scenario (4)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one sample; wrk and h2load round it (1)")
+    parser.add_argument("--bulk", type=int, default=256, metavar="MIB", help="size of one bulk transfer, at most 1024 (256)")
     parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle connections for the memory figure (1000)")
-    parser.add_argument("--limit", type=float, default=10.0, metavar="MINUTES", help="stop between rounds after this (10)")
+    parser.add_argument("--limit", type=float, default=10.0, metavar="MINUTES", help="stop after this (10)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON (default: bench-results/DATE.json)")
     return parser
 
 
-def _scenarios(wanted: list[str]) -> list[Scenario]:
+def _scenarios(wanted: list[str], *, full: bool) -> list[Scenario]:
     """Raises ValueError for a name that there is not."""
-    names = [name for each in wanted for name in each.split(",")] or list(SCENARIOS)
+    names = [name for each in wanted for name in each.split(",")]
+    if not names:
+        return [scenario for scenario in SCENARIOS.values() if scenario.core or full]
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         raise ValueError(f"no such scenario: {', '.join(unknown)} (there are {', '.join(SCENARIOS)})")
@@ -82,7 +86,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     _check(arguments)
-    wanted, programs = _scenarios(arguments.scenario), choose(arguments.peers)
+    wanted, programs = _scenarios(arguments.scenario, full=arguments.full), choose(arguments.peers)
     if "nginx" not in find() or missing("taskset"):
         raise ValueError("the bench needs nginx (it is the upstream of every target) and taskset")
     left_out = [words for scenario in wanted if (words := _usable(scenario))]
@@ -93,7 +97,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # peers that give up root read their files here
-        leaf = issue(folder)
+        certificates = issue_set(folder)
         (folder / "origin").mkdir()
         large = folder / "bulk"
         with large.open("wb") as file:
@@ -103,29 +107,19 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             (folder / f"renewal-{number}").mkdir()
             renewals.append(issue(folder / f"renewal-{number}"))
         many = issue_many(folder / "many", 500) if any(scenario.name == "start-500" for scenario in wanted) else []
-        site = Site(cores.load, large, arguments.bulk << 20, arguments.idle, renewals, many)
+        site = Site(cores.load, large, arguments.bulk << 20, arguments.idle, renewals, certificates.client, many)
         with (
             Origin(find()["nginx"], cores.load, folder / "origin") as origin,
-            Targets(programs, leaf, origin, cores.server, folder) as targets,
+            Targets(programs, certificates, origin, cores.server, folder) as targets,
         ):
             end = time.monotonic() + arguments.limit * 60
-            results = []
             with console.status("starting") as status:
-                for scenario in wanted:
-                    if not _usable(scenario):
-                        taken = measure(
-                            scenario,
-                            targets,
-                            site,
-                            rounds=arguments.rounds,
-                            seconds=arguments.seconds,
-                            end=end,
-                            progress=status.update,
-                        )
-                        results.append(taken)
+                usable = [scenario for scenario in wanted if not _usable(scenario)]
+                results = measure(
+                    usable, targets, site, rounds=arguments.rounds, seconds=arguments.seconds, end=end, progress=status.update
+                )
             configurations = targets.configurations() | {"upstream": origin.configuration}
     names = list(programs)
-    show(results, names, console)
     for words in left_out:
         console.print(f"! {words}", style="yellow")
     if cores.shared:
@@ -139,9 +133,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
         "configurations": configurations,
+        "left_out": left_out,
     }
-    write(output, facts, results, names)
-    console.print(f"Everything, with versions and the exact configurations: {output}", highlight=False)
+    composed = compose(facts, results, names)
+    say(composed["conclusions"], console)
+    show(results, names, console)
+    write(output, composed)
+    console.print(f"The page: {output.with_suffix('.html')}  The figures: {output}", highlight=False, soft_wrap=True)
     return 0 if all(result.rounds and any(result.rounds) for result in results) else 1
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Leaf", "issue", "issue_many"]
+__all__ = ["Leaf", "Set", "issue", "issue_many", "issue_set"]
+
+
+_CA = "edge bench CA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,21 @@ class Leaf:
     both: Path  # chain and key in one file, for HAProxy
 
 
+@dataclass(frozen=True, slots=True)
+class Set:
+    """What the targets of a run need: their certificates for `localhost`, and a client's with the authority that it is from."""
+
+    leaf: Leaf
+    rsa: Leaf
+    client: Leaf
+    ca: Path
+
+
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _build(subject: str, key: ec.EllipticCurvePrivateKey, issuer: str) -> x509.CertificateBuilder:
+def _build(subject: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, issuer: str) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -51,12 +64,39 @@ def issue_many(folder: Path, count: int) -> list[Leaf]:
     return [_issue(folder, ca_key, f"h{number}.bench.example", f"{number}-") for number in range(count)]
 
 
-def _issue(folder: Path, ca_key: ec.EllipticCurvePrivateKey, name: str, prefix: str) -> Leaf:
-    key = ec.generate_private_key(ec.SECP256R1())
+def issue_set(folder: Path) -> Set:
+    """Everything from one CA, as PEM files in `folder`: an ECDSA P-256 and an RSA 2048 certificate, and a client's."""
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    authority = (
+        _build(_CA, ca_key, _CA)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    ca = folder / "ca.pem"
+    ca.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    large = rsa.generate_private_key(65_537, 2048)
+    return Set(
+        leaf=_issue(folder, ca_key, "localhost", ""),
+        rsa=_issue(folder, ca_key, "localhost", "rsa-", large),
+        client=_issue(folder, ca_key, "bench client", "client-"),
+        ca=ca,
+    )
+
+
+def _issue(
+    folder: Path,
+    ca_key: ec.EllipticCurvePrivateKey,
+    name: str,
+    prefix: str,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+) -> Leaf:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     ca_identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))])
     leaf = (
-        _build(name, key, "edge bench CA")
+        _build(name, key, _CA)
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier), critical=False)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["figure", "of_handshakes"]
+__all__ = ["LATE", "figure", "of_handshakes", "of_peers"]
 
 Facts = dict[str, Any]
 _SAME = 0.1
+
+LATE = "client late at p99, ms"
+"""A detail of open loops: how late the client itself was."""
 
 
 def figure(value: float) -> str:
@@ -88,4 +91,74 @@ def of_handshakes(facts: Facts) -> list[str]:
             said.append(f"{loop['label']}: no handshake of {loop['failed']} succeeded.")
     if limited := [loop["client_limit"] for loop in facts["loops"] if loop["client_limit"]]:
         said.append(f"In {len(limited)} of {len(facts['loops'])} loops the figures are partly the client's own: {limited[0]}.")
+    return said
+
+
+def _summary(facts: Facts, scenario: str, target: str) -> Facts | None:
+    found = next((each for each in facts["scenarios"] if each["name"] == scenario), None)
+    return None if found is None else found["summary"].get(target)
+
+
+def _value(facts: Facts, scenario: str, target: str) -> float | None:
+    found = _summary(facts, scenario, target)
+    return None if found is None else float(found["value"])
+
+
+def of_peers(facts: Facts) -> list[str]:
+    """For a run beside peers: what handshakes cost, what saves, who is cheapest, and how much of it is not crypto."""
+    subject, base = facts["subject"], facts["base"]
+    said: list[str] = []
+    if (mine := _summary(facts, "tls1.3-full", subject)) is not None:
+        beside = ""
+        if mine["ratio"] and subject != base:
+            proven = (
+                "" if not mine["ratio_low"] <= 1 <= mine["ratio_high"] else "; the range includes 1, so no difference is proven"
+            )
+            beside = f", {mine['ratio']:.2f} of {base} ({mine['ratio_low']:.2f} to {mine['ratio_high']:.2f}{proven})"
+        said.append(f"{subject} spends {figure(mine['value'])} µs per full TLS 1.3 handshake{beside}.")
+        for part in (facts.get("floor") or {}).get("parts", []):
+            if part["scenario"] == "tls1.3-full" and part["total"]:
+                said.append(
+                    f"{1 - part['crypto'] / part['total']:.0%} of that is not crypto: {figure(part['kernel'])} µs are the "
+                    f"kernel's, "
+                    f"{figure(part['rest'])} µs {subject}'s own."
+                )
+        others = {name: value for name in facts["names"] if (value := _value(facts, "tls1.3-full", name)) is not None}
+        cheapest = min(others, key=lambda name: others[name])
+        if cheapest != subject:
+            said.append(
+                f"The cheapest full TLS 1.3 handshake here is {cheapest}'s: {figure(others[cheapest])} µs, "
+                f"{others[cheapest] / mine['value']:.2f} of {subject}."
+            )
+    for version in ("1.3", "1.2"):
+        full, resumed = (_value(facts, f"tls{version}-{kind}", subject) for kind in ("full", "resumed"))
+        if full and resumed:
+            said.append(f"Resumption saves {1 - resumed / full:.0%} of a TLS {version} handshake at {subject}.")
+    plain = _value(facts, "tls1.3-full", subject)
+    for scenario, what in (
+        ("tls1.3-full-rsa", "RSA 2048 costs {} times ECDSA P-256"),
+        ("tls1.3-full-mlkem", "X25519MLKEM768 costs {} times X25519"),
+        ("tls1.3-full-mutual", "Mutual TLS costs {} times a handshake without a client's certificate"),
+    ):
+        if plain and (value := _value(facts, scenario, subject)):
+            said.append(f"{what.format(f'{value / plain:.2f}')} at {subject} (server CPU, TLS 1.3).")
+    for each in facts["scenarios"]:
+        if each["loop"] == "open" and (mine := each["summary"].get(subject)):
+            words = f"The {each['what']}: {figure(mine['value'])} ms at {subject}"
+            if mine["ratio"] and subject != base:
+                words += f", {figure(each['summary'][base]['value'])} ms at {base}"
+            late = max(found["details"].get(LATE, 0.0) for found in each["summary"].values())
+            doubt = f"; the client was late itself by up to {figure(late)} ms, so this is the machine's more than the servers'"
+            said.append(f"{words} (median over the rounds{doubt if late > mine['value'] / 10 else ''}).")
+    full_clients = [
+        f"{each['name']} with {name}"
+        for each in facts["scenarios"]
+        for name, found in each["summary"].items()
+        if each["loop"] == "closed" and found["load_busy"] > 0.95 and found["busy"] < 0.95
+    ]
+    if full_clients:
+        said.append(
+            f"The client's core was full in {', '.join(full_clients)}: the rates there are the client's, the "
+            f"costs are not touched."
+        )
     return said

@@ -1,4 +1,4 @@
-"""A run: every target started once, then rounds in which they take turns, scenario by scenario.
+"""A run: every target started once, then rounds in which they take turns in every scenario.
 
 The order within a round rotates, so that none is always first. A ratio compares two samples of one round; what is
 reported is the median over the rounds and the range. A sample with errors counts for nothing and is said aloud.
@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from .certificates import Leaf
+from .certificates import Leaf, Set
 from .first import first_handshake, get
+from .latency import Latency, curve
 from .origin import Origin
 from .peers import PEERS, Job
 from .processes import Child, free_ports
-from .samples import Sample, Site
-from .scenarios import Scenario
+from .samples import Sample, Scenario, Site
 
 __all__ = ["BASE", "Result", "Summary", "Targets", "measure"]
 
@@ -30,10 +31,11 @@ BASE = "nginx"
 class _Running:
     """One target that runs for the whole measurement, and can be started afresh beside it."""
 
-    def __init__(self, name: str, program: str, leaf: Leaf, origin: Origin, core: int, folder: Path) -> None:
+    def __init__(self, name: str, program: str, certificates: Set, origin: Origin, core: int, folder: Path) -> None:
         self.name = name
+        self.certificates = certificates
         self._program = program
-        self._leaf = leaf
+        self._variants: dict[str, _Variant | Exception] = {}
         self._origin = origin
         self._core = core
         self._folder = folder
@@ -41,15 +43,43 @@ class _Running:
         self.configuration = ""
         self.child, self.port = self.start()
 
-    def start(self, *, leaf: Leaf | None = None, workers: int = 1, hosts: Sequence[Leaf] = ()) -> tuple[Child, int]:
+    def start(
+        self,
+        *,
+        leaf: Leaf | None = None,
+        workers: int = 1,
+        hosts: Sequence[Leaf] = (),
+        second: Leaf | None = None,
+        client_ca: Path | None = None,
+    ) -> tuple[Child, int]:
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
         folder.mkdir()
         (port,) = free_ports(1)
-        job = Job(folder, leaf or self._leaf, port, self._origin.port, self._origin.sink, workers, hosts)
+        job = Job(folder, leaf or self.certificates.leaf, port, self._origin.port, self._origin.sink, workers, hosts)
+        job = replace(job, second=second, client_ca=client_ca)
         command, text = PEERS[self.name].configure(self._program, job)
         self.configuration = self.configuration or text
         return Child(self.name, command, self._core, folder), port
+
+    def variant(self, name: str) -> _Running | _Variant:
+        """See `bench.samples.Target`. It is started when it is first asked for, and runs to the end of the measurement."""
+        if not name:
+            return self
+        if name not in self._variants:
+            try:
+                self._variants[name] = _Variant(self, name)
+            except (RuntimeError, OSError) as error:
+                self._variants[name] = error
+        found = self._variants[name]
+        if isinstance(found, Exception):
+            raise RuntimeError(str(found))
+        return found
+
+    def end_variants(self) -> None:
+        for found in self._variants.values():
+            if isinstance(found, _Variant):
+                found.child.end()
 
     def check(self) -> None:
         """Raises RuntimeError unless it relays a request as it should."""
@@ -60,16 +90,37 @@ class _Running:
             raise RuntimeError(f"{self.name} does not relay: {answer[:200]!r} {self.child.errors}")
 
 
+class _Variant:
+    """A target with another certificate policy, beside the one that it is of."""
+
+    def __init__(self, of: _Running, name: str) -> None:
+        """Raises RuntimeError when it does not come up."""
+        given = of.certificates
+        if name == "rsa":
+            self.child, self.port = of.start(leaf=given.rsa)
+        elif name == "both":
+            self.child, self.port = of.start(second=given.rsa)
+        else:
+            self.child, self.port = of.start(client_ca=given.ca)
+        self.start, self.variant = of.start, of.variant
+        try:
+            self.child.wait_port(self.port)
+        except BaseException:
+            self.child.end()
+            raise
+
+
 class Targets:
     """All targets of a run, as a context manager: they have ended when the block is left."""
 
-    def __init__(self, programs: dict[str, str], leaf: Leaf, origin: Origin, core: int, folder: Path) -> None:
+    def __init__(self, programs: dict[str, str], certificates: Set, origin: Origin, core: int, folder: Path) -> None:
         self.running: dict[str, _Running] = {}
         self._stack = contextlib.ExitStack()
         try:
             for name, program in programs.items():
-                running = _Running(name, program, leaf, origin, core, folder)
+                running = _Running(name, program, certificates, origin, core, folder)
                 self._stack.enter_context(running.child)
+                self._stack.callback(running.end_variants)
                 running.check()
                 self.running[name] = running
         except BaseException:
@@ -100,6 +151,7 @@ class Summary:
     busy: float
     load_busy: float
     details: dict[str, float]
+    rate: float  # operations a second
 
 
 @dataclass(slots=True)
@@ -129,38 +181,63 @@ class Result:
             median(sample.busy for sample in samples),
             median(sample.load_busy for sample in samples),
             {name: median(sample.details[name] for sample in samples) for name in samples[0].details},
+            median(sample.count / sample.seconds if sample.seconds else 0.0 for sample in samples),
         )
 
-
-def _turns(names: list[str], rounds: int) -> Iterator[list[str]]:
-    for number in range(rounds if names else 0):
-        shift = number % len(names)
-        yield names[shift:] + names[:shift]
+    def latency(self, target: str) -> dict[str, Any] | None:
+        """Of an open loop: the durations of all rounds together, as milliseconds and points of a plot."""
+        durations = sorted(each for round_ in self.rounds if target in round_ for each in round_[target].durations)
+        found = Latency.of(durations)
+        if found is None:
+            return None
+        return found.milliseconds() | {"curve": [[share, round(value * 1e3, 3)] for share, value in curve(durations)]}
 
 
 def measure(
-    scenario: Scenario, targets: Targets, site: Site, *, rounds: int, seconds: float, end: float, progress: Callable[[str], None]
-) -> Result:
-    """Take `rounds` of samples of `seconds` each; stops early at monotonic time `end`, between rounds, and says so."""
-    result = Result(scenario)
-    names = [name for name in targets.running if name in (scenario.only or targets.running)]
-    for number, order in enumerate(_turns(names, rounds), 1):
-        if time.monotonic() > end:
-            result.problems.append(f"{scenario.name}: the time was up after {number - 1} of {rounds} rounds")
-            break
-        samples: dict[str, Sample] = {}
-        for name in order:
-            progress(f"{scenario.name}: round {number} of {rounds}, {name}")
-            try:
-                sample = scenario.take(targets.running[name], site, seconds)
-            except (RuntimeError, OSError) as error:
-                result.problems.append(f"{scenario.name}: {name} failed in round {number}: {error}")
+    scenarios: Sequence[Scenario],
+    targets: Targets,
+    site: Site,
+    *,
+    rounds: int,
+    seconds: float,
+    end: float,
+    progress: Callable[[str], None],
+) -> list[Result]:
+    """Take `rounds` of samples of `seconds` each, each round with every scenario; stops at monotonic time `end` and says so.
+
+    A target that fails in the first round of a scenario is left out of it from then on.
+    """
+    results = [Result(scenario) for scenario in scenarios]
+    given_up: set[tuple[str, str]] = set()
+    for number in range(rounds):
+        for done, result in enumerate(results):
+            scenario = result.scenario
+            if time.monotonic() > end:
+                result.problems.append(f"{scenario.name}: the time was up after {number} of {rounds} rounds")
                 continue
-            if sample.errors:
-                result.problems.append(
-                    f"{scenario.name}: {name} had {sample.errors} errors in round {number}; the sample is not counted"
+            names = [name for name in targets.running if name in (scenario.only or targets.running)]
+            shift = number % len(names) if names else 0
+            samples: dict[str, Sample] = {}
+            for name in names[shift:] + names[:shift]:
+                if (scenario.name, name) in given_up:
+                    continue
+                left = max(0.0, end - time.monotonic())
+                progress(
+                    f"round {number + 1} of {rounds}, {done + 1} of {len(results)}: {scenario.name}, {name} "
+                    f"(at most {left // 60:.0f}:{left % 60:02.0f} left)"
                 )
-            else:
-                samples[name] = sample
-        result.rounds.append(samples)
-    return result
+                try:
+                    sample = scenario.take(targets.running[name], site, seconds)
+                except (RuntimeError, OSError) as error:
+                    result.problems.append(f"{scenario.name}: {name} failed in round {number + 1}: {error}")
+                    if number == 0:
+                        given_up.add((scenario.name, name))
+                    continue
+                if sample.errors:
+                    result.problems.append(
+                        f"{scenario.name}: {name} had {sample.errors} errors in round {number + 1}; the sample is not counted"
+                    )
+                else:
+                    samples[name] = sample
+            result.rounds.append(samples)
+    return results

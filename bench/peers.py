@@ -24,6 +24,7 @@ class Job:
     """What a target has to do: listen on `port`, relay to `origin`, and what is below ``/sink`` to `sink` (ports of loopback).
 
     `edge` and nginx heed the rest: `workers`, and a host for each of `hosts`, which are named ``h0.bench.example`` and so on.
+    All of them heed `client_ca` (client certificates are demanded), and those that can have two for a name `second`.
     """
 
     folder: Path
@@ -33,6 +34,8 @@ class Job:
     sink: int
     workers: int = 1
     hosts: Sequence[Leaf] = ()
+    second: Leaf | None = None
+    client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ address = "127.0.0.1:{job.port}"
 
 [[host]]
 names = ["localhost"]
-certificates = [{{ chain = "{job.leaf.chain}", key = "{job.leaf.key}" }}]
-
+certificates = [{certificates}]
+{client_auth}
 [[route]]
 path = "/"
 upstream = "origin"
@@ -109,6 +112,14 @@ class _EdgePeer(Peer):
         return sys.executable
 
 
+EDGE_CLIENT_AUTH = """
+[host.client_auth]
+trust = "clients"
+
+[trust.clients]
+ca = "{job.client_ca}"
+"""
+
 EDGE_HOST = """
 [[host]]
 names = ["h{number}.bench.example"]
@@ -117,7 +128,11 @@ certificates = [{{ chain = "{leaf.chain}", key = "{leaf.key}" }}]
 
 
 def _edge(program: str, job: Job) -> tuple[list[str], str]:
-    text = EDGE.format(job=job) + "".join(EDGE_HOST.format(number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
+    leafs = [job.leaf] if job.second is None else [job.leaf, job.second]
+    certificates = ", ".join(f'{{ chain = "{leaf.chain}", key = "{leaf.key}" }}' for leaf in leafs)
+    client_auth = "" if job.client_ca is None else EDGE_CLIENT_AUTH.format(job=job)
+    text = EDGE.format(job=job, certificates=certificates, client_auth=client_auth)
+    text += "".join(EDGE_HOST.format(number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
     (job.folder / "edge.toml").write_text(text)
     return [program, "-m", "edge.cli.main", "run", "--config", str(job.folder / "edge.toml")], text
 
@@ -146,7 +161,7 @@ http {{
         server_name localhost;
         ssl_certificate {job.leaf.chain};
         ssl_certificate_key {job.leaf.key};
-        ssl_protocols TLSv1.2 TLSv1.3;
+{more}        ssl_protocols TLSv1.2 TLSv1.3;
         proxy_http_version 1.1;
         proxy_set_header Connection "";
         proxy_set_header Host $host;
@@ -178,7 +193,12 @@ NGINX_HOST = """\
 
 def _nginx(program: str, job: Job) -> tuple[list[str], str]:
     hosts = "".join(NGINX_HOST.format(port=job.port, number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
-    text = NGINX.format(job=job, hosts=hosts)
+    more = ""
+    if job.second is not None:
+        more += f"        ssl_certificate {job.second.chain};\n        ssl_certificate_key {job.second.key};\n"
+    if job.client_ca is not None:
+        more += f"        ssl_client_certificate {job.client_ca};\n        ssl_verify_client on;\n"
+    text = NGINX.format(job=job, hosts=hosts, more=more)
     (job.folder / "nginx.conf").write_text(text)
     return [program, "-p", str(job.folder), "-e", str(job.folder / "error.log"), "-c", str(job.folder / "nginx.conf")], text
 
@@ -198,7 +218,7 @@ defaults
     timeout client 60s
     timeout server 60s
 frontend bench
-    bind 127.0.0.1:{job.port} ssl crt {job.leaf.both} alpn h2,http/1.1
+    bind 127.0.0.1:{job.port} ssl crt {job.leaf.both}{more} alpn h2,http/1.1
     use_backend sink if {{ path_beg /sink }}
     default_backend origin
 backend origin
@@ -210,7 +230,9 @@ backend sink
 
 
 def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
-    text = HAPROXY.format(job=job)
+    more = "" if job.second is None else f" crt {job.second.both}"
+    more += "" if job.client_ca is None else f" ca-file {job.client_ca} verify required"
+    text = HAPROXY.format(job=job, more=more)
     (job.folder / "haproxy.cfg").write_text(text)
     return [program, "-db", "-f", str(job.folder / "haproxy.cfg")], text
 
@@ -223,7 +245,7 @@ CADDY = """\
 }}
 https://localhost:{job.port}, https://127.0.0.1:{job.port} {{
     bind 127.0.0.1
-    tls {job.leaf.chain} {job.leaf.key}
+    tls {job.leaf.chain} {job.leaf.key}{more}
     log {{
         output file {job.folder}/access.log
         format json
@@ -239,8 +261,19 @@ https://localhost:{job.port}, https://127.0.0.1:{job.port} {{
 """
 
 
+CADDY_CLIENT_AUTH = """ {{
+        client_auth {{
+            mode require_and_verify
+            trust_pool file {job.client_ca}
+        }}
+    }}"""
+
+
 def _caddy(program: str, job: Job) -> tuple[list[str], str]:
-    text = CADDY.format(job=job)
+    if job.second is not None:
+        raise RuntimeError("caddy's file has no way to name two certificates for a host")
+    more = "" if job.client_ca is None else CADDY_CLIENT_AUTH.format(job=job)
+    text = CADDY.format(job=job, more=more)
     (job.folder / "Caddyfile").write_text(text)
     return [program, "run", "--adapter", "caddyfile", "--config", str(job.folder / "Caddyfile")], text
 
@@ -255,13 +288,13 @@ static_resources:
         name: tls
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-          common_tls_context:
+{demand}          common_tls_context:
             alpn_protocols: [h2, http/1.1]
             tls_params: {{ tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3 }}
             tls_certificates:
             - certificate_chain: {{ filename: {job.leaf.chain} }}
               private_key: {{ filename: {job.leaf.key} }}
-      filters:
+{more}      filters:
       - name: http
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -306,7 +339,14 @@ static_resources:
 
 
 def _envoy(program: str, job: Job) -> tuple[list[str], str]:
-    text = ENVOY.format(job=job)
+    more = demand = ""
+    if job.second is not None:
+        more += f"            - certificate_chain: {{ filename: {job.second.chain} }}\n"
+        more += f"              private_key: {{ filename: {job.second.key} }}\n"
+    if job.client_ca is not None:
+        demand = "          require_client_certificate: true\n"
+        more += f"            validation_context: {{ trusted_ca: {{ filename: {job.client_ca} }} }}\n"
+    text = ENVOY.format(job=job, more=more, demand=demand)
     (job.folder / "envoy.yaml").write_text(text)
     return [program, "-c", str(job.folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart", "-l", "error"], text
 

@@ -1,21 +1,21 @@
-"""What a run says: a table and a sentence for each scenario on the terminal, and everything as JSON."""
+"""What a run says: a table and a sentence for each scenario on the terminal, and everything as JSON and as a page."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from .conclusions import figure, of_peers
 from .measure import BASE, Result
+from .page import page
+from .samples import Sample
 
-__all__ = ["sentence", "show", "write"]
-
-
-def _figure(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+__all__ = ["compose", "sentence", "show", "write"]
 
 
 def sentence(result: Result, subject: str = "edge") -> str:
@@ -25,9 +25,9 @@ def sentence(result: Result, subject: str = "edge") -> str:
         return f"{subject} has no valid figure for the {scenario.what}."
     verb = {"idle-memory": "uses", "start": "needs", "start-500": "needs", "reload": "shows"}.get(scenario.name, "spends")
     if base is None or subject == BASE:
-        return f"{subject} {verb} {_figure(mine.value)} {scenario.unit} of {scenario.what}."
+        return f"{subject} {verb} {figure(mine.value)} {scenario.unit} of {scenario.what}."
     doubt = "; the range includes 1, so nothing is proven" if mine.ratio_low <= 1 <= mine.ratio_high else ""
-    figures = f"{_figure(mine.value)} {scenario.unit} against {_figure(base.value)}"
+    figures = f"{figure(mine.value)} {scenario.unit} against {figure(base.value)}"
     spread = f"{mine.ratio_low:.2f} to {mine.ratio_high:.2f} over {mine.rounds} rounds"
     return f"{subject} {verb} {mine.ratio:.2f} × {BASE}'s {scenario.what} ({figures}; {spread}{doubt})."
 
@@ -41,11 +41,11 @@ def _busy(result: Result, names: list[str]) -> str:
 def _details(result: Result, names: list[str]) -> list[str]:
     """A line for each target that has more figures to show."""
     found = [(name, summary.details) for name in names if (summary := result.summary(name)) is not None]
-    return [f"  {name}: " + "; ".join(f"{what} {_figure(value)}" for what, value in more.items()) for name, more in found if more]
+    return [f"  {name}: " + "; ".join(f"{what} {figure(value)}" for what, value in more.items()) for name, more in found if more]
 
 
 def show(results: list[Result], names: list[str], console: Console) -> None:
-    """The table and the sentences."""
+    """The table, with a sentence and how busy everybody was for each scenario."""
     table = Table(title="server CPU (or what the scenario names), median over rounds; lower is better", title_justify="left")
     table.add_column("scenario")
     table.add_column("unit")
@@ -58,14 +58,15 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
             if found is None:
                 cells.append("–")
             elif name == BASE or not found.ratio:
-                cells.append(_figure(found.value))
+                cells.append(figure(found.value))
             else:
-                cells.append(f"{_figure(found.value)} ({found.ratio:.2f} ×)")
+                cells.append(f"{figure(found.value)} ({found.ratio:.2f} ×)")
         table.add_row(result.scenario.name, result.scenario.unit, *cells)
     console.print(table)
     subject = "edge" if "edge" in names else names[0]
     for result in results:
-        console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
+        if result.scenario.loop:
+            console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
         if words := _busy(result, names):
             console.print(words, soft_wrap=True, highlight=False, style="dim")
         for words in _details(result, names):
@@ -75,23 +76,40 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
             console.print(f"! {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 
-def write(path: Path, facts: dict[str, object], results: list[Result], names: list[str]) -> None:
-    """Everything as one JSON object with ``"version": 1``."""
+def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> dict[str, Any]:
+    """Everything as one JSON object with ``"version": 1``, its conclusions among it."""
     scenarios = []
     for result in results:
-        summaries = {name: asdict(found) for name in names if (found := result.summary(name)) is not None}
+        scenario = result.scenario
+        latencies = {name: lines for name in names if (lines := result.latency(name)) is not None}
         scenarios.append(
             {
-                "name": result.scenario.name,
-                "what": result.scenario.what,
-                "unit": result.scenario.unit,
-                "scale": result.scenario.scale,
-                "rounds": [{name: asdict(sample) for name, sample in each.items()} for each in result.rounds],
-                "summary": summaries,
+                "name": scenario.name,
+                "what": scenario.what,
+                "unit": scenario.unit,
+                "scale": scenario.scale,
+                "loop": scenario.loop,
+                "offer": None if scenario.offer is None else scenario.offer.facts(),
+                "variant": scenario.variant,
+                "rounds": [{name: _without_durations(sample) for name, sample in each.items()} for each in result.rounds],
+                "summary": {name: asdict(found) for name in names if (found := result.summary(name)) is not None},
                 "problems": result.problems,
             }
+            | ({"latency": latencies} if latencies else {})
         )
+    subject = "edge" if "edge" in names else names[0]
+    made = {"version": 1, "kind": "peers"} | facts | {"base": BASE, "names": names, "subject": subject, "scenarios": scenarios}
+    return made | {
+        "conclusions": [*of_peers(made), *(sentence(result, subject) for result in results if not result.scenario.loop)]
+    }
+
+
+def _without_durations(sample: Sample) -> dict[str, Any]:
+    return {name: value for name, value in asdict(sample).items() if name != "durations"}
+
+
+def write(path: Path, composed: dict[str, Any]) -> None:
+    """The JSON at `path`, and the page beside it with the ending ``.html``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"version": 1} | facts | {"base": BASE, "scenarios": scenarios}, indent=1, ensure_ascii=False) + "\n"
-    )
+    path.write_text(json.dumps(composed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".html").write_text(page(composed), encoding="utf-8")

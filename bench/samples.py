@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from .certificates import Leaf
+from .offer import Offer
 from .processes import Child
 
-__all__ = ["Sample", "Site", "Target"]
+__all__ = ["Sample", "Scenario", "Site", "Target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Sample:
     load_busy: float  # share of the load core that the load generator used
     errors: int
     details: dict[str, float] = field(default_factory=dict)  # more figures, by what they are
+    durations: tuple[float, ...] = ()  # seconds of each operation of an open loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Site:
     bulk: int  # bytes
     idle: int  # connections
     renewals: Sequence[Leaf] = ()  # certificates for `localhost`
+    client: Leaf | None = None  # a certificate for mutual TLS
     many: Sequence[Leaf] = ()  # certificates for ``h0.bench.example`` and so on
 
 
@@ -45,3 +48,24 @@ class Target(Protocol):
     child: Child
 
     def start(self, *, leaf: Leaf | None = None, workers: int = 1, hosts: Sequence[Leaf] = ()) -> tuple[Child, int]: ...
+
+    def variant(self, name: str) -> Target:
+        """The same program with another certificate policy: "rsa", "both", "mutual", or "" for itself. Raises RuntimeError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Something to measure. `take` gives one sample of one target; lower is better in every scenario."""
+
+    name: str
+    what: str  # completes "edge spends … × nginx's … "
+    unit: str
+    scale: float  # from the sample's natural unit to `unit`
+    take: Callable[[Target, Site, float], Sample]
+    needs: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()  # the targets that it can be done with; empty: all
+    core: bool = True  # whether it is in the core set
+    loop: str = ""  # of handshakes: "closed" or "open"
+    offer: Offer | None = None
+    variant: str = ""

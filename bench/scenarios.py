@@ -6,30 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from . import load, reloads
 from .first import first_handshake
 from .handshakes import Job
 from .processes import environment
-from .samples import Sample, Site, Target
+from .rows import handshakes
+from .samples import Sample, Scenario, Site, Target
 
 __all__ = ["SCENARIOS", "Sample", "Scenario", "Site", "Target"]
 
 
 _SETTLED = 2.5  # seconds until what is freed late has been freed
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    name: str
-    what: str  # completes "edge spends … × nginx's … "
-    unit: str
-    scale: float  # from the sample's natural unit to `unit`
-    take: Callable[[Target, Site, float], Sample]
-    needs: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()  # the targets that it can be done with; empty: all
 
 
 def _cpu_per(generate: Callable[[int, Site, float], load.Load]) -> Callable[[Target, Site, float], Sample]:
@@ -133,16 +122,7 @@ SCENARIOS: dict[str, Scenario] = {
             _cpu_per(lambda port, site, s: load.upload(port, site.core, site.large)),
             ("curl",),
         ),
-        *[
-            Scenario(
-                f"tls{version}-{kind}",
-                f"CPU per {kind} TLS {version} handshake (ECDSA P-256, X25519)",
-                "µs",
-                1e6,
-                _cpu_per(lambda port, site, s, mode=f"{version}-{kind}": load.handshakes(port, site.core, s, mode)),  # type: ignore[misc]
-            )
-            for version, kind in [("1.3", "full"), ("1.3", "resumed"), ("1.2", "full"), ("1.2", "resumed")]
-        ],
+        *handshakes(),
         Scenario("idle-memory", "memory per idle TLS connection", "KiB", 1 / 1024, _idle_memory),
         Scenario("start", "time from start to the first handshake (2 workers)", "ms", 1e3, _start_up),
         Scenario(

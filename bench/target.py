@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
-import json
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from .load import drive
 from .machine import describe
 from .offer import GROUPS, VERSIONS, Offer
 from .probe import INITIAL_WINDOW, Prober, Refused, Taken
+from .report import write
 from .terminal import show_handshakes
 
 __all__ = ["Address", "look", "main", "matrix", "measure_target", "parse_target", "rates", "told"]
@@ -212,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--connections", type=int, default=16, metavar="N", help="handshakes in flight in the closed loop (16)")
     made.add_argument("--processes", type=int, default=1, metavar="N", help="processes of the load side, at most 16 (1)")
     made.add_argument("--yes", action="store_true", help="put load on a server that is not on loopback")
-    made.add_argument("--output", metavar="FOLDER", help="where to write bench.json and bench.html (default: bench-results/DATE)")
+    made.add_argument(
+        "--output", metavar="FILE", help="the JSON; the page is written beside it (default: bench-results/handshake-DATE.json)"
+    )
     return made
 
 
@@ -291,9 +293,7 @@ def main(words: list[str], console: Console) -> int:
         facts = measure_target(arguments, status.update)
     facts["command"] = ["bench", "handshake", *words]
     show_handshakes(facts, console)
-    folder = Path(arguments.output or f"bench-results/handshake-{facts['when'][:19].replace(':', '')}")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "bench.json"
-    path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    console.print(f"All figures: {path}", highlight=False, soft_wrap=True)
+    path = Path(arguments.output or f"bench-results/handshake-{facts['when'][:19].replace(':', '')}.json")
+    write(path, facts)
+    console.print(f"The page: {path.with_suffix('.html')}  The figures: {path}", highlight=False, soft_wrap=True)
     return 0 if any("refused" not in row for row in facts["handshakes"]) else 1

@@ -194,12 +194,15 @@ def test_load_on_a_stranger_needs_a_yes(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_command_writes_and_says_what_it_found(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["handshake", "--target", f"localhost:{server.port}", "--count", "2", "--seconds", "0.2", "--rate", "50"]
-    code = target.main([*arguments[1:], "--versions", "1.3", "--groups", "X25519", "--output", str(tmp_path)], Console(width=100))
+    code = target.main(
+        [*arguments[1:], "--versions", "1.3", "--groups", "X25519", "--output", str(tmp_path / "found.json")], Console(width=100)
+    )
     out = capsys.readouterr().out
     assert code == 0, out
     assert "It speaks TLS 1.3" in out
     assert "TLS 1.3 resumption works (verified on each of 2)" in out
-    assert (tmp_path / "bench.json").exists()
+    assert (tmp_path / "found.json").exists()
+    assert "It speaks TLS 1.3" in (tmp_path / "found.html").read_text()
 
 
 def test_nothing_at_all_is_said_plainly() -> None:

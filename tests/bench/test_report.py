@@ -1,0 +1,199 @@
+"""The page stands alone, shows the figures of the JSON, and opens with sentences that are made from them."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.conclusions import figure, of_handshakes, of_peers
+from bench.markup import Markup, lookup, tag
+from bench.measure import Result
+from bench.offer import Offer
+from bench.page import page
+from bench.plot import latency
+from bench.report import compose, write
+from bench.samples import Sample
+from bench.scenarios import SCENARIOS
+
+MACHINE = {"cpu": "a <fast> one", "cores": 2, "kernel": "Linux 6", "load_average": [0.1, 0.2, 0.3]}
+COSTS = {
+    "tls1.3-full": {"nginx": 400, "edge": 320, "envoy": 260},
+    "tls1.3-resumed": {"nginx": 300, "edge": 128, "envoy": 200},
+    "tls1.3-full-rsa": {"nginx": 700, "edge": 992, "envoy": 755},
+    "tls1.3-full-mlkem": {"edge": 384},
+    "h1-small": {"nginx": 20, "edge": 30},
+}
+
+
+def run() -> dict[str, Any]:
+    results = []
+    for name, costs in COSTS.items():
+        made = Result(SCENARIOS[name])
+        for number in range(3):
+            made.rounds.append(
+                {target: Sample(cost * (1 + number / 50) / 1e6, 1000, 0.5, 0.9, 0.4, 0) for target, cost in costs.items()}
+            )
+        results.append(made)
+    made = Result(SCENARIOS["latency1.3-full"])
+    durations = tuple(0.001 + number / 1e6 for number in range(2000))
+    for _ in range(3):
+        made.rounds.append({name: Sample(0.003, 2000, 3.3, 0.3, 0.1, 0, {}, durations) for name in ("nginx", "edge")})
+    made.problems.append("latency1.3-full: envoy <failed> in round 1")
+    facts = {
+        "when": "2026-11-21T23:00:00+00:00",
+        "command": ["bench", "--peers", "nginx,edge,envoy", "it's"],
+        "machine": MACHINE,
+        "versions": {"nginx": "1.22"},
+        "rounds": 3,
+        "seconds": 0.5,
+        "configurations": {"nginx": "worker_processes 1; # <&>"},
+    }
+    return compose(facts, [*results, made], ["nginx", "edge", "envoy"])
+
+
+def handshake() -> dict[str, Any]:
+    found = {"count": 20, "least": 0.5, "mean": 0.7, "greatest": 2.0, "p50": 0.62, "p90": 0.9, "p99": None, "p999": None}
+    row = {
+        "offer": Offer().facts(),
+        "label": "TLS 1.3 full, X25519", "count": 20, "not_as_asked": 0, "group": "x25519",
+        "suite": "TLS_AES_128_GCM_SHA256",
+        "alpn": "http/1.1",
+        "certificate": "ecdsa", "stapled": False, "flight_bytes": 15_000, "sent_bytes": 400, "round_trips": 1,
+        "beyond_first_window": True, "handshake_ms": found,
+        "phases_ms": {"tcp": 0.05, "hello_to_flight": 0.4, "flight_to_finished": 0.2, "to_first_byte": None},
+    }  # fmt: skip
+    loop = {
+        "label": row["label"], "offer": row["offer"], "mode": "open", "wanted_rate": 600.0, "rate": 599.0, "count": 20,
+        "resumed": 0,
+        "failed": 1, "client_busy": 0.3, "client_limit": "the client was late itself", "handshake_ms": found,
+        "curve": [[0.0, 0.5], [50.0, 0.62], [90.0, 0.9]],
+    }  # fmt: skip
+    refused = {"label": "TLS 1.2 full, X25519", "offer": row["offer"] | {"version": "1.2"}, "refused": "alert <70>"}
+    facts: dict[str, Any] = {
+        "version": 1, "kind": "handshake", "when": "2026-11-21T23:00:00+00:00", "command": ["bench"], "machine": MACHINE,
+        "target": {"given": "example.com", "ip": "192.0.2.1", "port": 443, "name": "example.com", "loopback": False},
+        "handshakes": [row, refused], "loops": [loop],
+    }  # fmt: skip
+    return facts | {"conclusions": of_handshakes(facts)}
+
+
+class Reader(HTMLParser):
+    """Every tag with its attributes, and the text below each `data-at`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.figures: list[tuple[str, str]] = []
+        self._place = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._place = dict(attrs).get("data-at") or ""
+
+    def handle_data(self, data: str) -> None:
+        if self._place:
+            self.figures.append((self._place, data))
+        self._place = ""
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    return reader
+
+
+@pytest.mark.parametrize("facts", [run(), handshake()], ids=["peers", "handshake"])
+def test_the_page_needs_nothing_but_itself(facts: dict[str, Any]) -> None:
+    text = page(facts)
+    names = {name for name, _ in read(text).tags}
+    assert names.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "image", "use", "a"})
+    for _, attributes in read(text).tags:
+        assert set(attributes).isdisjoint({"src", "href", "srcset", "action", "style", "xlink:href"})
+        assert not [name for name in attributes if name.startswith("on")]
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "//" not in style
+
+
+@pytest.mark.parametrize("facts", [run(), handshake()], ids=["peers", "handshake"])
+def test_every_figure_of_the_page_is_the_one_of_the_json(facts: dict[str, Any]) -> None:
+    figures = read(page(facts)).figures
+    assert len(figures) >= 9
+    again = json.loads(json.dumps(facts))
+    for place, text in figures:
+        value = lookup(again, place)
+        assert text.removesuffix(" ×") in (figure(value), f"{value:,}"), place
+
+
+def test_everything_that_was_found_is_on_the_page() -> None:
+    facts = run()
+    text = page(facts)
+    shown = {place for place, _ in read(text).figures}
+    for number, scenario in enumerate(facts["scenarios"]):
+        for name in scenario["summary"]:
+            assert f"scenarios/{number}/summary/{name}/value" in shown
+    for words in (
+        "envoy &lt;failed&gt;",
+        "a &lt;fast&gt; one",
+        "worker_processes 1; # &lt;&amp;&gt;",
+        "bench --peers nginx,edge,envoy &#x27;it",
+    ):
+        assert words in text
+    assert text.count('class="line ') == 2
+
+
+def test_the_conclusions_are_made_from_the_figures() -> None:
+    said = "\n".join(run()["conclusions"])
+    assert "edge spends 326 µs per full TLS 1.3 handshake, 0.80 of nginx (0.80 to 0.80)." in said
+    assert "Resumption saves 60% of a TLS 1.3 handshake at edge." in said
+    assert "RSA 2048 costs 3.10 times ECDSA P-256 at edge" in said
+    assert "X25519MLKEM768 costs 1.20 times X25519" in said
+    assert "The cheapest full TLS 1.3 handshake here is envoy's: 265 µs, 0.81 of edge." in said
+    assert "3.00 ms at edge, 3.00 ms at nginx (median over the rounds)." in said
+    assert "edge spends 1.50 × nginx's CPU per small HTTP/1.1 request" in said
+
+
+def test_a_late_client_and_a_full_one_are_said() -> None:
+    facts = run()
+    facts["scenarios"][-1]["summary"]["edge"]["details"] = {"client late at p99, ms": 2.5}
+    facts["scenarios"][0]["summary"]["edge"] |= {"load_busy": 0.99, "busy": 0.6}
+    said = "\n".join(of_peers(facts))
+    assert "the client was late itself by up to 2.50 ms" in said
+    assert "The client's core was full in tls1.3-full with edge" in said
+
+
+def test_the_conclusions_of_one_target() -> None:
+    said = "\n".join(handshake()["conclusions"])
+    assert "It speaks TLS 1.3; a full TLS 1.3 handshake takes 0.62 ms here" in said
+    assert "TLS 1.3 is not resumed" in said
+    assert "longer than TCP's first window" in said
+    assert "599 a second of 600 wanted, median 0.62 ms, too few samples for p99; 1 failed." in said
+
+
+def test_json_and_page_are_written_beside_each_other(tmp_path: Path) -> None:
+    facts = run()
+    write(tmp_path / "new" / "one.json", facts)
+    written = json.loads((tmp_path / "new" / "one.json").read_text())
+    assert written["conclusions"] == facts["conclusions"]
+    assert "durations" not in written["scenarios"][-1]["rounds"][0]["edge"]
+    assert (tmp_path / "new" / "one.html").read_text() == page(written)
+
+
+def test_whatever_is_no_element_is_escaped() -> None:
+    assert tag("p", "<b>", tag("i", "&"), title='"x"') == '<p title="&quot;x&quot;">&lt;b&gt;<i>&amp;</i></p>'
+    assert isinstance(tag("p"), Markup)
+
+
+def test_the_latency_plot_ends_where_the_samples_do() -> None:
+    drawn = latency({"one": ("c0", [(0, 1.0), (50, 2.0), (90, 3.0), (99, 9.0)]), "none": ("c1", [])})
+    assert drawn is not None
+    assert "99 %" in drawn
+    assert "99.9 %" not in drawn
+    assert len(re.findall(r"<path", drawn)) == 1
+    assert latency({"none": ("c1", [])}) is None
