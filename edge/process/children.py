@@ -151,7 +151,9 @@ class Children:
             return False
         try:
             child.channel.send(message, descriptors)
-        except OSError as error:  # dying, or stuck: whoever waits for it has a deadline
+        except (BrokenPipeError, ConnectionResetError):  # it has ended, which `reap` notes
+            return False
+        except OSError as error:  # stuck: whoever waits for it has a deadline
             self.log.event("worker-does-not-listen", level="warning", child=child.name, pid=child.pid, detail=str(error))
             return False
         return True

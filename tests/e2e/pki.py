@@ -59,9 +59,15 @@ class Pki:
         self.client = self._leaf("client", self._clients, "client.test")
         self.stranger = self._leaf("stranger", self._strangers, "client.test")
 
-    def server(self, label: str, *names: str, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Leaf:
+    def server(
+        self,
+        label: str,
+        *names: str,
+        key_type: trustme.KeyType = trustme.KeyType.ECDSA,
+        not_after: datetime.datetime | None = None,
+    ) -> Leaf:
         """A server certificate for `names`, from the CA in `ca`."""
-        return self._leaf(label, self._servers, *names, key_type=key_type)
+        return self._leaf(label, self._servers, *names, key_type=key_type, not_after=not_after)
 
     def host(self, upstream: str = "", name: str = "localhost", leaf: Leaf | None = None) -> str:
         """The TOML of one host; further keys may follow. All of it goes to `upstream` (a URL or a name), if there is one."""
@@ -74,8 +80,15 @@ class Pki:
         ca.cert_pem.write_to_path(str(path))
         return path
 
-    def _leaf(self, label: str, ca: trustme.CA, *names: str, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Leaf:
-        issued = ca.issue_cert(*names, key_type=key_type)
+    def _leaf(
+        self,
+        label: str,
+        ca: trustme.CA,
+        *names: str,
+        key_type: trustme.KeyType = trustme.KeyType.ECDSA,
+        not_after: datetime.datetime | None = None,
+    ) -> Leaf:
+        issued = ca.issue_cert(*names, key_type=key_type, not_after=not_after)
         leaf = Leaf(self._folder / f"{label}.pem", self._folder / f"{label}.key")
         leaf.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         leaf.key.write_bytes(issued.private_key_pem.bytes())

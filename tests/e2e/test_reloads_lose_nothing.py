@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import datetime
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,16 +17,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.control.client import ask
 
-from .conftest import Curl, Nginx, StartGateway
+from .conftest import Curl, Nginx, StartGateway, StartUpstream
 from .gateway import Gateway, wait_for
 from .pki import Leaf, Pki
+from .upstreams import Conn
+
+_TUNNELS = 6
 
 
 class Place:
@@ -30,12 +38,20 @@ class Place:
 
     def __init__(self, folder: Path, pki: Pki) -> None:
         self.leaf = Leaf(folder / "live.pem", folder / "live.key")
+        self._pki = pki
         self.renewals = [pki.server(f"renewal-{number}", "localhost", "127.0.0.1") for number in range(2)]
         self.take(0)
 
     def take(self, number: int, *, pause: float = 0.0) -> str:
-        """Put a renewal in place, chain first; returns its fingerprint. Each file appears in one step."""
-        source = self.renewals[number % 2]
+        """Put a renewal in place; returns its fingerprint."""
+        return self._put(self.renewals[number % 2], pause)
+
+    def expired(self) -> str:
+        """Put one in place whose time is over; returns its fingerprint."""
+        return self._put(self._pki.server("expired", "localhost", not_after=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)))
+
+    def _put(self, source: Leaf, pause: float = 0.0) -> str:
+        """Chain first; each file appears in one step."""
         for index, (old, new) in enumerate(((source.chain, self.leaf.chain), (source.key, self.leaf.key))):
             if index and pause:
                 time.sleep(pause)
@@ -64,10 +80,10 @@ def place(tmp_path: Path, pki: Pki) -> Place:
 
 @pytest.fixture
 def start(start_gateway: StartGateway, nginx_upstream: Nginx, short_tmp: Path, pki: Pki, place: Place) -> Callable[..., Gateway]:
-    def begin(more: str = "") -> Gateway:
+    def begin(more: str = "", routes: str = "") -> Gateway:
         server = f'[server]\nworkers = 2\ndrain = "5s"\nstate_dir = "{short_tmp}"\nruntime_dir = "{short_tmp}"\n{more}\n'
         limits = '[limits]\nrequests_per_connection = "off"\n'
-        gateway = start_gateway(server + limits + pki.host(nginx_upstream.url, leaf=place.leaf), plain=True)
+        gateway = start_gateway(server + limits + pki.host(nginx_upstream.url, leaf=place.leaf) + routes, plain=True)
         gateway.event_line(event="serving")
         return gateway
 
@@ -115,12 +131,54 @@ class Generators:
             assert re.search(r"status codes: \d+ 2xx, 0 3xx, 0 4xx, 0 5xx", output), output
 
 
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+
+
+def talk(conn: Conn) -> None:
+    """A WebSocket that sends every byte back."""
+    key = conn.read_head().values("sec-websocket-key")[0]
+    accept = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
+    fields = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}"
+    conn.send(f"HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n\r\n".encode())
+    while True:
+        conn.send(conn.some())
+
+
+class Steady:
+    """The bench's open-loop load: handshakes, requests on connections that stay, and WebSockets, each one accounted for."""
+
+    def __init__(self, gateway: Gateway, pki: Pki) -> None:
+        load = ["--handshakes", "10", "--requests", "15", "--connections", "3", "--websockets", str(_TUNNELS)]
+        command = [sys.executable, "-m", "bench.openloop", str(gateway.port), "--ca", str(pki.ca), "--tunnel", "/socket", *load]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True
+        )
+        self.result: dict[str, Any] = {}
+
+    def __enter__(self) -> Steady:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.result = json.loads(self._process.communicate(timeout=60)[0])
+        finally:
+            self._process.kill()
+
+    def assert_no_failure(self) -> None:
+        assert self.result["failed"] == 0, self.result["failures"]
+        assert self.result["again"] == 0
+        assert self.result["websockets"] == _TUNNELS
+        assert all(len(seen) > 20 for seen in self.result["seen"].values())
+
+
 @pytest.mark.timeout(300)
 def test_fifty_reloads_with_renewed_certificates_fail_nothing(
-    start: Callable[..., Gateway], place: Place, short_tmp: Path, nginx_upstream: Nginx
+    start: Callable[..., Gateway], place: Place, short_tmp: Path, start_upstream: StartUpstream, pki: Pki
 ) -> None:
-    gateway = start('watch = "off"')
-    with Generators(gateway) as load:
+    gateway = start('watch = "off"', routes=f'[[route]]\npath = "/socket"\nupstream = "{start_upstream(talk).url}"\n')
+    with Generators(gateway) as load, Steady(gateway, pki) as steady:
         for number in range(1, 51):
             wanted = place.take(number)
             if number % 10 == 5:
@@ -135,7 +193,73 @@ def test_fifty_reloads_with_renewed_certificates_fail_nothing(
             if number % 10 == 0:
                 assert served(gateway) == wanted
     load.assert_no_failure()
+    steady.assert_no_failure()
     assert not [event for event in gateway.events() if event.get("event") in ("internal-error", "child-ended")]
+
+
+def owners(gateway: Gateway, clients: Sequence[socket.socket]) -> list[int]:
+    """The worker that serves each connection."""
+    by_inode = {}
+    for pid in gateway.pids():
+        if "edge-worker" in Path(f"/proc/{pid}/comm").read_text():
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    by_inode[os.readlink(descriptor)] = pid
+    by_port = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].partition(":")[2], 16) == gateway.port:
+            by_port[int(fields[2].partition(":")[2], 16)] = by_inode.get(f"socket:[{fields[9]}]", 0)
+    return [by_port[client.getsockname()[1]] for client in clients]
+
+
+def get(client: ssl.SSLSocket) -> int:
+    """The status of one request. Raises EOFError or OSError when the connection is gone."""
+    client.sendall(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with client.makefile("rb") as file:
+        status = file.readline().split()
+        if not status:
+            raise EOFError
+        length = 0
+        while (line := file.readline().strip().lower()) != b"":
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        file.read(length)
+    return int(status[1])
+
+
+def test_a_killed_worker_takes_its_own_connections_along_and_no_other(
+    start: Callable[..., Gateway], run_curl: Curl, pki: Pki
+) -> None:
+    gateway = start()
+    context = ssl.create_default_context(cafile=str(pki.ca))
+    with contextlib.ExitStack() as stack:
+        clients: list[ssl.SSLSocket] = []
+        serving: list[int] = []
+        while len(clients) < 20 or len(set(serving)) < 2:
+            raw = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
+            clients.append(stack.enter_context(context.wrap_socket(raw, server_hostname="localhost")))
+            get(clients[-1])
+            serving = owners(gateway, clients)
+            assert len(clients) < 200
+        victim = serving[0]
+        os.kill(victim, signal.SIGKILL)
+        assert run_curl(gateway, "/small", "--max-time", "3").status == 200
+        for client, worker in zip(clients, serving, strict=True):
+            if worker == victim:
+                with pytest.raises((EOFError, ConnectionError, ssl.SSLError)):
+                    get(client)
+            else:
+                assert get(client) == 200
+
+
+def test_an_expired_certificate_is_a_warning_and_is_served(start: Callable[..., Gateway], place: Place, short_tmp: Path) -> None:
+    gateway = start('watch = "off"')
+    expired = place.expired()
+    done = reload(gateway, short_tmp)
+    assert done.returncode == 0, done
+    assert b"expired" in done.stdout + done.stderr
+    assert served(gateway) == expired
 
 
 def test_workers_that_are_killed_or_stopped_fail_no_new_connection(start: Callable[..., Gateway], run_curl: Curl) -> None:
