@@ -123,17 +123,15 @@ class ClientTransport(Transport):
                 return None
         return reader.rest
 
-    def received(self, data: bytes | memoryview) -> None:
+    def received(self, data: bytes) -> None:
         if self._context is not None:
-            Transport.received(self, data)
+            self.hub.shake(self, data)
             return
         if self._proxy is not None:
-            rest = self._read_proxy(self._proxy, bytes(data))
+            rest = self._read_proxy(self._proxy, data)
             if not rest:
                 return
             data = rest
-        if type(data) is not bytes:
-            data = bytes(data)
         if self._chosen is not None:
             self._raw += data
             return
@@ -195,7 +193,7 @@ class ClientTransport(Transport):
                 self._context = context
                 self._stage = "handshake"
                 self.engine = context.engine(hello.sni, hello.session_ticket)
-                Transport.received(self, raw)
+                self.hub.shake(self, raw)
         except Fault as fault:
             self.fail(fault)
         except Exception as error:

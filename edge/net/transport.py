@@ -175,31 +175,43 @@ class Transport(Timed):
         except Exception as error:
             self._bug(error)
 
-    def received(self, data: bytes | memoryview) -> None:
-        """Take bytes of the handshake, from the socket or from whoever read them before us.
+    def received(self, data: bytes) -> None:
+        """Take bytes of the handshake."""
+        plain = self.shake(data)
+        if plain is not None:
+            self.shaken(plain)
 
-        What answers them leaves at once: the peer waits for it, and a session has nothing to add.
-        """
-        engine = self.engine
+    def shake(self, data: bytes) -> bytes | None:
+        """A step of the handshake, with what came: the plaintext behind it, or None when it failed."""
+        if self.disposed:
+            return None
         try:
-            plain = engine.receive(data)
-            if not engine.established:
-                flight = engine.drain()
-                if flight:
-                    self.write(flight)
-                return
+            return self.engine.receive(data)
         except Fault as fault:
             self.fail(fault)
-            return
+        except Exception as error:
+            self._bug(error)
+        return None
+
+    def shaken(self, plain: bytes) -> None:
+        """What follows from it."""
+        engine = self.engine
         self.mark()
-        self.established = self._steady = True
-        self.on_established()
-        if self.disposed or self._closing:
+        if not engine.established:
             return
-        if plain:
-            self._decrypted(plain)
-        elif engine.closed:
-            self._end(clean=True)
+        try:
+            self.established = self._steady = True
+            self.on_established()
+            if self.disposed or self._closing:
+                return
+            if plain:
+                self._decrypted(plain)
+            elif engine.closed:
+                self._end(clean=True)
+        except Fault as fault:
+            self.fail(fault)
+        except Exception as error:
+            self._bug(error)
 
     def _decrypted(self, plain: bytes) -> None:
         engine = self.engine
