@@ -48,11 +48,16 @@ class Shelf:
         return key in self._by_key
 
     def put(self, key: str, response: bytes, now: float) -> None:
-        """Take an answer. Raises OcspError: it is not good, or about a certificate that nobody uses."""
+        """Take an answer, unless there is a later one: whoever stands between may replay what was once good.
+
+        Raises OcspError: it is not good, or about a certificate that nobody uses.
+        """
         asked = self._by_key.get(key)
         if asked is None:
             raise OcspError("wrong-certificate", "nobody has asked")
-        self.answers[key] = verify(asked, response, now)
+        answer, held = verify(asked, response, now), self.answers.get(key)
+        if held is None or held.until <= now or held.this_update <= answer.this_update:
+            self.answers[key] = answer
 
     def find(self, fingerprint: str, now: float) -> Answer | None:
         """The answer about a certificate, if it is good now."""

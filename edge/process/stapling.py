@@ -74,8 +74,9 @@ class Stapling:
         self._shelf = shelf
         self._current = stapled(supervisor.settings)  # the certificates in force; the shelf may have more
         self._troubles: dict[str, tuple[str, str]] = {}  # result and sentence of the last attempt that failed, by certID
+        self._revoked: dict[str, float] = {}  # when that was heard, by certID
         self._tried: dict[str, float] = {}  # when the last attempt was, by certID
-        self._told: set[str] = set()  # fingerprints of which it was said that there is no responder
+        self._told: set[str] = set()  # fingerprints of which it was said that nobody can be asked
         self._gathering = Timer(0.0, None)
         self._good: set[str] = set(staples.PROCESS.names())
         self._waiting: _Waiting | None = None
@@ -89,7 +90,7 @@ class Stapling:
         supervisor.steward.on_staples = self._on_report
         supervisor.loop.every(_LOOK, self._look)
         self._controller_work()
-        self._say_not_applicable()
+        self._say_what_cannot_be()
         if shelf.files.problem and shelf.questions:
             supervisor.log.event("staples-not-kept", level="warning", detail=shelf.files.problem)
 
@@ -112,8 +113,11 @@ class Stapling:
                 result, detail = error.kind, str(error)
         self._tried[key] = now
         self._supervisor.counted.counter("edge_ocsp_fetches_total", result if result in _RESULTS else "other").add(1)
+        if result == "revoked":
+            self._revoked[key] = now
         if result == "good":
-            self._troubles.pop(key, None)
+            if self._shelf.answers[key].this_update > self._revoked.get(key, 0.0):  # said later, and not merely heard later
+                self._troubles.pop(key, None)
             self._gathering.cancel()
             self._gathering = self._supervisor.loop.later(0.0 if self._waiting else _GATHER, self._hand_out)
             self._controller_work()
@@ -161,22 +165,28 @@ class Stapling:
         self._shelf.look_at(self._supervisor.settings, now=time.time())
         known = {one.key for one in self._shelf.questions.values() if isinstance(one, Question)}
         self._troubles = {key: trouble for key, trouble in self._troubles.items() if key in known}
+        self._revoked = {key: moment for key, moment in self._revoked.items() if key in known}
         self._tried = {key: moment for key, moment in self._tried.items() if key in known}
         self._controller_work()
-        self._say_not_applicable()
+        self._say_what_cannot_be()
         if self._shelf.questions or self._good:
             self._hand_out()
 
-    def _say_not_applicable(self) -> None:
-        new = {
-            fingerprint: one
-            for fingerprint, one in self._current.items()
-            if fingerprint not in self._told and self._state(fingerprint, one)[0] == "not-applicable"
-        }
-        if new:
-            names = list(dict.fromkeys(one.certificate.name for one in new.values()))
-            self._supervisor.log.event("ocsp-not-applicable", certificates=names[:_MOST_NAMES], count=len(new))
-        self._told = {name for name in self._told if name in self._current} | new.keys()
+    def _say_what_cannot_be(self) -> None:
+        """Once of each certificate that nobody can be asked about."""
+        log, names = self._supervisor.log, []
+        for fingerprint, one in self._current.items():
+            asked = self._shelf.questions.get(fingerprint)
+            if fingerprint in self._told or isinstance(asked, Question):
+                continue
+            if self._state(fingerprint, one)[0] == "not-applicable":
+                names.append(one.certificate.name)
+            elif isinstance(asked, OcspError):
+                more = {"certificate": one.certificate.name, "hosts": one.hosts[:3], "detail": str(asked)}
+                log.event("ocsp-failed", level="warning", reason=asked.kind, **more)
+        self._told = {name for name in self._current if not isinstance(self._shelf.questions.get(name), Question)}
+        if names:
+            log.event("ocsp-not-applicable", certificates=list(dict.fromkeys(names))[:_MOST_NAMES], count=len(names))
 
     def _measure(self, now: float) -> None:
         """When each staple ends."""

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.authority import Authority, Issued
 
+from .admin import Admin
 from .conftest import StartGateway
 from .gateway import Gateway, free_port, wait_for
 from .responder import Responder, Speech, truth
@@ -366,6 +367,75 @@ def test_a_renewed_certificate_never_carries_the_old_staple(
     assert reloaded(gateway) == "accepted"
     assert [status(gateway, version) for version in VERSIONS] == ["none", "none"]
     failed(gateway, "wrong-certificate")
+
+
+def test_the_program_that_takes_over_has_it_too(
+    start_gateway: StartGateway, start_responder: StartResponder, tmp_path: Path
+) -> None:
+    responder = start_responder(truth(CA))
+    leaf = CA.leaf("localhost", responders=(responder.url,))
+    responder.knows(leaf.certificate)
+    server = '[server]\nworkers = 1\nupgrade = "in-place"\nstate_dir = "$FOLDER/state"\nruntime_dir = "$FOLDER/run"\n'
+    gateway = start_gateway(toml(leaf.write(tmp_path, "leaf"), more=server))
+    stapled(gateway)
+    responder.close()
+    folder = gateway.folder / "state" / "ocsp"
+    wait_for(lambda: list(folder.glob("*.der")), "a file")
+    for file in folder.iterdir():
+        file.unlink()
+    gateway.signal(signal.SIGUSR2)
+    gateway.event_line(event="took-over")
+    assert status(gateway) == "good"
+    assert status(gateway) == "good"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_has_no_rights_keeps_staples_all_the_same(
+    start_gateway: StartGateway, start_responder: StartResponder, tmp_path: Path
+) -> None:
+    responder = start_responder(truth(CA))
+    leaf = CA.leaf("localhost", responders=(responder.url,))
+    responder.knows(leaf.certificate)
+    server = '[server]\nworkers = 1\nuser = "nobody"\nstate_dir = "$FOLDER/state"\nruntime_dir = "$FOLDER/run"\n'
+    gateway = start_gateway(toml(leaf.write(tmp_path, "leaf"), more=server))
+    stapled(gateway)
+    (kept,) = wait_for(lambda: list((gateway.folder / "state" / "ocsp").glob("*.der")), "a file")
+    assert kept.stat().st_uid != 0
+    assert gateway.folder.stat().st_uid == 0
+
+
+def test_a_chain_without_its_issuer_is_told(start_gateway: StartGateway, tmp_path: Path) -> None:
+    leaf = CA.leaf("localhost", responders=("http://127.0.0.1:1/",))
+    entry = leaf.write(tmp_path, "leaf")
+    (tmp_path / "leaf.pem").write_bytes(leaf.certificate.public_bytes(Encoding.PEM))
+    gateway = start_gateway(toml(entry))
+    assert "again_in" not in failed(gateway, "no-issuer")
+    assert staple_of(gateway, leaf.fingerprint)["state"] == "error"
+    assert any("holds no issuer" in text for text in asked(gateway, "status")["degraded"])
+
+
+def test_readiness_and_metrics_tell_it(start_gateway: StartGateway, start_responder: StartResponder, tmp_path: Path) -> None:
+    responder = start_responder(lambda _: b"nonsense")
+    leaf = CA.leaf("localhost", responders=(responder.url,), must_staple=True)
+    responder.knows(leaf.certificate)
+    port = free_port()
+    more = f'[admin]\naddress = "127.0.0.1:{port}"\nopen = ["health", "metrics"]\n'
+    gateway = start_gateway(toml(leaf.write(tmp_path, "leaf"), ocsp='must_staple = "refuse"', more=more))
+    admin = Admin(gateway, port)
+    failed(gateway, "garbage")
+    told = admin.ask("/readyz")
+    assert told.status == 503
+    assert "must have a staple and has none" in told.json()["reasons"][0]
+    responder.speech = truth(CA)
+    wait_for(admin.ready, "readiness")
+    assert status(gateway) == "good"
+    wait_for(lambda: b"edge_handshakes_stapled_total 1.0" in admin.ask("/metrics").body, "the handshake in the metrics")
+    text = admin.ask("/metrics").body.decode()
+    assert 'edge_ocsp_fetches_total{result="good"} 1.0' in text
+    assert 'edge_ocsp_fetches_total{result="garbage"}' in text
+    until = re.search(rf'edge_staple_expiry_seconds{{.*fingerprint="{leaf.fingerprint}".*}} (\S+)', text)
+    assert until is not None
+    assert float(until[1]) == pytest.approx(time.time() + 3600, abs=60)
 
 
 # --- Must-Staple ---

@@ -61,6 +61,16 @@ def test_what_is_not_good_does_not_get_there(tmp_path: Path) -> None:
     assert shelf.staples(now + 61) == {}
 
 
+def test_an_older_answer_takes_no_later_ones_place(tmp_path: Path) -> None:
+    shelf = _shelf(tmp_path, LEAF)
+    late, early = CA.answer(LEAF.certificate, begins=-10, ends=600), CA.answer(LEAF.certificate, begins=-60, ends=900)
+    for response in (early, late, early):
+        shelf.put(KEY, response, time.time())
+    assert shelf.answers[KEY].response == late
+    shelf.put(KEY, early, time.time() + 700)
+    assert shelf.answers[KEY].response == early
+
+
 def test_what_another_program_left_is_verified_too(tmp_path: Path) -> None:
     before = _shelf(tmp_path, LEAF, OTHER)
     before.put(KEY, CA.answer(LEAF.certificate), time.time())
