@@ -48,7 +48,8 @@ micro: $(VENV)/.test ## measure the pure rooms one by one
 	@$(PY) -m pytest -q -p no:randomly bench/micro.py $(ARGS)
 
 soak: $(VENV)/.test ## reload a thousand times under load: nothing fails, memory and descriptors stay
-	@EDGE_SOAK_RELOADS=1000 $(PY) -m pytest -q --timeout 1800 tests/process/test_reload.py -k many_reloads $(ARGS)
+	@EDGE_SOAK_RELOADS=1000 $(PY) -m pytest -q --timeout 1800 -k "many_reloads or many_renewals" \
+	  tests/process/test_reload.py tests/e2e/test_reloads_lose_nothing.py $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .fuzz .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -74,6 +74,7 @@ class Workforce:
         what = str(message.get("is"))
         if what == "ready":
             worker.ready = True
+            worker.beat_at = time.monotonic()  # from now on its silence counts
             self.orphans.tell(worker)
             self._supervisor.on_worker_ready()
             self.look()

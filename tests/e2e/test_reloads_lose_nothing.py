@@ -197,6 +197,35 @@ def test_fifty_reloads_with_renewed_certificates_fail_nothing(
     assert not [event for event in gateway.events() if event.get("event") in ("internal-error", "child-ended")]
 
 
+@pytest.mark.timeout(1800)
+def test_many_renewals_leave_nothing(
+    start: Callable[..., Gateway], place: Place, short_tmp: Path, start_upstream: StartUpstream, pki: Pki
+) -> None:
+    count = int(os.environ.get("EDGE_SOAK_RELOADS", "40"))
+    gateway = start('watch = "off"', routes=f'[[route]]\npath = "/socket"\nupstream = "{start_upstream(talk).url}"\n')
+    family = gateway.pids()
+
+    def renew(first: int, last: int) -> None:
+        for number in range(first, last):
+            place.take(number)
+            assert ask(short_tmp / "edge.sock", {"op": "reload"}, 60.0)["generation"] == number + 1
+
+    def held() -> tuple[int, int]:
+        """Pages of memory and open descriptors of all processes."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in family)
+        return pages, sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in family)
+
+    with Steady(gateway, pki) as steady:
+        warm = max(20, count // 5)
+        renew(1, warm)
+        pages, descriptors = held()
+        renew(warm, warm + count)
+        assert held()[0] < pages * 1.1
+        wait_for(lambda: held()[1] <= descriptors + 2, "descriptors are given back")  # a handshake may be under way
+    steady.assert_no_failure()
+    assert gateway.pids() == family
+
+
 def owners(gateway: Gateway, clients: Sequence[socket.socket]) -> list[int]:
     """The worker that serves each connection."""
     by_inode = {}

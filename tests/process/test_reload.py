@@ -162,7 +162,7 @@ def test_workers_come_and_go_under_load(gateway: Gateway) -> None:
 
 @pytest.mark.timeout(1800)
 def test_many_reloads_under_load_fail_nothing_and_leave_nothing(gateway: Gateway) -> None:
-    count = int(os.environ.get("EDGE_SOAK_RELOADS", "60"))
+    count = int(os.environ.get("EDGE_SOAK_RELOADS", "100"))
 
     def open_descriptors() -> list[int]:
         return [len(os.listdir(f"/proc/{pid}/fd")) for pid in [gateway.process.pid, *gateway.workers()]]
