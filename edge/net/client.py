@@ -296,7 +296,9 @@ class ClientTransport(Transport):
                 return
             data = rest
         http2 = self._context is None and data.startswith(_H2_PREFACE[: len(data)]) and len(data) >= 3
-        self._begin(http2).on_data(data)
+        session = self._begin(http2)
+        if not self.disposed:
+            session.on_data(data)
 
     @property
     def in_handshake(self) -> bool:

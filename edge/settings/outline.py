@@ -159,6 +159,7 @@ def _stream(stream: Stream | None) -> str | None:
     return f"{'passed through' if stream.passthrough else 'relayed'} to {to}{idle}"
 
 
+@functools.lru_cache(maxsize=16)
 def _lists(found: tuple[Crl, ...]) -> Outline:
     """What each issuer's revocation lists say."""
     shown: Outline = {}

@@ -177,6 +177,38 @@ def test_a_clients_certificate_is_judged(capsys: Capture, tmp_path: Path) -> Non
     assert "not a PEM certificate" in capsys.readouterr().err
 
 
+def test_the_rule_that_decides_about_a_client_is_named(capsys: Capture, tmp_path: Path, mesh: Path) -> None:
+    """The certificate is for all names of the examples: a host's rule, a route's, and a revocation list."""
+    text = mesh.read_text(encoding="utf-8")
+    shown = "--cert", str(tmp_path / "pki" / "1.pem")
+    asks = "https://staff.example:8443/admin/x", *shown
+
+    def with_rules(host: str, route: str) -> tuple[int, dict[str, Any]]:
+        changed = text.replace('mode = "require", trust = "staff"', f'mode = "require", trust = "staff", allow = [{host}]')
+        demand = f'[[route]]\nhost = "staff.example"\npath = "/admin/"\nupstream = "app"\nclient_auth = {{ allow = [{route}] }}\n'
+        mesh.write_text(changed.replace("[upstream.app]", demand + "\n[upstream.app]"), encoding="utf-8")
+        return explain(capsys, *asks)
+
+    code, found = with_rules(
+        '{ dns = "nobody.test" }, { dns = "staff.example" }', '{ dns = "*.apps.example" }, { dns = "open.example" }'
+    )
+    assert (code, found["action"]) == (0, "relay")
+    assert [one["outcome"] for one in found["steps"] if one["about"] == "allow"] == [
+        "admitted by: dns staff.example",
+        "admitted by: dns open.example",
+    ]
+    code, found = with_rules('{ dns = "staff.example" }', '{ dns = "nobody.test" }')
+    assert (code, found["action"], found["status"], found["reason"]) == (1, "refuse", 403, "client-certificate-not-allowed")
+    assert "dns nobody.test" in [one for one in found["steps"] if one["about"] == "allow"][-1]["more"]
+    code, found = with_rules('{ dns = "nobody.test" }', '{ dns = "nobody.test" }')
+    assert (code, found["action"], found["reason"]) == (1, "alert", "client-certificate-not-allowed")
+    assert any("dns staff.example" in one for one in step(found, "allow")["more"])
+    assert main(["routes"]) == 0
+    assert re.search(
+        r"staff\.example +/admin/ .*client certificate required \(1 rule\), certificate required here", capsys.readouterr().out
+    )
+
+
 def test_the_text_names_the_lines(capsys: Capture, mesh: Path) -> None:
     assert main(["explain", "https://open.example:8443/old/"]) == 0
     out = capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -209,3 +210,36 @@ def test_streams_of_revoked_clients_are_cut(
     assert gateway.access_line(fault="client-certificate-revoked")["protocol"] == "TCP"
     for wire in wires:
         wire.close()
+
+
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+def test_a_handshake_that_began_under_the_old_list_ends_under_the_new_one(
+    edge: Gateway, pki: Pki, lists: Path, echo_upstream: ScriptedUpstream, protocol: str
+) -> None:
+    """The client says hello, the list changes, and only then it shows its certificate and asks, all in one piece."""
+    bad = pki.workload("slow", dns="slow.test")
+    context = ssl.create_default_context(cafile=str(pki.ca))
+    context.load_cert_chain(bad.chain, bad.key)
+    context.set_alpn_protocols([protocol])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    before = len(echo_upstream.requests)
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as sock:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65536))
+        change(edge, lambda: pki.revoke(lists / "clients.pem", bad))
+        client.write(b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.sendall(outgoing.read())
+        with contextlib.suppress(OSError):
+            while data := sock.recv(65536):
+                incoming.write(data)
+        answer = b""
+        with contextlib.suppress(ssl.SSLError):
+            answer = client.read()
+        assert b"200" not in answer
+    assert "/late" not in [request.path for request in echo_upstream.requests[before:]]
