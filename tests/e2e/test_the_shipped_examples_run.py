@@ -136,9 +136,12 @@ def test_the_small_apis_tunnels_end_when_they_are_quiet(small_api: Gateway, h1: 
 
 
 def test_the_mesh_lets_known_clients_in_and_speaks_tls_outwards(
-    start_gateway: StartGateway, nginx_upstream: Nginx, pki: Pki
+    start_gateway: StartGateway, nginx_upstream: Nginx, pki: Pki, tmp_path: Path
 ) -> None:
     mesh, egress = free_port(), free_port()
+    pki.revoke(tmp_path / "clients.pem")
+    pay = pki.workload("example-pay", uri="spiffe://prod.example/ns/pay/sa/api")
+    ops = pki.workload("example-ops", uri="spiffe://prod.example/ns/ops/admin")
     leaf = pki.server("mesh", "*.mesh.internal")
     text = example(
         "mesh",
@@ -147,6 +150,7 @@ def test_the_mesh_lets_known_clients_in_and_speaks_tls_outwards(
             ":8443": f"127.0.0.1:{mesh}",
             "127.0.0.1:15001": f"127.0.0.1:{egress}",
             "/etc/edge/mesh-root.pem": str(pki.client_ca),
+            "/etc/edge/crl/*.pem": f"{tmp_path}/*.pem",
             "/run/tls/tls.crt": str(leaf.chain),
             "/run/tls/tls.key": str(leaf.key),
             "h2c://10.0.1.4:8080": nginx_upstream.h2c_url,
@@ -159,13 +163,20 @@ def test_the_mesh_lets_known_clients_in_and_speaks_tls_outwards(
     with Wire(mesh, pki.ca, sni="status.mesh.internal") as wire:
         assert wire.get("/", host="status.mesh.internal").body == b"ok\n"
         assert wire.get("/small", host="ledger.mesh.internal").status == 421
-    with Wire(mesh, pki.ca, sni="ledger.mesh.internal", client=pki.client) as wire:
+    with Wire(mesh, pki.ca, sni="ledger.mesh.internal", client=ops) as wire:
+        assert wire.get("/admin/", host="ledger.mesh.internal").status == 404
+    with Wire(mesh, pki.ca, sni="ledger.mesh.internal", client=pay) as wire:
+        assert wire.get("/admin/", host="ledger.mesh.internal").status == 403
         assert wire.get("/small", host="ledger.mesh.internal").body == b"small\n"
         assert wire.get("/protocol", host="ledger.mesh.internal").body.startswith(b"HTTP/2.0 http")
-    with Wire(mesh, pki.ca, sni=None, client=pki.client) as wire:  # a probe by address
+    with Wire(mesh, pki.ca, sni=None, client=pay) as wire:  # a probe by address
         assert wire.get("/small", host="ledger.mesh.internal").body == b"small\n"
-    with pytest.raises((ssl.SSLError, ConnectionError, EOFError)), Wire(mesh, pki.ca, sni="ledger.mesh.internal") as wire:
-        wire.get("/small", host="ledger.mesh.internal")
+    for refused in (None, pki.client):
+        with (
+            pytest.raises((ssl.SSLError, ConnectionError, EOFError)),
+            Wire(mesh, pki.ca, sni="ledger.mesh.internal", client=refused) as wire,
+        ):
+            wire.get("/small", host="ledger.mesh.internal")
     with Wire(egress, None) as wire:
         assert wire.get("/protocol", host="billing.partner.example").body == b"HTTP/2.0 https localhost"
 
