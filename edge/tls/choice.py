@@ -18,6 +18,7 @@ from edge.tls.binding import context_pointer
 from edge.tls.clients import ClientCheck
 from edge.tls.context import server_context
 from edge.tls.engine import ServerEngine
+from edge.tls.guarded_engine import GuardedEngine
 from edge.tls.older_key import OlderKeyEngine
 from edge.tls.staples import Stapler
 from edge.tls.ticket_keys import PROCESS, KeyRing
@@ -60,6 +61,8 @@ class ServerContext:
             key = tickets.named(ticket)
             if key is not None and key is not tickets.newest:
                 return OlderKeyEngine(self._pointer, self, sni, tickets, key, check=self.check)
+        if self._stapler.guards:
+            return GuardedEngine(self._pointer, self, sni, self._stapler, check=self.check)
         return ServerEngine(self._pointer, self, sni, check=self.check)
 
     def ticket_result(self, ticket: bytes, *, resumed: bool) -> str:

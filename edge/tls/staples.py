@@ -11,7 +11,8 @@ certificate of the context: OpenSSL shares the object with all its connections, 
 lives. OpenSSL frees the bytes that it is given, so each handshake gets a copy; what is about another certificate it drops.
 
 A certificate with Must-Staple (RFC 7633) under ``must_staple = "refuse"`` is not served without a staple: a host all of whose
-certificates lack theirs refuses before any crypto, otherwise a client that asks and meets such a certificate gets an alert.
+certificates lack theirs refuses before any crypto. Otherwise a client that asks and meets such a certificate gets an alert, and
+one that does not ask is turned away when the handshake is over (`edge.tls.guarded_engine`).
 """
 
 from __future__ import annotations
@@ -85,12 +86,13 @@ _DIGEST: Any = ffi.new("unsigned char[64]")
 class Stapler:
     """What a context knows of its certificates. Must outlive the context's connections."""
 
-    __slots__ = ("_fingerprints", "_handle", "_required", "_staples", "strict")
+    __slots__ = ("_fingerprints", "_handle", "_required", "_staples", "guards", "strict")
 
     def __init__(self, certificates: tuple[Certificate, ...], staples: Staples = PROCESS) -> None:
         self._staples = staples
         self._required = frozenset(one.fingerprint for one in certificates if one.staple == "refuse")
         self.strict = bool(certificates) and len(self._required) == len(certificates)  # without staples, nobody is admitted
+        self.guards = bool(self._required) and not self.strict  # it depends on the certificate that a client can use
         self._fingerprints: dict[int, str] = {}  # by the address of the X509 in use
         self._handle: Any = None
 
@@ -104,6 +106,11 @@ class Stapler:
         """Of a `strict` one. Raises Fault ``staple-missing`` when no certificate of the context may be served now."""
         if all(self._staples.find(one) is None for one in self._required):
             raise Fault(Side.EDGE, "staple-missing", alert=Alert.HANDSHAKE_FAILURE)
+
+    def refuses(self, ssl: Any) -> bool:
+        """Whether the connection shows a certificate that may not be shown now."""
+        fingerprint = self._fingerprint(lib.SSL_get_certificate(ssl))
+        return fingerprint in self._required and self._staples.find(fingerprint) is None
 
     def answer(self, ssl: Any) -> int:
         """Give the connection its staple. Returns what the callback has to return."""

@@ -108,6 +108,17 @@ def test_a_folder_that_cannot_be_had_is_a_sentence(tmp_path: Path) -> None:
     assert nowhere.read(KEY) is None
 
 
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = StapleFiles(str(tmp_path), None)
+    files.write(KEY, b"before")
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: real(handle, data[:2]))
+    with pytest.raises(OSError, match="no space"):
+        files.write(KEY, b"after")
+    assert files.read(KEY) == b"before"
+    assert [path.name for path in (tmp_path / "ocsp").iterdir()] == [f"{KEY}.der"]
+
+
 def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     files = StapleFiles(str(tmp_path), None)
     (tmp_path / "secret").write_bytes(CA.answer(LEAF.certificate))

@@ -153,7 +153,11 @@ def test_of_two_certificates_only_the_one_without_a_staple_is_refused(version: s
     context = _context(_certificate(ECDSA, staple="refuse"), _certificate(RSA, "rsa"))
     assert not context.strict
     assert not meet(context, version, sigalgs=b"ECDSA+SHA256").done
+    assert meet(context, version, asks=False, sigalgs=b"ECDSA+SHA256").fault == "edge staple-missing"
+    assert meet(context, version, asks=False, sigalgs=b"rsa_pss_rsae_sha256:RSA+SHA256").fault == ""
     assert meet(context, version, sigalgs=b"rsa_pss_rsae_sha256:RSA+SHA256").done
+    PROCESS.replace({ECDSA.fingerprint: Staple(CA.answer(ECDSA.certificate), LATER)})
+    assert meet(context, version, asks=False, sigalgs=b"ECDSA+SHA256").fault == ""
 
 
 def test_what_is_packed_is_unpacked() -> None:

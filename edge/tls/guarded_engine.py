@@ -1,0 +1,31 @@
+"""The connection of a client to a host one of whose certificates may not be shown without a staple, while another one may.
+
+Which one it is is known only when the handshake is over, unless the client asks for a staple (then OpenSSL asks us,
+`edge.tls.staples`). A client that does not ask is therefore turned away at the end of the handshake, before it has sent a byte.
+A session that is resumed shows no certificate and is let in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.errors import Fault, Side
+from edge.tls.binding import lib
+from edge.tls.clients import ClientCheck
+from edge.tls.engine import ServerEngine
+from edge.tls.staples import Stapler
+
+__all__ = ["GuardedEngine"]
+
+
+class GuardedEngine(ServerEngine):
+    __slots__ = ("_stapler",)
+
+    def __init__(self, pointer: Any, owner: object, sni: str | None, stapler: Stapler, *, check: ClientCheck | None) -> None:
+        super().__init__(pointer, owner, sni, check=check)
+        self._stapler = stapler
+
+    def _complete(self) -> None:
+        super()._complete()
+        if not lib.SSL_session_reused(self._ssl) and self._stapler.refuses(self._ssl):
+            raise Fault(Side.EDGE, "staple-missing", detail="of the certificate that this client can use")
