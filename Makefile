@@ -11,11 +11,11 @@ COVERAGE := --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check format fuzz bench micro soak clean
+.PHONY: help run test coverage check format fuzz bench bench-full bench-peers bench-compare micro soak clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 run: $(VENV)/.run ## start the demo: https://localhost:8443 in front of a built-in service
 	@exec $(VENV)/bin/edge demo
@@ -41,8 +41,18 @@ fuzz: $(VENV)/.fuzz ## fuzz every parser for FUZZ_SECONDS each (60)
 	  $(PY) -m tests.fuzz.$$name -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=.fuzz/$$name- .fuzz/$$name; \
 	done
 
-bench: $(VENV)/.bench ## measure against nginx and the other peers that are installed (ARGS="--help")
+bench: $(VENV)/.bench ## measure against nginx and the other peers that are installed, in ten minutes (ARGS="--help")
 	@$(PY) -m bench $(ARGS)
+
+bench-full: $(VENV)/.bench ## the whole matrix of handshakes too, two hours at most
+	@$(PY) -m bench --full --limit 120 --rounds 6 $(ARGS)
+
+bench-peers: $(VENV)/.peers ## install the peers that PyPI has, name those of the system
+	@$(PY) -m bench --list
+
+bench-compare: $(VENV)/.bench ## compare the run NEW (the latest) with the run BASE, both JSON, with confidence intervals
+	@test -n "$(BASE)" || { echo 'make bench-compare BASE=bench-results/OLD.json [NEW=bench-results/NEW.json]' >&2; exit 2; }
+	@$(PY) -m bench compare "$(BASE)" "$(or $(NEW),$(shell ls -t bench-results/2*.json 2>/dev/null | head -n 1))" $(ARGS)
 
 micro: $(VENV)/.test ## measure the pure rooms one by one
 	@$(PY) -m pytest -q -p no:randomly bench/micro.py $(ARGS)
@@ -79,6 +89,10 @@ $(VENV)/.sslyze: setup.cfg $(VENV)/.base
 $(VENV)/.bench: setup.cfg pyproject.toml $(VENV)/.base
 	@$(PIP) install -e '.[bench]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.peers: setup.cfg pyproject.toml $(VENV)/.base
+	@$(PIP) install -e '.[bench,peers]'
+	@touch $@ $(VENV)/.bench $(VENV)/.run
 
 $(VENV)/.fuzz: setup.cfg pyproject.toml $(VENV)/.base
 	@$(PIP) install -e '.[test,fuzz]'

@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from . import target
+from . import compare, target
 from .certificates import issue, issue_many, issue_set
+from .floor import measure_floor
 from .load import missing
 from .machine import Cores, describe
 from .measure import Targets, measure
@@ -34,11 +36,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="bench",
         description="Measure edge beside nginx and the other peers that are installed: server CPU per operation, as ratios.",
         epilog="Scenarios: " + ", ".join(SCENARIOS) + ". Only loopback is used. "
-        "Another command: bench handshake --target HOST:PORT measures any TLS server.",
+        "Other commands: bench handshake --target HOST:PORT measures any TLS server; bench compare OLD NEW compares two runs.",
     )
     parser.add_argument(
         "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
     )
+    parser.add_argument("--list", action="store_true", help="say which targets are installed, and end")
     parser.add_argument("--full", action="store_true", help="the whole matrix of handshakes too, not only the core set")
     parser.add_argument(
         "--peers", default="", metavar="NAMES", help=f"targets, separated by commas (installed: {', '.join(find())})"
@@ -113,13 +116,19 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             Targets(programs, certificates, origin, cores.server, folder) as targets,
         ):
             end = time.monotonic() + arguments.limit * 60
+            floor: dict[str, Any] = {}
             with console.status("starting") as status:
                 usable = [scenario for scenario in wanted if not _usable(scenario)]
+                rows = {each.name: (each.offer, each.variant) for each in usable if each.offer and each.loop == "closed"}
+                if rows:
+                    share = min(0.5, arguments.seconds)
+                    floor = measure_floor(rows, certificates, cores.server, folder / "floor", share, status.update)
                 results = measure(
                     usable, targets, site, rounds=arguments.rounds, seconds=arguments.seconds, end=end, progress=status.update
                 )
             configurations = targets.configurations() | {"upstream": origin.configuration}
-    names = list(programs)
+    names = list(targets.running)
+    left_out += targets.failed
     for words in left_out:
         console.print(f"! {words}", style="yellow")
     if cores.shared:
@@ -129,12 +138,14 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         "when": began.isoformat(timespec="seconds"),
         "command": ["bench", *sys.argv[1:]],
         "machine": describe(cores),
-        "versions": {name: PEERS[name].version(path) for name, path in programs.items()},
+        "versions": {name: PEERS[name].version(programs[name]) for name in names},
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
         "configurations": configurations,
         "left_out": left_out,
     }
+    if floor:
+        facts["floor"] = floor
     composed = compose(facts, results, names)
     say(composed["conclusions"], console)
     show(results, names, console)
@@ -143,14 +154,33 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     return 0 if all(result.rounds and any(result.rounds) for result in results) else 1
 
 
+def _list(console: Console) -> int:
+    """Which targets there are, with their versions; how to get those that are missing."""
+    found = find()
+    for name, path in found.items():
+        console.print(f"{name:10}{PEERS[name].version(path)[:100]}", highlight=False, markup=False, soft_wrap=True)
+    absent = [peer.package for name, peer in PEERS.items() if name not in found]
+    system = [package.removeprefix("apt:") for package in absent if package.startswith("apt:")]
+    ours = [package for package in absent if not package.startswith("apt:")]
+    if system:
+        console.print(f"missing: apt-get install {' '.join(system)}", highlight=False)
+    if ours:
+        console.print(f"missing: pip install {' '.join(ours)}", highlight=False)
+    return 0
+
+
+_COMMANDS = {"handshake": target.main, "compare": compare.main}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the bench. Returns an exit code: 0 fine, 1 a scenario has no figure, 2 wrong usage, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     console = Console(stderr=False, no_color=True if os.environ.get("NO_COLOR") else None)
     try:
-        if words[:1] == ["handshake"]:
-            return target.main(words[1:], console)
-        return _run(_parser().parse_args(words), console)
+        if words[:1] and words[0] in _COMMANDS:
+            return _COMMANDS[words[0]](words[1:], console)
+        parsed = _parser().parse_args(words)
+        return _list(console) if parsed.list else _run(parsed, console)
     except ValueError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2

@@ -118,10 +118,12 @@ def of_peers(facts: Facts) -> list[str]:
         said.append(f"{subject} spends {figure(mine['value'])} µs per full TLS 1.3 handshake{beside}.")
         for part in (facts.get("floor") or {}).get("parts", []):
             if part["scenario"] == "tls1.3-full" and part["total"]:
+                own = (
+                    f"{figure(part['rest'])} µs {subject}'s own" if part["rest"] > 0 else "and none that could be told is its own"
+                )
                 said.append(
-                    f"{1 - part['crypto'] / part['total']:.0%} of that is not crypto: {figure(part['kernel'])} µs are the "
-                    f"kernel's, "
-                    f"{figure(part['rest'])} µs {subject}'s own."
+                    f"{max(0.0, 1 - part['crypto'] / part['total']):.0%} of that is not crypto: "
+                    f"{figure(part['kernel'])} µs are the kernel's, {own}."
                 )
         others = {name: value for name in facts["names"] if (value := _value(facts, "tls1.3-full", name)) is not None}
         cheapest = min(others, key=lambda name: others[name])

