@@ -13,6 +13,9 @@ Revocation lists do not count either, so that a new one leaves tickets as they a
 looked up anew each time. Of the intermediates above it a ticket knows nothing. Where they are checked too (``crl_check =
 "chain"``), what is revoked belongs to the identity.
 
+All of this counts for `coalesce_id`: a client that one host would refuse, because of a list of its own, must not come in by way
+of another one.
+
 Both are SHA-256 digests over length-prefixed parts, so that no two different inputs can run together.
 """
 
@@ -28,15 +31,13 @@ from edge.settings.model import ClientAuth, Crl, Host, Place, Settings, TlsPolic
 
 __all__ = ["coalesce_id", "policy_id", "same_terms", "upstreams_of"]
 
-_BESIDE = frozenset(
-    {
-        (Trust, "name"),
-        (Crl, "name"),
-        (Crl, "this_update"),
-        (Crl, "next_update"),
-        *((ClientAuth, name) for name in ("announce", "forward", "chain", "max_age")),
-    }
-)  # say nothing about who comes in
+_CALLED = frozenset({(Trust, "name"), (Crl, "name"), (ClientAuth, "announce")})  # names of things, and what is said aloud
+_BESIDE = _CALLED | {
+    (Trust, "crl_grace"),
+    (Crl, "this_update"),
+    (Crl, "next_update"),
+    *((ClientAuth, name) for name in ("forward", "chain", "max_age")),
+}  # says nothing about who comes in
 _OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
 
 
@@ -48,29 +49,29 @@ def _digest(parts: list[bytes]) -> bytes:
     return digest.digest()
 
 
-def _parts(value: Any) -> Iterator[bytes]:
-    """A value of the model as parts; different values give different parts."""
+def _parts(value: Any, beside: frozenset[tuple[type, str]] = _CALLED) -> Iterator[bytes]:
+    """A value of the model as parts, without the fields `beside`; different values give different parts."""
     if is_dataclass(value) and not isinstance(value, type):
-        names = [each.name for each in fields(value) if (type(value), each.name) not in _BESIDE]
-        if isinstance(value, Trust) and value.crl_check != "chain":
+        names = [each.name for each in fields(value) if (type(value), each.name) not in beside]
+        if beside is _BESIDE and isinstance(value, Trust) and value.crl_check != "chain":
             names.remove("crls")
         held = [(name, item) for name in names if not isinstance(item := getattr(value, name), Place)]
         yield f"{type(value).__name__} {len(held)}".encode()
         for name, item in held:
             yield name.encode()
-            yield from _parts(item)
+            yield from _parts(item, beside)
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)}".encode()
         for name in sorted(value):
             yield str(name).encode()
-            yield from _parts(value[name])
+            yield from _parts(value[name], beside)
     elif isinstance(value, frozenset):
         yield f"set {len(value)}".encode()
-        yield from sorted(_digest(list(_parts(item))) for item in value)
+        yield from sorted(_digest(list(_parts(item, beside))) for item in value)
     elif isinstance(value, tuple):
         yield f"tuple {len(value)}".encode()
         for item in value:
-            yield from _parts(item)
+            yield from _parts(item, beside)
     elif isinstance(value, bytes):
         yield b"bytes"
         yield value
@@ -81,7 +82,13 @@ def _parts(value: Any) -> Iterator[bytes]:
 
 @lru_cache(maxsize=256)
 def _terms(client_auth: ClientAuth) -> tuple[bytes, ...]:
-    """The parts of a client authentication, which many hosts share."""
+    """The parts of a client authentication that say who comes in, which many hosts share."""
+    return tuple(_parts(client_auth, _BESIDE))
+
+
+@lru_cache(maxsize=256)
+def _whole(client_auth: ClientAuth) -> tuple[bytes, ...]:
+    """All its parts."""
     return tuple(_parts(client_auth))
 
 
@@ -94,7 +101,7 @@ def _negotiated(tls: TlsPolicy) -> tuple[bytes, ...]:
 def coalesce_id(host: Host) -> bytes:
     """32 bytes, equal for hosts with the same certificates and the same client-auth policy."""
     prints = sorted(certificate.fingerprint.encode() for certificate in host.certificates)
-    return _digest([b"coalesce", *prints, *_terms(host.client_auth)])
+    return _digest([b"coalesce", *prints, *_whole(host.client_auth)])
 
 
 def policy_id(host: Host) -> bytes:

@@ -88,5 +88,9 @@ def key_for(endpoint: Endpoint, upstream: Upstream) -> PeerKey:
 
 
 def trust_identity(trust: Trust) -> bytes:
-    """32 bytes, equal for trust stores with the same contents."""
-    return hashlib.sha256((b"system\n" if trust.system else b"own\n") + trust.ca_pem).digest()
+    """32 bytes, equal for trust stores with the same contents and the same revocation."""
+    found = hashlib.sha256(b"system\n" if trust.system else b"own\n")
+    found.update(f"{len(trust.ca_pem)} {trust.crl_check} {trust.crl_grace}\n".encode() + trust.ca_pem)
+    for crl in trust.crls:
+        found.update(f"{len(crl.serials)} {crl.width} {crl.next_update} {crl.issuer}\n".encode() + crl.serials)
+    return found.digest()

@@ -243,3 +243,30 @@ def test_a_handshake_that_began_under_the_old_list_ends_under_the_new_one(
             answer = client.read()
         assert b"200" not in answer
     assert "/late" not in [request.path for request in echo_upstream.requests[before:]]
+
+
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_a_host_with_a_list_is_not_reached_by_way_of_one_without(
+    start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream, lists: Path, request: pytest.FixtureRequest,
+    protocol: str,
+) -> None:  # fmt: skip
+    """Both have one certificate and trust one authority, so browsers would share a connection; the lists are the difference."""
+    bad = pki.workload("by-way", dns="by-way.test")
+    pki.revoke(lists / "clients.pem", bad)
+    gateway = start_gateway(
+        f"""
+        [trust.loose]
+        ca = ["{pki.client_ca}"]
+        [trust.strict]
+        ca = ["{pki.client_ca}"]
+        crl = "{lists}/clients.pem"
+        {pki.host(echo_upstream.url, "a.wild.test", pki.wild)}
+        client_auth = {{ trust = "loose" }}
+        {pki.host(echo_upstream.url, "b.wild.test", pki.wild)}
+        client_auth = {{ trust = "strict" }}
+        """
+    )
+    connection: Any = request.getfixturevalue(protocol)(gateway, sni="a.wild.test", client=bad)
+    for host, status in (("a.wild.test", 200), ("b.wild.test", 421)):
+        got = connection.get("/", authority=host) if isinstance(connection, H2Client) else connection.get("/", host=host)
+        assert got.status == status

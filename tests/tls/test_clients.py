@@ -147,6 +147,14 @@ def test_rules_decide_what_a_policy_is() -> None:
     assert policy_id(one) != policy_id(other)
     assert coalesce_id(one) != coalesce_id(other)
     assert not same_terms(one, other)
+    crl = Crl(issuer="cn=x", name="CN=x", serials=bytes(20), width=20, this_update=0.0, next_update=4e9)
+    listed = replace(PKI.client_trust, crls=(crl,), crl_check="leaf")
+    strict = replace(one, client_auth=replace(one.client_auth, trust=listed))
+    newer = replace(one, client_auth=replace(one.client_auth, trust=replace(listed, crls=(replace(crl, serials=bytes(40)),))))
+    assert policy_id(strict) == policy_id(newer)
+    for another in (strict, newer, guarded(RULE, forward="leaf"), guarded(RULE, max_age=60.0)):
+        assert coalesce_id(one) != coalesce_id(another), "neither revocation nor what upstreams are told may be got around"
+    assert coalesce_id(strict) != coalesce_id(newer)
     quiet = guarded(RULE, announce=False)
     assert policy_id(one) == policy_id(quiet), "what is announced says nothing about who comes in"
     assert same_terms(one, quiet)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from edge.settings.model import Endpoint, Trust, Upstream, UpstreamTls
+from edge.settings.model import Crl, Endpoint, Trust, Upstream, UpstreamTls
 from edge.upstream.identity import PeerKey, key_for, trust_identity
 from tests.builders import endpoint, upstream
 
 MESH = Trust(name="mesh", ca_pem=b"mesh")
+
+CRL = Crl(issuer="cn=x", name="CN=x", serials=bytes(20), width=20, this_update=0.0, next_update=None)
 
 
 def key(url: str = "https://a.example.com:443", **tls: Any) -> PeerKey:
@@ -35,6 +38,8 @@ def test_a_store_is_what_it_holds_and_not_its_name() -> None:
         key(server_name="b.example.com"),
         key(trust=Trust(name="mesh", ca_pem=b"others")),
         key(trust=Trust(name="mesh", ca_pem=b"mesh", system=True)),
+        key(trust=Trust(name="mesh", ca_pem=b"mesh", crls=(CRL,), crl_check="leaf")),
+        key(trust=Trust(name="mesh", ca_pem=b"mesh", crls=(replace(CRL, serials=bytes(40)),), crl_check="leaf")),
         key(verify=False),
         key(min_version="1.3"),
         key(alpn=("http/1.1",)),
