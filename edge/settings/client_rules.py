@@ -49,7 +49,10 @@ class ClientLeaf:
 
     @cached_property
     def certificate(self) -> x509.Certificate:
-        return x509.load_der_x509_certificate(self.der)
+        try:
+            return x509.load_der_x509_certificate(self.der)
+        except x509.InvalidVersion as error:
+            raise ValueError(str(error)) from None
 
     @cached_property
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -68,6 +71,11 @@ class ClientLeaf:
     def dns(self) -> tuple[str, ...]:
         """The DNS names of the subjectAltName, lower-case."""
         return self._names[0]
+
+    @cached_property
+    def dns_forms(self) -> frozenset[str]:
+        """Its DNS names, and the wildcards that they are within."""
+        return frozenset(form for name in self.dns for form in _forms(name))
 
     @property
     def uris(self) -> tuple[str, ...]:
@@ -115,12 +123,17 @@ def normal_name(name: x509.Name) -> str:
     return " ".join(name.rfc4514_string().casefold().split())
 
 
+def _forms(name: str) -> tuple[str, ...]:
+    """What a rule may say that means this lower-case name; nothing does, if it is no proper one."""
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, name.split("."))):
+        return ()
+    _, dot, parent = name.partition(".")
+    return (name, f"*.{parent}") if dot else (name,)
+
+
 def dns_matches(pattern: str, name: str) -> bool:
     """Whether a lower-case name is that of a rule, or within its wildcard."""
-    labels = name.split(".")
-    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        return False
-    return labels[1:] == pattern.split(".")[1:] and len(labels) > 1 if pattern.startswith("*.") else name == pattern
+    return pattern in _forms(name)
 
 
 def uri_matches(pattern: str, uri: str) -> bool:
@@ -145,7 +158,7 @@ def satisfies(rule: ClientRule, leaf: ClientLeaf) -> bool:
     """Whether all conditions of a rule hold. Raises ValueError for a certificate that cannot be read."""
     return bool(
         (not rule.pins or leaf.pin in rule.pins)
-        and (not rule.dns or any(dns_matches(rule.dns, name) for name in leaf.dns))
+        and (not rule.dns or rule.dns in leaf.dns_forms)
         and (not rule.spiffe or (len(leaf.uris) == 1 and uri_matches(rule.spiffe, leaf.uris[0])))
         and (not rule.uri or any(uri_matches(rule.uri, uri) for uri in leaf.uris))
         and (not rule.subject or leaf.subject == rule.subject)

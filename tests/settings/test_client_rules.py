@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 from typing import Any
@@ -195,6 +196,24 @@ def test_what_cannot_be_read_satisfies_nothing(rule: ClientRule) -> None:
     many = [DNSName(f"n{number}.test") for number in range(MOST_NAMES)]
     assert admitting([rule], leaf(*names, *many)) is None, "too many names"
     assert admitting([rule], ClientLeaf(b"no certificate")) is None
+
+
+GOOD = leaf(DNSName("a.test"), UniformResourceIdentifier("spiffe://x.test/a"))
+
+
+@given(st.lists(st.tuples(st.integers(0, len(GOOD.der) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
+def test_bytes_that_are_almost_a_certificate_break_nothing(changes: list[tuple[int, int]], cut: bool) -> None:
+    der = bytearray(GOOD.der)
+    for at, value in changes:
+        der[at] = value
+    odd = ClientLeaf(bytes(der[: changes[0][0]] if cut else der))
+    assert isinstance(odd.label + odd.serial, str)
+    admitting(
+        [ClientRule(dns="b.test"), ClientRule(spiffe="spiffe://x.test/b"), ClientRule(subject="CN=b", pins=(bytes(32),))], odd
+    )
+    for name in ("issuer", "subject", "pin"):
+        with contextlib.suppress(ValueError):
+            getattr(odd, name)
 
 
 def test_a_leaf_is_named_for_the_log() -> None:
