@@ -71,14 +71,19 @@ class Conductor:
     def ask(self, asked: Asked, answer: Answer) -> None:
         """Reload; `answer` gets the outcome as the control socket tells it."""
         if not self._supervisor.serving:
-            answer(failure("not-serving", "the gateway starts or ends just now"))
+            self._decline(asked, answer, "not-serving", "the gateway starts or ends just now")
         elif self._supervisor.origin is None:
-            answer(failure("no-file", "these settings do not come from a file"))
+            self._decline(asked, answer, "no-file", "these settings do not come from a file")
         elif len(self._waiting) >= _MOST_WAITING and asked not in self._waiting:
-            answer(failure("busy", "too many reloads wait already"))
+            self._decline(asked, answer, "busy", "too many reloads wait already")
         else:
             self._waiting.setdefault(asked, []).append(answer)
             self._next()
+
+    def _decline(self, asked: Asked, answer: Answer, error: str, detail: str) -> None:
+        if asked.way == Way.SIGNAL:  # who sends one hears no answer
+            self._supervisor.log.event("reload-refused", level="error", error=error, detail=detail, by=asked.by)
+        answer(failure(error, detail))
 
     def stop(self) -> None:
         """The gateway ends: who waits is told. What is being put in force already is left to its end."""

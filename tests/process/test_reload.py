@@ -305,13 +305,17 @@ def test_when_everything_is_killed_with_the_supervisor_in_a_reload(gateway: Gate
 
 
 def test_before_it_drains_it_says_that_it_is_not_ready(spawn: Spawn, short_tmp: Path, free_port: Callable[[], int]) -> None:
-    gateway = Gateway(spawn, short_tmp, free_port(), server='drain_delay = "1s"').ready()
+    gateway = Gateway(spawn, short_tmp, free_port(), server='drain_delay = "2s"').ready()
     assert gateway.ask("status")["ready"]
     gateway.process.send_signal(signal.SIGTERM)
     status = wait_until(lambda: (one := gateway.ask("status"))["state"] == "leaving" and one)
     assert (status["ready"], status["reasons"]) == (False, ["leaving"])
     assert gateway.get() == 200
     assert gateway.ask("reload")["error"] == "not-serving"
+    assert gateway.event("reload-refused") is None
+    gateway.process.send_signal(signal.SIGHUP)
+    refused = wait_until(lambda: gateway.event("reload-refused"))
+    assert (refused["error"], refused["by"]) == ("not-serving", "SIGHUP")
     assert gateway.process.wait(10) == 0
 
 
