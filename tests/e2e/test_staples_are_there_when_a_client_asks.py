@@ -233,13 +233,13 @@ def test_a_good_one_is_kept_until_it_is_over(
 def test_it_is_refreshed_long_before_its_end(
     start_gateway: StartGateway, start_responder: StartResponder, tmp_path: Path
 ) -> None:
-    responder = start_responder(truth(CA, begins=0.0, ends=6.0))
+    responder = start_responder(truth(CA, begins=0.0, ends=14.0))
     leaf = CA.leaf("localhost", responders=(responder.url,))
     responder.knows(leaf.certificate)
     gateway = start_gateway(toml(leaf.write(tmp_path, "leaf")))
     stapled(gateway)
     first = staple_of(gateway, leaf.fingerprint)["until"]
-    wait_for(lambda: staple_of(gateway, leaf.fingerprint)["until"] > first, "a new staple")
+    wait_for(lambda: staple_of(gateway, leaf.fingerprint)["until"] > first, "a new staple", 20)
     assert time.time() < first
 
 
