@@ -232,7 +232,8 @@ class ClientTransport(Transport):
         owner.journal.handshake_done(owner.listener, info, now - self.since)
         hello, context = self._hello, self._context
         if hello is not None and hello.session_ticket and context is not None:
-            owner.journal.ticket_came(owner.listener, context.ticket_result(hello.session_ticket, resumed=info.resumed))
+            result = "resumed" if info.resumed else context.ticket_result(hello.session_ticket, resumed=False)
+            owner.journal.ticket_came(owner.listener, result)
         stream = context.host.stream if context is not None else None
         if stream is not None:
             self._begin_stream(stream, b"")
@@ -406,7 +407,7 @@ class _Opening:
 
     def on_eof(self, clean: bool) -> None:
         transport = self._transport
-        if transport.bytes_in and transport.in_handshake:
+        if not transport.established and transport.bytes_in:
             transport.handshake_lost(Fault(Side.CLIENT, "client-closed", detail="during the handshake"))
         transport.close()
 

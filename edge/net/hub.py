@@ -41,6 +41,11 @@ class Flushable(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
+class Ending(Protocol):
+    def said_all(self) -> None:
+        """All of it is written."""
+
+
 class Reader(Protocol):
     def process(self, data: bytes) -> None: ...
 
@@ -66,6 +71,7 @@ class Hub:
         "_read",
         "_worker",
         "clients",
+        "endings",
         "handshakes",
         "loop",
         "now",
@@ -87,6 +93,7 @@ class Hub:
         self.upstreams: Lane = [], []  # what they say goes first: it frees connections for the requests
         self.clients: Lane = [], []
         self.handshakes: list[tuple[Shaking, bytes]] = []  # steps that are due
+        self.endings: list[Ending] = []  # connections that said their last word in this turn
         self._read = 0  # bytes that wait to be processed, large pieces only
         self.scheduled = False  # `flush` will be called
         self._worker = b"%020x" % self.random.getrandbits(80)
@@ -151,6 +158,12 @@ class Hub:
         if not self.scheduled:
             self.schedule()
 
+    def end(self, one: Ending) -> None:
+        """Have it asked at the end of this turn whether it has said all."""
+        self.endings.append(one)
+        if not self.scheduled:
+            self.schedule()
+
     def flush(self) -> None:
         """Process what was read and write what is marked. Flushing may mark others (an answer that ends lets a
         pipelined request start).
@@ -159,7 +172,7 @@ class Hub:
         try:
             if answers or requests or self.handshakes:
                 self._work()
-            while to_upstreams or to_clients:
+            while to_upstreams or to_clients or self.endings:
                 outgoing = []
                 for flushable in to_upstreams:
                     flushable.marked = False
@@ -178,6 +191,10 @@ class Hub:
                 to_clients.clear()
                 for flushable, data in outgoing:
                     flushable.write(data)
+                if self.endings:
+                    endings, self.endings = self.endings, []
+                    for ending in endings:
+                        ending.said_all()
         finally:
             self.scheduled = False
 

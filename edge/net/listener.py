@@ -214,17 +214,20 @@ class ListenerState:
         """Take up to `most` connections. Returns how many came."""
         hub = self.hub
         hub.now = monotonic()
-        for count in range(most):
-            try:
-                fd, address = accept(gate.sock)
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return count
-            except OSError as error:
-                self._out_of_descriptors(gate, error)
-                return count
+        came: list[tuple[int, object]] = []
+        sock = gate.sock
+        try:
+            while len(came) < most:
+                came.append(accept(sock))
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            pass
+        except OSError as error:
+            self._out_of_descriptors(gate, error)
+        watched = self.listener.tls and self.listener.proxy is None
+        for fd, address in came:
             peer, port = (address[0], address[1]) if isinstance(address, tuple) else ("unix", 0)
             peer = peer.removeprefix("::ffff:")
-            if self.listener.tls and self.listener.proxy is None and not self.admission.may_connect(peer):
+            if watched and not self.admission.may_connect(peer):
                 os.close(fd)
                 self.journal.refused(self.listener, beyond_budget("abandoned"))
                 continue
@@ -236,7 +239,7 @@ class ListenerState:
             transport = ClientTransport(self, fd, peer, port)
             if not transport.disposed:  # it may have ended with its beginning
                 self.transports.add(transport)
-        return most
+        return len(came)
 
     def _out_of_descriptors(self, gate: _Gate, error: OSError) -> None:
         """EMFILE and its kin: the backlog waits in the kernel for a moment."""

@@ -338,8 +338,8 @@ class Transport(Timed):
                     self._half = _ENDED
                     engine.shutdown()
             data = engine.drain()
-        if not data:
-            self._said_all()
+        if not data and (self._closing or self._half):
+            self.hub.end(self)
         return data
 
     def write(self, data: bytes) -> None:
@@ -363,21 +363,21 @@ class Transport(Timed):
                 self._backlog = deque((memoryview(data)[sent:],))
                 self.pending = len(data) - sent
                 self._wait_writable()
-        if not self._steady:
-            try:
-                self._said_all()
-            except Exception as error:
-                self._bug(error)
+        if self._closing or self._half:
+            self.hub.end(self)
 
-    def _said_all(self) -> None:
+    def said_all(self) -> None:
         """There is no more to write: end our half, or the connection, if that was asked for and the socket has taken it all."""
         if self.pending or self.disposed:
             return
-        if self._closing:
-            self._goodbye()
-        elif self._half == _ENDED:
-            self._half = _HALF
-            self._end_output()
+        try:
+            if self._closing:
+                self._goodbye()
+            elif self._half == _ENDED:
+                self._half = _HALF
+                self._end_output()
+        except Exception as error:
+            self._bug(error)
 
     def _wait_writable(self) -> None:
         self._write_deadline = self.hub.now + self.write_timeout
@@ -427,7 +427,11 @@ class Transport(Timed):
     def arm_session(self, deadline: float) -> None:
         """When to call `session.on_deadline`."""
         self.session_deadline = deadline
-        self.arm(min(deadline, self._write_deadline))
+        due = min(self._write_deadline, deadline)
+        if due >= self.deadline and self.filed != NEVER:
+            self.deadline = due  # later than before: the wheel finds out
+        else:
+            self.arm(due)
 
     def arm_session_earlier(self, deadline: float) -> None:
         if deadline < self.session_deadline:
@@ -515,7 +519,7 @@ class Transport(Timed):
         self._steady = False
         self.hub.poller.forget(self.fd)
         if self.filed != NEVER:
-            self.disarm()
+            self.wheel.forget(self)
         self._backlog = None
         self.pending = 0
         self.engine.close()

@@ -359,7 +359,7 @@ class ServerEngine(Engine):
     side = Side.CLIENT
 
     def __init__(self, pointer: Any, owner: object, sni: str | None, *, check: ClientCheck | None) -> None:
-        super().__init__(pointer, owner, sni)
+        Engine.__init__(self, pointer, owner, sni)
         _set_accept_state(self._ssl)
         self._check = check  # None: the context asks for no client certificates
         self._leaf: ClientLeaf | None = None
