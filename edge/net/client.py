@@ -30,8 +30,9 @@ from edge.relay.client_h1 import H1Client
 from edge.relay.client_h2 import H2Client
 from edge.relay.pipe import Pipe
 from edge.tls.choice import Passage, ServerContext
-from edge.wire.hello import HelloReader, alert_record, whole_hello
+from edge.wire.hello import HelloReader, alert_record
 from edge.wire.proxy import ProxyReader
+from edge.wire.whole_hello import whole_hello
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle

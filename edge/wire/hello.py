@@ -30,7 +30,7 @@ from struct import error as StructError
 from edge.errors import Alert, Fault, Side
 from edge.wire import ja4
 
-__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "host_name", "whole_hello"]
+__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "first_identity", "host_name", "parse", "server_name"]
 
 MAX_RECORDS = 4096
 """Records that one hello may be spread over: enough for a post-quantum hello in one-byte records, twice over."""
@@ -135,32 +135,6 @@ class ClientHello:
         return f"<ClientHello sni={self.sni!r} alpn={self.alpn!r} versions={[hex(version) for version in self.versions]}>"
 
 
-def whole_hello(data: bytes, max_bytes: int) -> ClientHello | None:
-    """The hello, when these are a connection's first bytes and it is all there in one record; what follows it is not looked at.
-
-    None for everything else, and for a hello that is to be refused: `HelloReader` says why.
-    """
-    if len(data) < 9:
-        return None
-    kind, version, length = _record(data)
-    end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
-    if (
-        kind != _HANDSHAKE
-        or version >> 8 != 3
-        or data[5] != _CLIENT_HELLO
-        or not end <= 5 + length <= 5 + _MAX_PLAINTEXT
-        or 5 + length > len(data)
-        or end > 9 + max_bytes
-    ):
-        return None
-    hello = ClientHello()
-    try:
-        _parse(hello, data, 9, end)
-    except Fault:
-        return None
-    return hello
-
-
 class HelloReader:
     """Gathers a connection's first bytes until the ClientHello is there.
 
@@ -257,11 +231,11 @@ class HelloReader:
 
     def _parse(self, data: bytes, at: int, end: int) -> ClientHello:
         hello = self.hello = ClientHello()
-        _parse(hello, data, at, end)
+        parse(hello, data, at, end)
         return hello
 
 
-def _parse(hello: ClientHello, data: bytes, at: int, end: int) -> None:
+def parse(hello: ClientHello, data: bytes, at: int, end: int) -> None:
     """Fill `hello` from the body of a ClientHello, `data[at:end]`."""
     if end - at < 38:
         raise _malformed("short")
@@ -316,7 +290,7 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
             _remember_shape(key, shape, found)
     if name is not None:  # first, so that a log of what else is wrong names the host
         hello.sni_sent = True
-        hello.sni = _server_name(name)
+        hello.sni = server_name(name)
     if twice:
         raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
     lists = _remembered_lists if small else _lists
@@ -327,7 +301,7 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
         if hello.extensions[-1] != _PSK:
             raise _malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
         hello.psk_offered = True
-        hello.session_ticket = _first_identity(psk)
+        hello.session_ticket = first_identity(psk)
     elif ticket is not None:
         hello.session_ticket = ticket
     if early_data is not None:
@@ -387,7 +361,7 @@ def _remember_shape(key: bytes, known: _Shape | tuple[bytes, ...] | None, found:
 
 
 @lru_cache(maxsize=4096)
-def _server_name(body: bytes) -> str | None:
+def server_name(body: bytes) -> str | None:
     """Exactly one host_name (RFC 6066 section 3)."""
     size = len(body)
     if size < 6 or body[2] or _short(body)[0] != size - 2 or _short(body, 3)[0] != size - 5:
@@ -443,7 +417,7 @@ def _list16(body: bytes, name: str) -> bytes:
     return body[2:]
 
 
-def _first_identity(body: bytes) -> bytes:
+def first_identity(body: bytes) -> bytes:
     """The first identity of pre_shared_key (RFC 8446 section 4.2.11), the lengths of both lists checked."""
     if len(body) < 9:
         raise _malformed("pre_shared_key")

@@ -37,10 +37,16 @@ def verdict(data: bytes, size: int = 0) -> tuple[object, ...]:
         return ("fault", fault.side, fault.kind, fault.alert)
     if found is None:
         return ("more",)
+    return seen(found)
+
+
+def seen(found: ClientHello | None) -> tuple[object, ...]:
+    """Everything that a hello says."""
+    assert found is not None
     assert found.sni is None or (len(found.sni) <= 253 and _NAME.fullmatch(found.sni))
     return (
         found.sni, found.alpn, found.versions, found.legacy_version, found.ciphers, found.extensions, found.groups,
-        found.sig_algs, found.session_ticket, found.psk_offered, found.early_data, found.ja4(),
+        found.sig_algs, found.session_ticket, found.psk_offered, found.early_data, found.sni_sent, found.ja4(),
     )  # fmt: skip
 
 
