@@ -21,7 +21,7 @@ from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
 __all__ = [
-    "BUFFER", "BUFFER_SIZE", "CHUNK", "NULL", "SSL_AD_REASON_OFFSET", "SSL_OP_PRIORITIZE_CHACHA",
+    "BUFFER", "BUFFER_SIZE", "CHUNK", "NULL", "SSL_AD_REASON_OFFSET", "SSL_MODE_NO_AUTO_CHAIN", "SSL_OP_PRIORITIZE_CHACHA",
     "SSL_SENT_AND_RECEIVED_SHUTDOWN",
     "BindingError", "buffer", "check", "context_pointer", "ffi", "from_buffer", "lib", "missing", "new_bio", "reasons", "string",
 ]  # fmt: skip
@@ -34,6 +34,7 @@ BUFFER_SIZE = 320 * 1024
 
 # Constants of OpenSSL's public headers that the binding does not name; part of its stable ABI.
 SSL_OP_PRIORITIZE_CHACHA = 1 << 21
+SSL_MODE_NO_AUTO_CHAIN = 8
 SSL_SENT_AND_RECEIVED_SHUTDOWN = 3
 SSL_AD_REASON_OFFSET = 1000
 

@@ -18,6 +18,8 @@ Decisions
 * ALPN is answered by one callback for all contexts, made at import (a callback per context would leak, and needs
   writable and executable memory each). No common protocol is the alert no_application_protocol (RFC 7301 section 3.2); a
   client that offers none speaks HTTP/1.1. The answer to a client's list is remembered: there are few different lists.
+* The chain that is sent is the one in the file. OpenSSL would look for the issuer of a lone leaf in each handshake, among the
+  CAs that clients' certificates are verified with.
 * TLS_FALLBACK_SCSV is OpenSSL's own doing.
 """
 
@@ -30,7 +32,7 @@ from OpenSSL import SSL
 
 from edge.settings.identity import policy_id
 from edge.settings.model import ClientAuthMode, Host, TlsPolicy
-from edge.tls.binding import NULL, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
+from edge.tls.binding import NULL, SSL_MODE_NO_AUTO_CHAIN, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
 from edge.tls.clients import ClientCheck, verify_callback
 from edge.tls.layout import LayoutError, layout
 from edge.tls.trust import TrustError, store_of, use_certificate
@@ -41,7 +43,12 @@ VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _OPTIONS = (
     lib.SSL_OP_NO_COMPRESSION | lib.SSL_OP_NO_RENEGOTIATION | lib.SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA
 )
-MODES = lib.SSL_MODE_RELEASE_BUFFERS | lib.SSL_MODE_ENABLE_PARTIAL_WRITE | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+MODES = (
+    lib.SSL_MODE_RELEASE_BUFFERS
+    | lib.SSL_MODE_ENABLE_PARTIAL_WRITE
+    | lib.SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+    | SSL_MODE_NO_AUTO_CHAIN
+)
 _REMEMBERED = 256
 _LONGEST_REMEMBERED = 128
 
