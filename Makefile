@@ -11,7 +11,7 @@ COVERAGE := --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check format fuzz bench bench-full bench-peers bench-compare micro soak clean
+.PHONY: help run test coverage check format fuzz bench bench-full bench-peers bench-compare bench-profile micro soak clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -53,6 +53,9 @@ bench-peers: $(VENV)/.peers ## install the peers that PyPI has, name those of th
 bench-compare: $(VENV)/.bench ## compare the run NEW (the latest) with the run BASE, both JSON, with confidence intervals
 	@test -n "$(BASE)" || { echo 'make bench-compare BASE=bench-results/OLD.json [NEW=bench-results/NEW.json]' >&2; exit 2; }
 	@$(PY) -m bench compare "$(BASE)" "$(or $(NEW),$(shell ls -t bench-results/2*.json 2>/dev/null | head -n 1))" $(ARGS)
+
+bench-profile: $(VENV)/.bench ## a flame graph of edge under the load of a scenario (ARGS="--scenario h1-small")
+	@$(PY) -m bench profile $(ARGS)
 
 micro: $(VENV)/.test ## measure the pure rooms one by one
 	@$(PY) -m pytest -q -p no:randomly bench/micro.py $(ARGS)

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from . import compare, target
+from . import compare, profiles, target
 from .certificates import issue, issue_many, issue_set
 from .floor import measure_floor
 from .load import missing
@@ -36,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="bench",
         description="Measure edge beside nginx and the other peers that are installed: server CPU per operation, as ratios.",
         epilog="Scenarios: " + ", ".join(SCENARIOS) + ". Only loopback is used. "
-        "Other commands: bench handshake --target HOST:PORT measures any TLS server; bench compare OLD NEW compares two runs.",
+        "Other commands: bench handshake --target HOST:PORT measures any TLS server; bench compare OLD NEW "
+        "compares two runs; bench profile draws a flame graph.",
     )
     parser.add_argument(
         "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
@@ -169,7 +170,7 @@ def _list(console: Console) -> int:
     return 0
 
 
-_COMMANDS = {"handshake": target.main, "compare": compare.main}
+_COMMANDS = {"handshake": target.main, "compare": compare.main, "profile": profiles.main}
 
 
 def main(arguments: list[str] | None = None) -> int:

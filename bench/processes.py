@@ -119,6 +119,10 @@ class Child:
         self.end()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def errors(self) -> str:
         """The end of what it wrote to its standard error."""
         return self._errors.read_text(errors="replace")[-2000:]
