@@ -71,6 +71,8 @@ def of_handshakes(facts: Facts) -> list[str]:
         )
     elif "1.3" in able:
         said.append("It has no post-quantum group that we know (X25519MLKEM768).")
+    if any(row.get("early_data") for row in rows):
+        said.append("It lets clients that come back send early data (0-RTT), which can be replayed.")
     for version in able:
         rsa, ecdsa = (_find(rows, version=version, certificate=kind) for kind in ("rsa", "ecdsa"))
         if (one := _p50(rsa)) and (other := _p50(ecdsa)):
@@ -79,6 +81,10 @@ def of_handshakes(facts: Facts) -> list[str]:
     if any(row.get("beyond_first_window") for row in rows):
         said.append("The server's flight is longer than TCP's first window (14,600 bytes): far clients pay one more round trip.")
     shown = [loop for loop in facts["loops"] if loop["label"] == best["label"]]
+    if failed := sum(row.get("failed", 0) for row in rows):
+        said.append(
+            f"{failed} of the handshakes failed that others like them did not: the server or the way to it is not reliable."
+        )
     for loop in shown:
         if found := loop["handshake_ms"]:
             p99 = "too few samples for p99" if found["p99"] is None else f"p99 {figure(found['p99'])} ms"
@@ -111,9 +117,9 @@ def of_peers(facts: Facts) -> list[str]:
     if (mine := _summary(facts, "tls1.3-full", subject)) is not None:
         beside = ""
         if mine["ratio"] and subject != base:
-            proven = (
-                "" if not mine["ratio_low"] <= 1 <= mine["ratio_high"] else "; the range includes 1, so no difference is proven"
-            )
+            doubtful = mine["ratio_low"] <= 1 <= mine["ratio_high"]
+            proven = "; the range includes 1, so no difference is proven" if doubtful else ""
+            proven = "; a single round proves nothing" if mine["rounds"] < 2 else proven
             beside = f", {mine['ratio']:.2f} of {base} ({mine['ratio_low']:.2f} to {mine['ratio_high']:.2f}{proven})"
         said.append(f"{subject} spends {figure(mine['value'])} µs per full TLS 1.3 handshake{beside}.")
         for part in (facts.get("floor") or {}).get("parts", []):
@@ -135,7 +141,9 @@ def of_peers(facts: Facts) -> list[str]:
     for version in ("1.3", "1.2"):
         full, resumed = (_value(facts, f"tls{version}-{kind}", subject) for kind in ("full", "resumed"))
         if full and resumed:
-            said.append(f"Resumption saves {1 - resumed / full:.0%} of a TLS {version} handshake at {subject}.")
+            saved = 1 - resumed / full
+            words = f"saves {saved:.0%}" if saved >= _SAME else "saves nothing to speak of"
+            said.append(f"Resumption {words} of a TLS {version} handshake at {subject}.")
     plain = _value(facts, "tls1.3-full", subject)
     for scenario, what in (
         ("tls1.3-full-rsa", "RSA 2048 costs {} times ECDSA P-256"),

@@ -206,6 +206,12 @@ class Result:
         return found.milliseconds() | {"curve": [[share, round(value * 1e3, 3)] for share, value in curve(durations)]}
 
 
+def _takes_part(name: str, scenario: Scenario) -> bool:
+    if scenario.only:
+        return name in scenario.only
+    return not scenario.relayed or name not in PEERS or PEERS[name].relays
+
+
 def measure(
     scenarios: Sequence[Scenario],
     targets: Targets,
@@ -228,7 +234,7 @@ def measure(
             if time.monotonic() > end:
                 result.problems.append(f"{scenario.name}: the time was up after {number} of {rounds} rounds")
                 continue
-            names = [name for name in targets.running if name in (scenario.only or targets.running)]
+            names = [name for name in targets.running if _takes_part(name, scenario)]
             shift = number % len(names) if names else 0
             samples: dict[str, Sample] = {}
             for name in names[shift:] + names[:shift]:

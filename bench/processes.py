@@ -119,10 +119,6 @@ class Child:
         self.end()
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def errors(self) -> str:
         """The end of what it wrote to its standard error."""
         return self._errors.read_text(errors="replace")[-2000:]
@@ -143,7 +139,11 @@ class Child:
 
     def cpu(self) -> float:
         """CPU seconds used so far."""
-        return sum(map(_cpu_of, family(self._process.pid)))
+        return sum(self.cpu_by_process().values())
+
+    def cpu_by_process(self) -> dict[int, float]:
+        """CPU seconds of each of its processes."""
+        return {pid: _cpu_of(pid) for pid in family(self._process.pid)}
 
     def memory(self) -> int:
         """Bytes of `own_memory`, its descendants' among them."""

@@ -22,7 +22,6 @@ from .machine import Cores
 from .measure import SUBJECT, Targets
 from .origin import Origin
 from .peers import find
-from .processes import family
 from .samples import Site
 from .scenarios import SCENARIOS
 
@@ -41,14 +40,9 @@ def _sampler() -> str:
     return "py-spy"
 
 
-def _busiest(pids: list[int]) -> int:
-    """The worker: the process of `edge` that has used most CPU time."""
-
-    def used(pid: int) -> int:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
-    return max(pids, key=used)
+def _busiest(before: dict[int, float], after: dict[int, float]) -> int:
+    """The worker: the process of `edge` that the load made work most."""
+    return max(after, key=lambda pid: after[pid] - before.get(pid, 0.0))
 
 
 def main(words: list[str], console: Console) -> int:
@@ -82,8 +76,10 @@ def main(words: list[str], console: Console) -> int:
             Targets({SUBJECT: sys.executable}, certificates, origin, cores.server, folder) as targets,
         ):
             target = targets.running[SUBJECT]
-            scenario.take(target, site, 1.0)  # starts what the scenario needs, and shows which process is the worker
-            worker = _busiest(family(target.variant(scenario.variant).child.pid))
+            child = target.variant(scenario.variant).child
+            before = child.cpu_by_process()
+            scenario.take(target, site, 1.0)
+            worker = _busiest(before, child.cpu_by_process())
             load = threading.Thread(target=scenario.take, args=(target, site, arguments.seconds + 1))
             load.start()
             try:

@@ -20,7 +20,7 @@ from .samples import Sample
 __all__ = ["compose", "sentence", "show", "write"]
 
 
-_ROOM = 3  # targets that a terminal of 80 columns has room for, with values and ratios
+_ROOM = 4  # targets that a terminal of 80 columns has room for, with values and ratios
 
 
 def sentence(result: Result, subject: str = "edge") -> str:
@@ -32,8 +32,9 @@ def sentence(result: Result, subject: str = "edge") -> str:
     if base is None or subject == BASE:
         return f"{subject} {verb} {figure(mine.value)} {scenario.unit} of {scenario.what}."
     doubt = "; the range includes 1, so nothing is proven" if mine.ratio_low <= 1 <= mine.ratio_high else ""
+    doubt = "; a single round proves nothing" if mine.rounds < 2 else doubt
     figures = f"{figure(mine.value)} {scenario.unit} against {figure(base.value)}"
-    spread = f"{mine.ratio_low:.2f} to {mine.ratio_high:.2f} over {mine.rounds} rounds"
+    spread = f"{mine.ratio_low:.2f} to {mine.ratio_high:.2f} over {mine.rounds} {'rounds' if mine.rounds > 1 else 'round'}"
     return f"{subject} {verb} {mine.ratio:.2f} × {BASE}'s {scenario.what} ({figures}; {spread}{doubt})."
 
 
@@ -52,12 +53,13 @@ def _details(result: Result, names: list[str]) -> list[str]:
 def show(results: list[Result], names: list[str], console: Console) -> None:
     """The table, with a sentence and how busy everybody was for each scenario."""
     title = f"server CPU (or what the scenario names), median over rounds; ratios to {BASE}; lower is better"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("scenario", no_wrap=True)
-    table.add_column("unit")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
     brief = len(names) > _ROOM
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=brief)
+    table.add_column("scenario", no_wrap=True)
+    if not brief:
+        table.add_column("unit")
+    for name in names:
+        table.add_column(name, justify="right", min_width=5)
     for result in results:
         cells = []
         for name in names:
@@ -67,10 +69,10 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
             elif name == BASE or not found.ratio:
                 cells.append(figure(found.value))
             elif brief:
-                cells.append(f"{found.ratio:.2f} ×")
+                cells.append(f"{found.ratio:.2f}")
             else:
                 cells.append(f"{figure(found.value)} ({found.ratio:.2f} ×)")
-        table.add_row(result.scenario.name, result.scenario.unit, *cells)
+        table.add_row(result.scenario.name, *([] if brief else [result.scenario.unit]), *cells)
     console.print(table)
     subject = SUBJECT if SUBJECT in names else names[0]
     for result in results:

@@ -41,7 +41,9 @@ def handshakes() -> Iterator[Scenario]:
             yield _cost(f"{name}-rsa", core, "rsa", "RSA 2048, X25519", core=first)
             yield _cost(f"{name}-mutual", core, "mutual", "mutual TLS, ECDSA P-256, X25519", core=first)
         both = Offer(version)
-        yield _cost(f"tls{version}-full-both", both, "both", "ECDSA chosen of two certificates, X25519", core=False)
+        yield _cost(
+            f"tls{version}-full-both", both, "both", "the server's choice of an ECDSA and an RSA certificate, X25519", core=False
+        )
     for version in ("1.3", "1.2"):
         for kind in ("full", "resumed"):
             offer = Offer(version, resumed=kind == "resumed")

@@ -69,3 +69,4 @@ class Scenario:
     loop: str = ""  # of handshakes: "closed" or "open"
     offer: Offer | None = None
     variant: str = ""
+    relayed: bool = False  # whether requests are relayed, which a target that only ends TLS cannot do

@@ -81,6 +81,7 @@ SCENARIOS: dict[str, Scenario] = {
             1e6,
             _cpu_per(lambda port, site, s: load.h1(port, site.core, s)),
             ("wrk|h2load",),
+            relayed=True,
         ),
         Scenario(
             "h1-headers",
@@ -89,6 +90,7 @@ SCENARIOS: dict[str, Scenario] = {
             1e6,
             _cpu_per(lambda port, site, s: load.h1(port, site.core, s, fields=True)),
             ("wrk",),
+            relayed=True,
         ),
         Scenario(
             "h2-small",
@@ -97,6 +99,7 @@ SCENARIOS: dict[str, Scenario] = {
             1e6,
             _cpu_per(lambda port, site, s: load.h2(port, site.core, s, path="/small", connections=50, streams=10)),
             ("h2load",),
+            relayed=True,
         ),
         Scenario(
             "h2-64k",
@@ -105,6 +108,7 @@ SCENARIOS: dict[str, Scenario] = {
             1e6,
             _cpu_per(lambda port, site, s: load.h2(port, site.core, s, path="/64k", connections=10, streams=10)),
             ("h2load",),
+            relayed=True,
         ),
         Scenario(
             "bulk-down",
@@ -113,6 +117,7 @@ SCENARIOS: dict[str, Scenario] = {
             1,
             _cpu_per(lambda port, site, s: load.download(port, site.core, site.bulk)),
             ("curl",),
+            relayed=True,
         ),
         Scenario(
             "bulk-up",
@@ -121,6 +126,7 @@ SCENARIOS: dict[str, Scenario] = {
             1,
             _cpu_per(lambda port, site, s: load.upload(port, site.core, site.large)),
             ("curl",),
+            relayed=True,
         ),
         *handshakes(),
         Scenario("idle-memory", "memory per idle TLS connection", "KiB", 1 / 1024, _idle_memory),

@@ -113,9 +113,12 @@ def look(
     for number in range(1, count + 1):
         progress(f"handshakes: {number} of {count} per row, {len(probers)} rows")
         for _, prober, samples in probers:
-            samples.append(prober.take())
+            try:
+                samples.append(prober.take())
+            except (Refused, OSError):
+                continue  # counted: there are fewer samples than were asked for
     for offer, _, samples in probers:
-        rows[offer] = _row(offer, samples)
+        rows[offer] = _row(offer, samples) | {"failed": count - len(samples)}
     return [rows[offer] for offer in offers]
 
 
@@ -143,6 +146,7 @@ def _row(offer: Offer, samples: list[Taken]) -> dict[str, Any]:
         "alpn": last.alpn,
         "certificate": last.certificate,
         "stapled": last.stapled,
+        "early_data": last.early_data,
         "flight_bytes": flight,
         "sent_bytes": round(median(each.sent for each in valid)),
         "round_trips": max(each.round_trips for each in valid),

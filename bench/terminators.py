@@ -1,7 +1,7 @@
 """Peers that only end TLS (hitch, stunnel), one that ends it in front of an application (granian), and Traefik.
 
-hitch and stunnel pass bytes on to one place, so they have no route to the sink, and what needs one fails for them in the first
-round. granian relays nothing: it answers by itself, so its requests are no relay and only its handshakes can be compared.
+hitch and stunnel pass bytes on to one place and know no HTTP; granian relays nothing and answers by itself. So these take part in
+handshakes, memory and start, and not where requests are relayed.
 """
 
 from __future__ import annotations

@@ -122,6 +122,15 @@ def test_a_scenario_may_be_for_some_targets_only() -> None:
     assert made.summary("caddy") is None
 
 
+def test_what_only_ends_tls_relays_nothing() -> None:
+    class Fake:
+        running = {"edge": "edge", "hitch": "hitch", "granian": "granian"}  # noqa: RUF012
+
+    scenarios = [Scenario("x", "x", "s", 1, lambda *_: sample(1.0), relayed=relayed) for relayed in (True, False)]
+    made = measure(scenarios, Fake(), Site(0, Path(), 1, 1), rounds=1, seconds=1, end=1e18, progress=lambda _: None)  # type: ignore[arg-type]
+    assert [sorted(result.rounds[0]) for result in made] == [["edge"], ["edge", "granian", "hitch"]]
+
+
 def test_more_figures_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     made = Result(SCENARIOS["reload"])
     made.rounds = [{"edge": Sample(0.002, 9, 1.0, 0.1, 0, 0, {"reloads": 12, "sent again": 0})}]

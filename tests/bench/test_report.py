@@ -62,7 +62,7 @@ def handshake() -> dict[str, Any]:
         "offer": Offer().facts(),
         "label": "TLS 1.3 full, X25519", "count": 20, "not_as_asked": 0, "group": "x25519",
         "suite": "TLS_AES_128_GCM_SHA256",
-        "alpn": "http/1.1",
+        "alpn": "http/1.1", "early_data": 16_384, "failed": 2,
         "certificate": "ecdsa", "stapled": False, "flight_bytes": 15_000, "sent_bytes": 400, "round_trips": 1,
         "beyond_first_window": True, "handshake_ms": found,
         "phases_ms": {"tcp": 0.05, "hello_to_flight": 0.4, "flight_to_finished": 0.2, "to_first_byte": None},
@@ -172,6 +172,8 @@ def test_the_conclusions_of_one_target() -> None:
     said = "\n".join(handshake()["conclusions"])
     assert "It speaks TLS 1.3; a full TLS 1.3 handshake takes 0.62 ms here" in said
     assert "TLS 1.3 is not resumed" in said
+    assert "early data (0-RTT)" in said
+    assert "2 of the handshakes failed" in said
     assert "longer than TCP's first window" in said
     assert "599 a second of 600 wanted, median 0.62 ms, too few samples for p99; 1 failed." in said
 
