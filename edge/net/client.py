@@ -383,6 +383,13 @@ class ClientTransport(Transport):
         else:
             self._lose(fault)
 
+    def renew_or_end(self) -> None:
+        """`renew`. A connection with which that fails ends: it must not go on under terms that hold no more."""
+        try:
+            self.renew()
+        except Exception as error:
+            self._bug(error)
+
     def on_disposed(self) -> None:
         if self._aging is not None:
             self._aging.cancel()

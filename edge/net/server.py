@@ -302,7 +302,7 @@ class Server:
         while waiting:
             self.hub.turn()
             for transport in waiting[-_RENEWED_AT_ONCE:]:
-                transport.renew()
+                transport.renew_or_end()
             del waiting[-_RENEWED_AT_ONCE:]
             yield
 

@@ -9,12 +9,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge.net.client import ClientTransport
 from edge.net.listener import ListenerState
 from edge.net.upstreams import Group
 from edge.relay.front import Front
@@ -163,6 +164,34 @@ def test_who_would_not_be_let_in_as_before_is_sent_away(start: Callable[[str], R
     assert quiet.get("/say").status == 421
     with Wire(running.port, pki.ca, client=pki.client) as known:
         assert says(known) == "two"
+
+
+def test_a_connection_that_cannot_be_told_ends_and_the_others_are_told(
+    start: Callable[[str], Running], clients: ExitStack, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on under terms that hold no more."""
+    running = start(site(pki, body="one"))
+    wires = [clients.enter_context(Wire(running.port, pki.ca)) for _ in range(3)]
+    assert [says(wire) for wire in wires] == ["one"] * 3
+    renew, failed = ClientTransport.renew, []
+
+    def renew_but_one(transport: ClientTransport) -> None:
+        if not failed:
+            failed.append(transport)
+            raise LookupError("a defect")
+        renew(transport)
+
+    monkeypatch.setattr(ClientTransport, "renew", renew_but_one)
+    running.reload(site(pki, body="two"))
+    assert failed[0].disposed
+    assert running.call(lambda: running.server.connections) == 2
+    served = []
+    for wire in wires:
+        with suppress(OSError, EOFError):
+            served.append(says(wire))
+    assert served == ["two", "two"]
+    assert "LookupError: a defect" in str(running.bugs)
+    running.bugs.clear()
 
 
 def test_a_host_that_is_gone_is_not_served_any_more(start: Callable[[str], Running], clients: ExitStack, pki: Pki) -> None:
