@@ -203,6 +203,9 @@ def test_many_renewals_leave_nothing(
 ) -> None:
     count = int(os.environ.get("EDGE_SOAK_RELOADS", "40"))
     gateway = start('watch = "off"', routes=f'[[route]]\npath = "/socket"\nupstream = "{start_upstream(talk).url}"\n')
+    wait_for(
+        lambda: ask(short_tmp / "edge.sock", {"op": "status"}, 10.0)["controller"]["pid"], "the controller, which comes last"
+    )
     family = gateway.pids()
 
     def renew(first: int, last: int) -> None:

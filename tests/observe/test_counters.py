@@ -149,8 +149,9 @@ def test_a_part_has_room_for_all_that_the_catalogue_allows() -> None:
                 counters.gauge(metric.name, *labels).set(1)
             else:
                 counters.histogram(metric.name, *labels).observe(1)
+    read = table.read()
     for metric in METRICS.values():
-        found = [sample for sample in table.read() if sample.metric is metric]
+        found = [sample for sample in read if sample.metric is metric]
         expected = metric.series + 1 if metric.labels else 1
         assert len(found) == expected, metric.name
     neighbour = table.part(2)
