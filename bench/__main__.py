@@ -148,9 +148,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     if floor:
         facts["floor"] = floor
     composed = compose(facts, results, names)
+    write(output, composed)
     say(composed["conclusions"], console)
     show(results, names, console)
-    write(output, composed)
     console.print(f"The page: {output.with_suffix('.html')}  The figures: {output}", highlight=False, soft_wrap=True)
     return 0 if all(result.rounds and any(result.rounds) for result in results) else 1
 

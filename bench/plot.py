@@ -17,7 +17,7 @@ __all__ = ["COLOURS", "bar", "latency", "stack"]
 COLOURS = 8
 
 _WIDTH, _HEIGHT = 760, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 28, 14, 36
 _NINES = ((0.0, "0 %"), (50.0, "50 %"), (90.0, "90 %"), (99.0, "99 %"), (99.9, "99.9 %"), (99.99, "99.99 %"))
 
 

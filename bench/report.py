@@ -54,7 +54,7 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
     """The table, with a sentence and how busy everybody was for each scenario."""
     title = f"server CPU (or what the scenario names), median over rounds; ratios to {BASE}; lower is better"
     brief = len(names) > _ROOM
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=brief)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("scenario", no_wrap=True)
     if not brief:
         table.add_column("unit")

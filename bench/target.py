@@ -296,8 +296,8 @@ def main(words: list[str], console: Console) -> int:
     with console.status("starting") as status:
         facts = measure_target(arguments, status.update)
     facts["command"] = ["bench", "handshake", *words]
-    show_handshakes(facts, console)
     path = Path(arguments.output or f"bench-results/handshake-{facts['when'][:19].replace(':', '')}.json")
     write(path, facts)
+    show_handshakes(facts, console)
     console.print(f"The page: {path.with_suffix('.html')}  The figures: {path}", highlight=False, soft_wrap=True)
     return 0 if any("refused" not in row for row in facts["handshakes"]) else 1
