@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
 import pytest
+import trustme
 from OpenSSL import SSL
 
 from edge.errors import Alert, Fault, Side
@@ -328,6 +330,20 @@ def test_noise_is_counted(version: int) -> None:
         assert engine.quiet_reads == quiet + 1
         assert engine.receive(cipher[7:]) == b"x"
         assert engine.quiet_reads == quiet + 1
+
+
+def test_a_lone_leaf_is_sent_alone() -> None:
+    """OpenSSL would complete its chain with what clients are verified by."""
+    leaf = PKI.clients.issue_cert("a.test", key_type=trustme.KeyType.ECDSA)
+    own = host(client_auth=ClientAuthMode.REQUEST)
+    lone = replace(
+        own.certificates[0], chain_pem=leaf.cert_chain_pems[0].bytes(), key_pem=leaf.private_key_pem.bytes(), fingerprint="lone"
+    )
+    client = Client()
+    assert meet(ServerContext(replace(own, certificates=(lone,))), client).ok
+    chain = client.connection.get_peer_cert_chain()
+    assert chain is not None
+    assert len(chain) == 1
 
 
 def test_engines_free_themselves() -> None:
