@@ -48,7 +48,6 @@ class Origin:
         (www / "64k").write_bytes(bytes(range(256)) * 256)
         with (www / "large").open("wb") as large:
             large.truncate(LARGE)
-        self.large_file = www / "large"
         self.port, self.sink = free_ports(2)
         self.configuration = _CONFIG.format(folder=folder, port=self.port, small="x" * 100)
         (folder / "nginx.conf").write_text(self.configuration)
