@@ -143,7 +143,7 @@ def of_peers(facts: Facts) -> list[str]:
         if full and resumed:
             saved = 1 - resumed / full
             words = f"saves {saved:.0%}" if saved >= _SAME else "saves nothing to speak of"
-            said.append(f"Resumption {words} of a TLS {version} handshake at {subject}.")
+            said.append(f"Resumption of a TLS {version} handshake {words} at {subject}.")
     plain = _value(facts, "tls1.3-full", subject)
     for scenario, what in (
         ("tls1.3-full-rsa", "RSA 2048 costs {} times ECDSA P-256"),

@@ -331,7 +331,10 @@ def main(arguments: list[str]) -> None:
         sys.stdout.flush()
         sys.stdin.read()
         return
-    sys.stdout.write(run(job).text() + "\n")
+    try:
+        sys.stdout.write(run(job).text() + "\n")
+    except (RuntimeError, ValueError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
