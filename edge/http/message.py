@@ -124,7 +124,7 @@ class ConnectionInfo:
     """What is known about a client's connection: written once after the handshake, read by policy and logs."""
 
     __slots__ = (
-        "alpn", "client", "group", "host", "ja4", "listener", "local", "local_port", "peer", "peer_port",
+        "alpn", "client", "early", "group", "host", "ja4", "listener", "local", "local_port", "peer", "peer_port",
         "prepared", "record", "resumed", "secure", "sni", "suite", "tls_version",
     )  # fmt: skip
 
@@ -135,6 +135,7 @@ class ConnectionInfo:
         self.local_port = 0
         self.listener = listener
         self.secure = secure
+        self.early = False  # for requests that are answered before the handshake is confirmed
         self.host: Host | None = None  # the host whose TLS context serves this connection; None on plain listeners
         self.sni: str | None = None
         self.tls_version = ""

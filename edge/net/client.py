@@ -16,13 +16,14 @@ tunnel as long as it lasts.
 from __future__ import annotations
 
 from ipaddress import ip_address
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from edge.errors import Alert, Fault, Side
 from edge.http.message import ConnectionInfo
 from edge.net.admission import beyond_budget
 from edge.net.descriptors import local_address
+from edge.net.early import Unconfirmed
 from edge.net.plain import PlainEngine
 from edge.net.poller import READ
 from edge.net.transport import Transport
@@ -30,6 +31,7 @@ from edge.relay.client_h1 import H1Client
 from edge.relay.client_h2 import H2Client
 from edge.relay.pipe import Pipe
 from edge.tls.choice import Passage, ServerContext
+from edge.tls.early import EarlyEngine
 from edge.wire.hello import HelloReader, alert_record
 from edge.wire.proxy import ProxyReader
 from edge.wire.whole_hello import whole_hello
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from edge.net.listener import ListenerState
     from edge.settings.model import ProxyProtocol, Stream
-    from edge.tls.engine import TlsInfo
+    from edge.tls.engine import ServerEngine, TlsInfo
     from edge.wire.hello import ClientHello
 
 __all__ = ["ClientTransport"]
@@ -60,8 +62,8 @@ _NOTHING_YET = PlainEngine()
 
 class ClientTransport(Transport):
     __slots__ = (
-        "_aging", "_chosen", "_context", "_hello", "_info", "_proxy", "_raw", "_reader", "_stage", "_table", "conn", "owner",
-        "since",
+        "_aging", "_chosen", "_context", "_early", "_hello", "_info", "_proxy", "_raw", "_reader", "_stage", "_table", "conn",
+        "owner", "since",
     )  # fmt: skip
 
     def __init__(self, owner: ListenerState, fd: int, peer: str, peer_port: int) -> None:
@@ -77,6 +79,7 @@ class ClientTransport(Transport):
         self._context: ServerContext | None = None
         self._chosen: ServerContext | Passage | None = None  # until the handshake is admitted
         self._table = owner.table
+        self._early: Unconfirmed | None = None  # while early data is served and the handshake not over
         self._info: TlsInfo | None = None  # between the handshake and the session
         self._stage = "hello"
         self._proxy: ProxyReader | None = None
@@ -193,12 +196,20 @@ class ClientTransport(Transport):
             elif context is not None:
                 self._context = context
                 self._stage = "handshake"
-                self.engine = context.engine(hello.sni, hello.session_ticket)
+                self.engine = self._engine(context, hello)
                 self.hub.shake(self, raw)
         except Fault as fault:
             self.fail(fault)
         except Exception as error:
             self._bug(error)
+
+    def _engine(self, context: ServerContext, hello: ClientHello) -> ServerEngine:
+        if hello.early_data:
+            why = context.early_refusal(hello, self.owner.replays, time())
+            if not why:
+                return context.early_engine(hello.sni, self._confirmed)
+            self.owner.journal.early_data_came(self.owner.listener, why)
+        return context.engine(hello.sni, hello.session_ticket)
 
     def waits(self) -> None:
         """Hear nothing more of it until then."""
@@ -231,7 +242,11 @@ class ClientTransport(Transport):
         self._info = info = self.engine.info()  # type: ignore[attr-defined]
         owner = self.owner
         owner.journal.handshake_done(owner.listener, info, now - self.since)
-        hello, context = self._hello, self._context
+        hello, context, engine = self._hello, self._context, self.engine
+        if type(engine) is EarlyEngine:
+            owner.journal.early_data_came(owner.listener, "accepted" if engine.accepted else "stale")
+            if not engine.confirmed:
+                self._early = Unconfirmed(self, self.since + owner.listener.limits.handshake_timeout)
         if hello is not None and hello.session_ticket and context is not None:
             result = "resumed" if info.resumed else context.ticket_result(hello.session_ticket, resumed=False)
             owner.journal.ticket_came(owner.listener, result)
@@ -248,7 +263,11 @@ class ClientTransport(Transport):
         owner, conn = self.owner, self.conn
         self._describe()
         self._age()
-        self.session = session = (H2Client if http2 else H1Client)(self, owner.front, conn, owner.context)
+        front, early = owner.front, self._early
+        if early is not None:
+            early.describe()
+            front, conn = early.front(front), early.conn
+        self.session = session = (H2Client if http2 else H1Client)(self, front, conn, owner.context)
         if owner.ending or self._table is not owner.table:
             self.renew()
         return session
@@ -352,7 +371,47 @@ class ClientTransport(Transport):
             conn.host = host
             self._age()
         conn.listener = owner.listener
-        session.renew(owner.front)
+        early = self._early
+        if early is None:
+            session.renew(owner.front)
+        else:
+            early.describe()
+            session.renew(early.front(owner.front), early.conn)
+
+    # --- early data ---
+
+    def _confirmed(self) -> None:
+        """The handshake is over, told by the engine: what comes from now on, and in this very read, is no early data."""
+        early = self._early
+        if early is None:
+            return
+        self._early = None
+        early.disarm()
+        self.mark()
+        session, front = self.session, early.whole
+        if front is not None and isinstance(session, H1Client | H2Client):
+            session.renew(front, self.conn)
+            self.owner.context.later(early.release)
+        if early.closing:
+            super().close()
+
+    def unconfirmed(self) -> None:
+        """Early data came, and the end of the handshake did not in its time."""
+        fault = Fault(Side.CLIENT, "handshake-timeout", detail="early data came, and the end of the handshake did not")
+        self.owner.admission.abandoned(self.conn.peer)
+        self.owner.context.log_refused(self.conn, fault)
+        self._lose(fault)
+
+    def pause(self) -> None:
+        if self._early is None:
+            super().pause()
+
+    def close(self) -> None:
+        early, engine = self._early, self.engine
+        if early is None or self._eof or type(engine) is not EarlyEngine:
+            super().close()
+        else:
+            early.closing = engine.muted = True
 
     # --- age ---
 
@@ -393,6 +452,9 @@ class ClientTransport(Transport):
     def on_disposed(self) -> None:
         if self._aging is not None:
             self._aging.cancel()
+        if self._early is not None:
+            self._early.disarm()
+            self._early = None
         self.owner.closed(self)
 
 

@@ -64,6 +64,7 @@ class Journal:
             record.suite = conn.suite
             record.group = conn.group
             record.resumed = conn.resumed
+            record.early = conn.early
             record.alpn = conn.alpn
             record.ja4 = conn.ja4
             leaf = conn.client
@@ -194,6 +195,10 @@ class Journal:
         if cell is None:
             cell = self._tickets[key] = self._counters.counter("edge_tickets_total", *key)
         cell.add()
+
+    def early_data_came(self, listener: Listener, result: str) -> None:
+        """A client offered early data, and this became of it."""
+        self._counters.counter("edge_early_data_total", listener.name, result).add()
 
     def stream(self, pipe: Pipe) -> None:
         """A stream is over: one line for the whole of it."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edge.settings.model import Endpoint, Upstream
     from edge.tls.choice import HostTable
     from edge.tls.engine import TlsInfo
+    from edge.tls.replay import ReplayFilter
     from edge.wire.hello import ClientHello
 
 __all__ = ["Journal", "ListenerState"]
@@ -53,6 +54,8 @@ class Journal(Protocol):
     def handshake_done(self, listener: Listener, info: TlsInfo, seconds: float) -> None: ...
 
     def ticket_came(self, listener: Listener, result: str) -> None: ...
+
+    def early_data_came(self, listener: Listener, result: str) -> None: ...
 
     def handshake_failed(
         self, conn: ConnectionInfo, hello: ClientHello | None, fault: Fault, stage: str, seconds: float
@@ -102,6 +105,7 @@ class ListenerState:
         "hub",
         "journal",
         "listener",
+        "replays",
         "table",
         "transports",
         "wants_ja4",
@@ -118,6 +122,7 @@ class ListenerState:
         journal: Journal,
         admission: Admission,
         capacity: Capacity,
+        replays: ReplayFilter,
         *,
         wants_ja4: bool,
         wants_local: bool,
@@ -130,6 +135,7 @@ class ListenerState:
         self.front = front
         self.context = context
         self.admission = admission
+        self.replays = replays
         self.transports: set[ClientTransport] = set()
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local  # some upstream is told where connections went to

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edge.relay.exchange import Exchange
     from edge.relay.pipe import Pipe
     from edge.tls.choice import HostTable
+    from edge.tls.replay import ReplayFilter
 
 __all__ = ["Server"]
 
@@ -61,8 +62,11 @@ class Server:
         log: Log,
         loop: asyncio.AbstractEventLoop,
         counters: Counters,
+        replays: ReplayFilter,
     ) -> None:
+        """`replays` is shared with the other workers."""
         self._loop = loop
+        self._replays = replays
         self._log = log
         self.hub = Hub(loop)
         self.clock = self.hub
@@ -256,8 +260,8 @@ class Server:
             state = before.pop((listener.name, listener.tls), None)
             if state is None:
                 state = ListenerState(
-                    self.hub, listener, table, front, self, self.journal, self._admission, self._capacity, wants_ja4=wants_ja4,
-                    wants_local=wants_local,
+                    self.hub, listener, table, front, self, self.journal, self._admission, self._capacity, self._replays,
+                    wants_ja4=wants_ja4, wants_local=wants_local,
                 )  # fmt: skip
                 if self._started:
                     state.start()

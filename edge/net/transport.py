@@ -200,8 +200,9 @@ class Transport(Timed):
         if not engine.established:
             return
         try:
-            self.established = self._steady = True
-            self.on_established()
+            if not self.established:  # else by a step before, in the same turn: early data may come in two
+                self.established = self._steady = True
+                self.on_established()
             if self.disposed or self._closing:
                 return
             if plain:

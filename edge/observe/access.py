@@ -32,8 +32,8 @@ class AccessRecord:
     """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_san", "client_serial", "client_subject", "detail", "fault", "frame",
-        "group", "head", "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port", "protocol", "referer",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_san", "client_serial", "client_subject", "detail", "early", "fault",
+        "frame", "group", "head", "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port", "protocol", "referer",
         "request_id", "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us",
         "t_total_us", "time", "tls_version", "tries", "upstream", "user_agent",
     )  # fmt: skip
@@ -49,6 +49,7 @@ class AccessRecord:
         self.suite = ""
         self.group = ""
         self.resumed = False
+        self.early = False  # answered before the handshake was confirmed
         self.alpn: bytes | str = b""
         self.ja4 = ""
         self.client_subject = ""  # "": no certificate, or one without a subject

@@ -39,7 +39,7 @@ _known = _memo.get
 
 _JSON_ENTRIES = 2048
 _json: dict[bytes | str, bytes] = {}
-_ABOUT_TLS = ("sni", "tls", "suite", "group", "resumed", "alpn", "ja4", "client_subject", "client_san", "client_serial")
+_ABOUT_TLS = ("sni", "tls", "suite", "group", "resumed", "early", "alpn", "ja4", "client_subject", "client_san", "client_serial")
 
 
 def _memoised(value: bytes | str) -> str:
@@ -122,6 +122,8 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         fields["suite"] = record.suite
         fields["group"] = record.group
         fields["resumed"] = record.resumed
+        if record.early:
+            fields["early"] = True
         fields["alpn"] = _known(record.alpn) or _memoised(record.alpn)
         fields["ja4"] = record.ja4
         if record.client_subject:

@@ -89,6 +89,16 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 "result",
             ),
             _counter(
+                "edge_early_data_total",
+                "Handshakes in which a client offered early data. `accepted`: it was read before the handshake was over. "
+                "Otherwise the client sends it again afterwards: `replayed` (a copy of a hello that was let in), `stale` (the "
+                "ticket's age, the protocol or the key exchange does not fit, or nothing came), `older` (under an older "
+                "ticket key), `ticket` (not ours), `off`; and while the filter against replays cannot know: `starting`, "
+                "`closed`, `clock`, `busy`, `full`.",
+                "listener",
+                "result",
+            ),
+            _counter(
                 "edge_handshake_failures_total",
                 "Connections that ended before their handshake was complete: the log's `kind`, `blame` and `stage`.",
                 "listener",

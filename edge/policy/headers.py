@@ -4,8 +4,9 @@ A head is written anew, never copied (DESIGN 5): what the codecs left in `fields
 what it says itself, then the operator's rules, which have the last word (`remove`, then `set`, then `add`), also about
 what the gateway wrote. Rules are compiled with a route, so that a request costs one pass over its fields.
 
-From clients never: `Client-Cert` and `Client-Cert-Chain` (RFC 9440 section 2.4: only the gateway that verified may say it),
-`Early-Data` (RFC 8470 section 5.1), and whatever `forwarded` answers for.
+From clients never: `Client-Cert` and `Client-Cert-Chain` (RFC 9440 section 2.4: only the gateway that verified may say it), and
+whatever `forwarded` answers for. `Early-Data` is kept, whoever says it (RFC 8470 section 5.1: an intermediary must not remove
+it): it only ever asks for more caution. `edge.relay.early` adds it.
 
 HSTS (INTERFACE rule 11) is written on TLS only, and what an upstream says about it on a plain connection is dropped (RFC 6797
 section 7.2). An upstream's own value wins: an application must be able to withdraw it. A route without a host takes the
@@ -25,7 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 _FROM_CLIENTS_NEVER = FROM_CLIENTS_DROPPED | {
-    b"client-cert", b"client-cert-chain", b"early-data",
+    b"client-cert", b"client-cert-chain",
     # CGI and its kin read these as the same
     b"client_cert", b"client_cert_chain", b"client-cert_chain", b"client_cert-chain",
 }  # fmt: skip

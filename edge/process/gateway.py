@@ -11,6 +11,7 @@ import gc
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
@@ -32,6 +33,7 @@ from edge.process.supervisor import Supervisor
 from edge.process.ticketing import Ticketing
 from edge.settings.model import Host, Settings
 from edge.tls.choice import HostTable, ServerContext, build_table
+from edge.tls.replay import ReplayFilter
 from edge.tls.trust import TrustError
 
 __all__ = ["run"]
@@ -108,6 +110,8 @@ def _prepare(
             pidfile.write(settings.server.pid_file)
         undo.pop_all()
     counters = Table.create(settings.server.workers)
+    # without a predecessor there are no ticket keys from before, so nothing from before could be replayed
+    replays = ReplayFilter(time.time(), window_passed=predecessor is None)
     controller = ControllerWork(settings, destinations, identity, counters, sockets=admin, bound_for=settings.admin.addresses)
     privileges.harden()
     # shared with the workers: a collection there would copy these pages. None is made before, for it takes a tenth of the start
@@ -119,6 +123,7 @@ def _prepare(
             sockets=bound,
             tables=tables,
             counters=counters,
+            replays=replays,
             destinations=destinations,
             identity=identity,
             descriptors=descriptors,

@@ -20,6 +20,7 @@ from edge.settings.model import Settings
 
 if TYPE_CHECKING:
     from edge.tls.choice import HostTable
+    from edge.tls.replay import ReplayFilter
 
 __all__ = ["ExtraChild", "Parts", "Serving", "State"]
 
@@ -57,6 +58,7 @@ class Parts:
     sockets: Sockets
     tables: Mapping[str, HostTable]
     counters: Table
+    replays: ReplayFilter  # shared by the workers
     destinations: Destinations
     identity: privileges.Identity | None
     descriptors: int

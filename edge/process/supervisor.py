@@ -61,6 +61,7 @@ class Supervisor:
         self.sockets = parts.sockets
         self.tables = parts.tables
         self.counters = parts.counters
+        self.replays = parts.replays
         self.counted = parts.counters.part(SUPERVISOR)  # what the supervisor itself counts
         self.destinations = parts.destinations
         self.origin = parts.origin

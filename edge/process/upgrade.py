@@ -161,6 +161,7 @@ class Upgrade:
         if mode is not Mode.IN_PLACE:
             estate.named["stderr"] = 2
         if mode is not Mode.REHEARSE:
+            supervisor.replays.close()  # the new program knows nothing of what this one lets in
             estate.sockets = [
                 Passed(group.address.passed or name, sock, group.activated)
                 for name, groups in supervisor.sockets.by_listener.items()
@@ -242,6 +243,7 @@ class Upgrade:
         self._forget(attempt)
 
     def _failed(self, attempt: _Attempt, why: str) -> None:
+        self._supervisor.replays.open(time.time())
         if attempt.stderr >= 0:
             self._on_stderr(attempt)
         if attempt.pid:

@@ -47,6 +47,7 @@ from edge.tls.trust import TrustError
 
 if TYPE_CHECKING:
     from edge.tls.choice import HostTable
+    from edge.tls.replay import ReplayFilter
 
 __all__ = ["Work", "run_worker"]
 
@@ -69,6 +70,7 @@ class Work:
     destinations: Destinations
     identity: privileges.Identity | None
     counters: Table  # a worker's part has its number
+    replays: ReplayFilter
     ready: bool = False  # the gateway as a whole, at the fork
 
 
@@ -118,7 +120,7 @@ class _Worker:
         self.log = log
         self._loop = loop
         self._number = work.number
-        self._server = Server(work.settings, work.sockets, work.tables, log, loop, work.counters.part(work.number))
+        self._server = Server(work.settings, work.sockets, work.tables, log, loop, work.counters.part(work.number), work.replays)
         self._server.ready = work.ready
         self._tidy = Tidy()
         self._files: dict[str, int] = {}  # log files that came with the settings that are being prepared

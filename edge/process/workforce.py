@@ -60,7 +60,7 @@ class Workforce:
             os.sched_setaffinity(0, {self._cpus[(number - 1) % len(self._cpus)]})
         own = one.sockets.of(number)
         ready = not one.unready()  # so that no health route says otherwise until it is told
-        return Work(number, one.settings, own, one.tables, one.destinations, one.identity, one.counters, ready)
+        return Work(number, one.settings, own, one.tables, one.destinations, one.identity, one.counters, one.replays, ready)
 
     def send(self, message: Message) -> None:
         """To all that are ready."""

@@ -320,6 +320,9 @@ class H1Client:
         if deadline < self._transport.session_deadline:
             self._transport.arm_session(deadline)
 
+    def limit_body(self, limit: int | None) -> None:
+        self._codec.body_limit = limit
+
     def finished(self) -> None:
         exchange = self._exchange
         self._exchange = None
@@ -341,9 +344,14 @@ class H1Client:
         else:
             transport.resume()
 
-    def renew(self, front: Front) -> None:
-        """Decide the requests to come by `front`. What the codec allows a request stays as it was."""
+    def renew(self, front: Front, conn: ConnectionInfo | None = None) -> None:
+        """Decide the requests to come by `front`. What the codec allows a request stays as it was.
+
+        `conn`: what there is to know of the connection is another from now on.
+        """
         self._front = front
+        if conn is not None:
+            self._conn = conn
         self._conn.prepared = front.prepare(self._conn)
 
     def drain(self) -> None:

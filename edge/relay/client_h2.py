@@ -96,6 +96,9 @@ class H2ClientStream:
     def arm(self, deadline: float) -> None:
         self._conn.transport.arm_session_earlier(deadline)
 
+    def limit_body(self, limit: int | None) -> None:
+        self._conn.codec.set_body_limit(self._sid, limit)
+
     def finished(self) -> None:
         self._conn.forget(self._sid)
 
@@ -341,9 +344,14 @@ class H2Client:
                 self.transport.mark()
         return min((due for due, _ in self._leftovers.values()), default=inf)
 
-    def renew(self, front: Front) -> None:
-        """Decide the requests to come by `front`. What was announced to the client in SETTINGS stays as it was."""
+    def renew(self, front: Front, conn: ConnectionInfo | None = None) -> None:
+        """Decide the requests to come by `front`. What was announced to the client in SETTINGS stays as it was.
+
+        `conn`: what there is to know of the connection is another from now on.
+        """
         self._front = front
+        if conn is not None:
+            self._conn = conn
         self._conn.prepared = front.prepare(self._conn)
 
     def drain(self) -> None:

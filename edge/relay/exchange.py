@@ -97,10 +97,15 @@ class Exchange(Timing):
 
     # --- deciding ---
 
-    def start(self, at: int = 0) -> None:
-        """Decide, from phase `at` on, and answer or forward. The port may be called before this returns."""
+    def start(self, at: int = 0, *, late: bool = False) -> None:
+        """Decide, from phase `at` on, and answer or forward. The port may be called before this returns.
+
+        `late`: some of the body may have come already.
+        """
         try:
             verdict = self._front.decide(self, at)
+            if late and type(verdict) is Forward:
+                self._limit_body(verdict.terms.limits.request_body)
         except Fault as fault:
             self.refuse(fault)
             return
@@ -115,11 +120,25 @@ class Exchange(Timing):
         elif isinstance(verdict, Drop):
             self._abort(verdict.fault)
 
+    def confirmed(self, front: Front, conn: ConnectionInfo) -> None:
+        """The handshake that it waited for is over: decide as for a request that has just come. In a turn of its own."""
+        self._front = front
+        self.conn = conn
+        if self.state == DECIDING:
+            self.decided_at = self._clock.now
+            self.start(late=True)
+
     def resumed(self) -> None:
         """What a phase waited for is there: decide on. To be called by who promised the answer, in a turn of its own."""
         if self.state == DECIDING:
             self.decided_at = self._clock.now
             self.start(self._resume_at)
+
+    def _limit_body(self, limit: int | None) -> None:
+        if limit is not None and self.body_in > limit:
+            raise Fault(Side.CLIENT, "body-too-large", detail=f"more than {limit} bytes", status=413)
+        if not self.request_done:
+            self._client.limit_body(limit)
 
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""

@@ -35,7 +35,7 @@ from edge.relay.websocket import KEY, find
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
 from edge.route.target import pick_target, redirect_https, redirect_location, upstream_target
-from edge.settings.model import Listener, Route, Settings, Upstream
+from edge.settings.model import Host, Listener, Route, Settings, Upstream
 from edge.settings.names import NameIndex
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Front:
 
     __slots__ = (
         "_answers", "_context", "_forwarding", "_found", "_last", "_memorable", "_names", "_new_id", "_pipeline", "_plain",
-        "_plans", "listener",
+        "_plans", "_router", "listener",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, listener: Listener, context: Context) -> None:
@@ -197,12 +197,23 @@ class Front:
         ]
         if any(route.client_auth is not None for route in settings.routes):
             steps.append((Stage.CLIENT, _check_client))
+        self._router: Pipeline[Exchange] = Pipeline(steps[:_AFTER_ROUTE])
         self._pipeline: Pipeline[Exchange] = Pipeline(steps)
         self._names = NameIndex((name, host) for host in settings.hosts for name in host.names)
 
     def prepare(self, conn: ConnectionInfo) -> object:
         """What the requests of a connection have in common (`ConnectionInfo.prepared`)."""
         return self._forwarding.prepare(conn)
+
+    def plan_of(self, exchange: Exchange) -> Plan:
+        """The route of a request, which decides nothing about it and changes nothing. Raises Fault when it has none."""
+        self._router.run(exchange)
+        assert exchange.plan is not None
+        return exchange.plan
+
+    def host_of(self, exchange: Exchange) -> Host | None:
+        """The host that a request names, once its route is known; that of its connection when it is none of ours."""
+        return self._names.find(exchange.host) or exchange.conn.host
 
     # --- the request ---
 

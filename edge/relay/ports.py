@@ -106,6 +106,9 @@ class ClientPort(Protocol):
     def arm(self, deadline: float) -> None:
         """Look at the exchange's deadline at this time at the latest."""
 
+    def limit_body(self, limit: int | None) -> None:
+        """Bound the request's body, of an exchange that was decided late. Raises Fault when more has come already."""
+
 
 class Nobody:
     """The client port of an exchange that is over, so that it holds on to nothing of a client's connection."""
@@ -147,6 +150,9 @@ class Nobody:
 
     def unsent(self) -> int:
         return 0
+
+    def limit_body(self, limit: int | None) -> None:
+        pass
 
     def arm(self, deadline: float) -> None:
         pass

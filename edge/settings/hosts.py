@@ -22,7 +22,7 @@ from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
 from edge.settings.streams import host_stream, listener_stream, proxy_protocol
 from edge.settings.syntax import LISTENERS_OWN, Bad, host_name, is_address, listen_addresses
-from edge.settings.tickets import ONLY_AT_THE_TOP
+from edge.settings.tickets import ONLY_AT_THE_TOP, early_data
 from edge.settings.upstreams import TrustStores, Upstreams
 
 __all__ = ["Hosts", "Listeners", "read_listener_names"]
@@ -204,6 +204,7 @@ class Hosts:
             policy = replace(policy, alpn=())  # what is spoken inside is not for us to agree on
         if policy is not None:
             policy = _proven_often(policy, auth)
+            policy = early_data(source, policy, merged, (*path, "tls"), auth, stream=stream is not None)
         served = self._served(path, raw, table, auth, stream=stream is not None)
         secure = any(self._listeners.by_name[name].tls for name in served)
         span = source.key(path)

@@ -38,7 +38,7 @@ _BESIDE = _CALLED | {
     (Crl, "next_update"),
     *((ClientAuth, name) for name in ("forward", "chain", "max_age")),
 }  # says nothing about who comes in
-_OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups")
+_OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups", "early_data")
 
 
 def _digest(parts: list[bytes]) -> bytes:
@@ -107,7 +107,7 @@ def coalesce_id(host: Host) -> bytes:
 def policy_id(host: Host) -> bytes:
     """32 bytes: the host's names, what it negotiates and who may be its client. Renewing a certificate leaves it unchanged."""
     names = [name.encode() for name in sorted(host.names)]
-    return _digest([b"policy 2", *names, *_negotiated(host.tls), *_terms(host.client_auth)])
+    return _digest([b"policy 3", *names, *_negotiated(host.tls), *_terms(host.client_auth)])
 
 
 def same_terms(one: Host, other: Host) -> bool:

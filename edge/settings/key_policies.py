@@ -173,6 +173,13 @@ class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
         example("/etc/edge/ticket.secret"),
     ] = UNSET
+    early_data: Annotated[
+        Switch,
+        Meta(
+            description="Early data (0-RTT): clients that come back may send their request with the first packet. Only routes "
+            "with early_data answer it at once. Such a request can be replayed: `edge help resumption` says what that means."
+        ),
+    ] = "off"
     alpn: Annotated[
         Words,
         Meta(

@@ -324,6 +324,13 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="The longest gap between two pieces of a response. Default: the upstream's."),
         example("60s"),
     ] = UNSET
+    early_data: Annotated[
+        bool,
+        Meta(
+            description="Whether GET, HEAD and OPTIONS that came as early data (tls.early_data) are answered before the "
+            "handshake is over. All others wait for its end."
+        ),
+    ] = False
     tunnel_idle_timeout: Annotated[
         DurationOrOff, Meta(description="The longest gap without a byte in either direction of a WebSocket or other tunnel.")
     ] = "1h"

@@ -9,13 +9,12 @@ __all__ = ["LATER"]
 LATER: Final[dict[str, frozenset[str]]] = {
     "File": frozenset({"acme", "store", "jwt", "rate_limit", "waf", "auth", "rate_limits", "regions", "scan"}),
     "Server": frozenset({"cluster"}),
-    "Tls": frozenset({"early_data"}),
     "CertificateSource": frozenset({"acme", "k8s_csr"}),
     "NamedCertificate": frozenset({"acme", "k8s_csr"}),
     "Host": frozenset(
         {"auth", "scopes", "rate_limits", "waf", "regions", "residency", "max_age"}
     ),
-    "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency", "early_data"}),
+    "Route": frozenset({"auth", "scopes", "rate_limits", "waf", "regions", "residency"}),
     "EndpointTable": frozenset({"tier", "region"}),
     "Upstream": frozenset({"failover_below", "regions"}),
     "UpstreamTls": frozenset({"crl", "ocsp"}),

@@ -169,6 +169,7 @@ class TlsPolicy:
     groups: tuple[str, ...] = ()
     tickets: bool = True
     ticket_lifetime: float = 7200.0  # whole seconds, at most seven days (RFC 8446 section 4.6.1)
+    early_data: bool = False  # tickets allow 0-RTT; never with client authentication, streams or a shared ticket secret
     alpn: tuple[str, ...] = ("h2", "http/1.1")
 
 
@@ -346,6 +347,7 @@ class Route:
     first_byte_timeout: float | None = None  # the upstream's, unless the route says otherwise (then already merged: see load)
     between_bytes_timeout: float | None = None
     tunnel_idle_timeout: float | None = 3600.0
+    early_data: bool = False  # GET, HEAD and OPTIONS are answered before the handshake is confirmed
     limits: Limits = Limits()
     hsts: Hsts | None = None
     client_auth: RouteClientAuth | None = None

@@ -127,6 +127,7 @@ def tls_policy(source: Source, merged: Merged, at: Path) -> model.TlsPolicy | No
         groups=lists["groups"],
         tickets=raw.tickets == "on",
         ticket_lifetime=lifetime(source, raw, merged, at),
+        early_data=raw.early_data == "on",
         alpn=read_alpn(source, raw.alpn, merged.origin("alpn", at)),
     )
 

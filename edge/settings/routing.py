@@ -157,6 +157,7 @@ class Routes:
             if isinstance(raw.between_bytes_timeout, UnsetType)
             else seconds(raw.between_bytes_timeout),
             tunnel_idle_timeout=seconds(raw.tunnel_idle_timeout),
+            early_data=self._early_data(path, raw, owner),
             limits=limits(source, self._layers("limits", *holders)),
             hsts=self._hsts(path, table, name, owner),
             client_auth=route_client_auth(
@@ -325,6 +326,18 @@ class Routes:
                 mend = "write host in the route" if name.lower() == "host" else bad.mend
                 self._source.error(at, str(bad), mend)
         return tuple(sorted(found))
+
+    def _early_data(self, path: Path, raw: keys.Route, owner: int | None) -> bool:
+        if not raw.early_data:
+            return False
+        at = (*path, "early_data")
+        hosts = [table[2] for table in (self._hosts.tables if owner is None else [self._hosts.tables[owner]])]
+        if not any(host.tls.early_data for host in hosts) and not self._source.failed:
+            who = hosts[0].names[0] if len(hosts) == 1 and hosts[0].names else "the hosts"
+            self._source.warning(at, f"early_data has no effect: it is off for {who}", 'write early_data = "on" in tls')
+        elif not isinstance(raw.methods, UnsetType) and not {"GET", "HEAD", "OPTIONS"}.intersection(listed(raw.methods)):
+            self._source.warning(at, "early_data has no effect: it is for GET, HEAD and OPTIONS alone", "take it out")
+        return True
 
     def _strip_prefix(self, path: Path, raw: keys.Route, pattern: str) -> str:
         text = raw.strip_prefix

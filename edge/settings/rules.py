@@ -323,6 +323,7 @@ RULES: Final[dict[str, Rule]] = {
     "TlsPolicy.groups": Rule("tls.groups", _groups),
     "TlsPolicy.tickets": Rule("tls.tickets", on, why="whoever steals a ticket key reads what was resumed with it"),
     "TlsPolicy.ticket_lifetime": Rule("tls.ticket_lifetime", raised, duration, why="a stolen ticket is good for longer"),
+    "TlsPolicy.early_data": Rule("tls.early_data", on, why="requests can be replayed, and early data has no forward secrecy"),
     "TlsPolicy.alpn": Rule("tls.alpn"),
     "Hsts.max_age": Rule("hsts.max_age", lowered, duration, why="browsers forget sooner that this name is https only"),
     "Hsts.include_subdomains": Rule("hsts.include_subdomains", off),
@@ -380,5 +381,6 @@ RULES: Final[dict[str, Rule]] = {
     "Route.timeout": Rule("timeout", show=duration),
     "Route.first_byte_timeout": Rule("first_byte_timeout", show=duration),
     "Route.between_bytes_timeout": Rule("between_bytes_timeout", show=duration),
+    "Route.early_data": Rule("early_data", on, why="its requests can be replayed"),
     "Route.tunnel_idle_timeout": Rule("tunnel_idle_timeout", off, duration, why="a silent tunnel stays open for ever"),
 }

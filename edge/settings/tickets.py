@@ -10,6 +10,7 @@ import math
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 from edge.settings import model
@@ -20,7 +21,7 @@ from edge.settings.problems import Path
 from edge.settings.source import Source
 from edge.settings.units import seconds
 
-__all__ = ["ONLY_AT_THE_TOP", "SecretError", "lifetime", "read_secret", "tickets"]
+__all__ = ["ONLY_AT_THE_TOP", "SecretError", "early_data", "lifetime", "read_secret", "tickets"]
 
 ONLY_AT_THE_TOP = ("ticket_rotation", "ticket_secret")
 _LONGEST = 7 * 86_400.0  # RFC 8446 section 4.6.1
@@ -58,12 +59,42 @@ def lifetime(source: Source, raw: Tls, merged: Merged, at: Path) -> float:
     return float(math.floor(value))
 
 
+def early_data(
+    source: Source, policy: model.TlsPolicy, merged: Merged, at: Path, auth: model.ClientAuth, *, stream: bool
+) -> model.TlsPolicy:
+    """The policy without early data where it cannot be; an error if the host itself asks for it there.
+
+    A client that shows a certificate proves who it is only at the end of the handshake.
+    """
+    if not policy.early_data:
+        return policy
+    why = mend = ""
+    if auth.mode is not model.ClientAuthMode.OFF:
+        why, mend = "the host asks for client certificates, and who the client is must be known first", "take it out"
+    elif stream:
+        why, mend = "the host relays bytes, and nobody can tell which of them may be replayed", "take it out"
+    elif not policy.tickets:
+        why, mend = "it comes with a ticket, and tickets are off", 'write tickets = "on"'
+    elif policy.max_version < "1.3":
+        why, mend = "it needs TLS 1.3", "take max_version out"
+    if not why:
+        return policy
+    where = merged.origin("early_data", at)
+    if where[0] == "host":
+        source.error(where, f"no early data here: {why}", mend)
+    return replace(policy, early_data=False)
+
+
 def tickets(source: Source, hosts: Iterable[model.Host]) -> model.Tickets:
     """The top's share of the tickets' settings."""
     table = source.tree.get("tls", {})
     raw = typed(source, ("tls",), {key: table[key] for key in ONLY_AT_THE_TOP if key in table}, Tls)
     if raw is None:
         return model.Tickets()
+    hosts = list(hosts)
+    if "ticket_secret" in table and any(host.tls.early_data for host in hosts):
+        message = "early data and ticket_secret together: another machine with the secret would take the same request again"
+        source.error(("tls", "ticket_secret"), message, "keep one of them", at_key=True)
     longest = max((host.tls.ticket_lifetime for host in hosts if host.tls.tickets), default=model.TlsPolicy().ticket_lifetime)
     rotation = seconds(raw.ticket_rotation) or 0.0
     at: Path = ("tls", "ticket_rotation")

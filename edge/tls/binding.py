@@ -21,8 +21,8 @@ from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
 __all__ = [
-    "BUFFER", "BUFFER_SIZE", "CHUNK", "NULL", "SSL_AD_REASON_OFFSET", "SSL_MODE_NO_AUTO_CHAIN", "SSL_OP_PRIORITIZE_CHACHA",
-    "SSL_SENT_AND_RECEIVED_SHUTDOWN",
+    "BUFFER", "BUFFER_SIZE", "CHUNK", "NULL", "SSL_AD_REASON_OFFSET", "SSL_MODE_NO_AUTO_CHAIN", "SSL_OP_NO_ANTI_REPLAY",
+    "SSL_OP_PRIORITIZE_CHACHA", "SSL_READ_EARLY_DATA_FINISH", "SSL_READ_EARLY_DATA_SUCCESS", "SSL_SENT_AND_RECEIVED_SHUTDOWN",
     "BindingError", "buffer", "check", "context_pointer", "ffi", "from_buffer", "lib", "missing", "new_bio", "reasons", "string",
 ]  # fmt: skip
 
@@ -35,6 +35,9 @@ BUFFER_SIZE = 320 * 1024
 # Constants of OpenSSL's public headers that the binding does not name; part of its stable ABI.
 SSL_OP_PRIORITIZE_CHACHA = 1 << 21
 SSL_MODE_NO_AUTO_CHAIN = 8
+SSL_OP_NO_ANTI_REPLAY = 1 << 24
+SSL_READ_EARLY_DATA_SUCCESS = 1
+SSL_READ_EARLY_DATA_FINISH = 2
 SSL_SENT_AND_RECEIVED_SHUTDOWN = 3
 SSL_AD_REASON_OFFSET = 1000
 
@@ -51,10 +54,11 @@ _FUNCTIONS = (
     "SSL_get0_alpn_selected", "SSL_get0_group_name", "SSL_get0_param", "SSL_get0_verified_chain",
     "SSL_get1_session", "SSL_get_certificate", "SSL_get_current_cipher",
     "SSL_get_error", "SSL_get_peer_cert_chain", "SSL_get_peer_certificate", "SSL_get_servername", "SSL_get_verify_result",
-    "SSL_new", "SSL_read", "SSL_session_reused", "SSL_set_accept_state", "SSL_set_bio", "SSL_set_connect_state",
+    "SSL_new", "SSL_read", "SSL_read_early_data", "SSL_session_reused", "SSL_set_accept_state", "SSL_set_bio",
+    "SSL_set_connect_state",
     "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name",
     "SSL_set_tlsext_status_ocsp_resp", "SSL_shutdown",
-    "SSL_version", "SSL_write", "X509_STORE_CTX_get0_cert", "X509_STORE_CTX_get_current_cert",
+    "SSL_version", "SSL_write", "SSL_write_early_data", "X509_STORE_CTX_get0_cert", "X509_STORE_CTX_get_current_cert",
     "X509_STORE_CTX_get_error_depth", "X509_STORE_CTX_set_error",
     "X509_STORE_add_cert", "X509_STORE_free", "X509_STORE_new", "X509_STORE_set_flags",
     "X509_STORE_up_ref", "X509_VERIFY_PARAM_set1_host", "X509_VERIFY_PARAM_set1_ip", "X509_VERIFY_PARAM_set_hostflags",

@@ -8,7 +8,8 @@ hosts that did not change; tickets issued before a reload then go on working.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import Alert, Fault, Side
 from edge.settings.identity import coalesce_id, policy_id
@@ -16,12 +17,17 @@ from edge.settings.model import ClientAuthMode, Host, Listener, Settings, Stream
 from edge.settings.names import NameIndex, canonical
 from edge.tls.binding import context_pointer
 from edge.tls.clients import ClientCheck
-from edge.tls.context import server_context
+from edge.tls.context import server_context, takes_early_data
+from edge.tls.early import EarlyEngine
 from edge.tls.engine import ServerEngine
 from edge.tls.guarded_engine import GuardedEngine
 from edge.tls.older_key import OlderKeyEngine
 from edge.tls.staples import Stapler
 from edge.tls.ticket_keys import PROCESS, KeyRing
+
+if TYPE_CHECKING:
+    from edge.tls.replay import ReplayFilter
+    from edge.wire.hello import ClientHello
 
 __all__ = ["HostTable", "Passage", "ServerContext", "build_table"]
 
@@ -30,7 +36,8 @@ class ServerContext:
     """A host's TLS context, ready to make connections."""
 
     __slots__ = (
-        "_alive", "_context", "_pointer", "_ring", "_stapler", "check", "coalesce_id", "host", "policy_id", "strict", "tickets",
+        "_alive", "_context", "_pointer", "_ring", "_stapler", "check", "coalesce_id", "host", "policy_id", "strict",
+        "takes_early_data", "tickets",
     )  # fmt: skip
 
     def __init__(self, host: Host, ring: KeyRing = PROCESS) -> None:
@@ -43,6 +50,7 @@ class ServerContext:
         self.coalesce_id = coalesce_id(host)
         self._context, self._alive = server_context(host)
         self.check = ClientCheck(host.client_auth) if host.client_auth.mode is not ClientAuthMode.OFF else None
+        self.takes_early_data = takes_early_data(host)
         self._pointer: Any = context_pointer(self._context)
         self._stapler = Stapler(host.certificates)
         self._stapler.attach(self._pointer)
@@ -64,6 +72,25 @@ class ServerContext:
         if self._stapler.guards:
             return GuardedEngine(self._pointer, self, sni, self._stapler, check=self.check)
         return ServerEngine(self._pointer, self, sni, check=self.check)
+
+    def early_refusal(self, hello: ClientHello, filter: ReplayFilter, now: float) -> str:
+        """Whether early data may come with a hello: ``""``, and it may not again. Otherwise why not, in a word of the metric
+        ``edge_early_data_total``. `now` in POSIX seconds.
+
+        Only under the newest key: early data has no forward secrecy but the life of the key that its ticket is under.
+        """
+        if not self.takes_early_data:
+            return "off"
+        tickets = self.tickets
+        if not hello.binder or not tickets.is_ours(hello.session_ticket):
+            return "ticket"
+        if tickets.named(hello.session_ticket) is not tickets.newest:
+            return "older"
+        return filter.claim(hello.binder, now)
+
+    def early_engine(self, sni: str | None, on_confirmed: Callable[[], None]) -> EarlyEngine:
+        """A new connection for a hello that `early_refusal` let in."""
+        return EarlyEngine(self._pointer, self, sni, on_confirmed)
 
     def ticket_result(self, ticket: bytes, *, resumed: bool) -> str:
         """What became of a client's ticket, in a word; the words are those of the metric ``edge_tickets_total``."""

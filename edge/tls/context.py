@@ -32,12 +32,23 @@ from OpenSSL import SSL
 
 from edge.settings.identity import policy_id
 from edge.settings.model import ClientAuthMode, Host, TlsPolicy
-from edge.tls.binding import NULL, SSL_MODE_NO_AUTO_CHAIN, SSL_OP_PRIORITIZE_CHACHA, buffer, context_pointer, ffi, lib, reasons
+from edge.tls.binding import (
+    NULL,
+    SSL_MODE_NO_AUTO_CHAIN,
+    SSL_OP_NO_ANTI_REPLAY,
+    SSL_OP_PRIORITIZE_CHACHA,
+    buffer,
+    context_pointer,
+    ffi,
+    lib,
+    reasons,
+)
 from edge.tls.clients import ClientCheck, verify_callback
+from edge.tls.early import MAX_EARLY_DATA
 from edge.tls.layout import LayoutError, layout
 from edge.tls.trust import TrustError, store_of, use_certificate
 
-__all__ = ["MODES", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds"]
+__all__ = ["MODES", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds", "takes_early_data"]
 
 VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _OPTIONS = (
@@ -113,6 +124,11 @@ def set_bounds(context: SSL.Context, policy: TlsPolicy) -> None:
         raise TrustError(f"groups {', '.join(policy.groups)}: {reasons()[1]}")
 
 
+def takes_early_data(host: Host) -> bool:
+    """Whether the host's tickets allow early data: never where clients show certificates, nor where bytes are relayed unseen."""
+    return host.tls.early_data and host.tls.tickets and host.client_auth.mode is ClientAuthMode.OFF and host.stream is None
+
+
 def server_context(host: Host) -> tuple[SSL.Context, Any]:
     """The context of a host, and the handle by which its ALPN callback finds its chooser (with ``ffi.from_handle``).
 
@@ -128,6 +144,9 @@ def server_context(host: Host) -> tuple[SSL.Context, Any]:
     context.set_session_id(policy_id(host))
     with suppress(LayoutError):
         layout().set_tickets(pointer, 1 if host.tls.tickets else 0)
+    if takes_early_data(host):
+        context.set_options(SSL_OP_NO_ANTI_REPLAY)
+        lib.SSL_CTX_set_max_early_data(pointer, MAX_EARLY_DATA)
     for certificate in host.certificates:
         use_certificate(context, certificate)
     handle = ffi.new_handle(ProtocolChooser(host.tls.alpn))

@@ -383,6 +383,11 @@ class ServerEngine(Engine):
         return fault
 
     def _complete(self) -> None:
+        self._check_name()
+        if self._check is not None:
+            self._check_client(self._check)
+
+    def _check_name(self) -> None:
         """The name that OpenSSL saw must be the one that the context was chosen by.
 
         They can only differ when the two parsers read one hello differently, or a second hello (after a
@@ -394,8 +399,6 @@ class ServerEngine(Engine):
         seen = host_name(ffi.string(name)) if name else None
         if seen != self.server_name and (name or not (_session_reused(ssl) and _version(ssl) == _TLS12)):
             raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self.server_name}, connected as {seen}")
-        if self._check is not None:
-            self._check_client(self._check)
 
     def _watch(self) -> None:
         _set_info_callback(self._ssl, _after_handshake)

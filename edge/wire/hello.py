@@ -30,7 +30,17 @@ from struct import error as StructError
 from edge.errors import Alert, Fault, Side
 from edge.wire import ja4
 
-__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "first_identity", "host_name", "parse", "server_name"]
+__all__ = [
+    "MAX_RECORDS",
+    "ClientHello",
+    "HelloReader",
+    "alert_record",
+    "first_binder",
+    "first_identity",
+    "host_name",
+    "parse",
+    "server_name",
+]
 
 MAX_RECORDS = 4096
 """Records that one hello may be spread over: enough for a post-quantum hello in one-byte records, twice over."""
@@ -93,8 +103,8 @@ class ClientHello:
     """What a client offers. Lists keep the client's order and its GREASE values (RFC 8701)."""
 
     __slots__ = (
-        "_ciphers", "_groups", "_ja4", "_signatures", "alpn", "early_data", "extensions", "legacy_version", "psk_offered",
-        "session_ticket", "sni", "sni_sent", "versions",
+        "_ciphers", "_groups", "_ja4", "_signatures", "alpn", "binder", "early_data", "extensions", "legacy_version",
+        "psk_offered", "session_ticket", "sni", "sni_sent", "versions",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -107,6 +117,7 @@ class ClientHello:
         self.session_ticket = b""  # the first PSK identity, else the ticket extension
         self.psk_offered = False
         self.early_data = False
+        self.binder = b""  # of the first PSK identity, where early data is offered with it
         self._ciphers = b""
         self._groups = b""
         self._signatures = b""
@@ -308,6 +319,8 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
         if early_data:
             raise _malformed("early_data")
         hello.early_data = True
+        if psk is not None:
+            hello.binder = first_binder(psk)
 
 
 def _extensions(data: bytes, at: int, end: int) -> tuple[dict[int, bytes], bool]:
@@ -426,6 +439,15 @@ def first_identity(body: bytes) -> bytes:
     if not first or first + 6 > identities or binders + 2 > len(body) or _short(body, binders)[0] != len(body) - binders - 2:
         raise _malformed("pre_shared_key")
     return body[4 : 4 + first]
+
+
+def first_binder(body: bytes) -> bytes:
+    """The binder of the first identity; `body` has passed `first_identity`."""
+    at = _short(body)[0] + 4
+    size = body[at] if at < len(body) else 0
+    if size < 32 or at + 1 + size > len(body):
+        raise _malformed("pre_shared_key")
+    return body[at + 1 : at + 1 + size]
 
 
 def alert_record(alert: Alert) -> bytes:

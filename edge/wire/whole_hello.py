@@ -18,7 +18,7 @@ from operator import itemgetter
 from struct import Struct
 
 from edge.errors import Fault
-from edge.wire.hello import ClientHello, first_identity, parse, server_name
+from edge.wire.hello import ClientHello, first_binder, first_identity, parse, server_name
 
 __all__ = ["whole_hello"]
 
@@ -80,6 +80,7 @@ class _Form:
         hello.extensions = like.extensions
         hello.psk_offered = like.psk_offered
         hello.early_data = like.early_data
+        hello.binder = first_binder(psk) if like.early_data and psk is not None else b""
         hello.session_ticket = first_identity(psk) if psk is not None else ticket or b""
         hello._ciphers = like._ciphers
         hello._groups = like._groups

@@ -20,6 +20,7 @@ import pytest
 
 from .clients import Wire, curl
 from .conftest import StartGateway
+from .early import EarlyClient, get, new_session, send_raw
 from .gateway import Gateway, deadline, wait_for
 from .h2raw import H2Client
 from .pki import Pki
@@ -73,7 +74,7 @@ def upgraded(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstr
 
     yield start
     for edge in made:
-        for pid in {event["pid"] for event in edge.events() if event["event"] == "serving"}:
+        for pid in {event["pid"] for event in edge.events() if event.get("event") == "serving"}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             wait_for(lambda pid=pid: gone(pid), f"the end of {pid}")  # type: ignore[misc]
@@ -202,9 +203,38 @@ def test_tickets_of_the_old_program_are_good_in_the_new_one(
     assert not resumed
     assert ask(edge, "upgrade")["ok"]
     edge.event_line(event="took-over", mode="in-place" if how == "in-place" else "succeed")
-    wait_for(lambda: len([event for event in edge.events() if event["event"] == "serving"]) == 2, "the new program")
+    wait_for(lambda: len([event for event in edge.events() if event.get("event") == "serving"]) == 2, "the new program")
     for _ in range(6):
         assert visit(session)[1]
+
+
+@pytest.mark.parametrize("how", ["beside", "in-place"])
+def test_what_the_old_program_took_as_early_data_is_no_early_data_to_the_new_one(
+    upgraded: Callable[..., Gateway], pki: Pki, echo_upstream: ScriptedUpstream, how: str
+) -> None:
+    """The new program has the keys of the tickets and does not know what was let in, so it lets nothing in at first."""
+    route = f'[[route]]\nhost = "localhost"\npath = "/early/"\nupstream = "{echo_upstream.url}"\nearly_data = true\n'
+    edge = upgraded(f'upgrade = "{how}"\n[tls]\nearly_data = "on"\n{route}')
+
+    def seen(path: str) -> list[list[str]]:
+        return [request.values("early-data") for request in echo_upstream.requests if request.path == path]
+
+    path = f"/early/{how}"
+    client = EarlyClient(edge, new_session(edge, "/"))
+    flight = client.early(get(path))
+    client.connect(flight)
+    client.read(path.encode(), hold=True)
+    client.close()
+    assert ask(edge, "upgrade")["ok"]
+    wait_for(lambda: len([event for event in edge.events() if event.get("event") == "serving"]) == 2, "the new program")
+    fresh = EarlyClient(edge, new_session(edge, "/"))
+    fresh.connect(fresh.early(get(f"{path}-fresh")))
+    fresh.read(b"never", hold=True, seconds=0.5)
+    fresh.close()
+    for _ in range(8):
+        with send_raw(edge, flight) as raw:
+            assert raw.recv(1)
+    assert (seen(path), seen(f"{path}-fresh")) == ([["1"]], [])
 
 
 FAILURES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from edge.settings.model import Log as LogSettings
 from edge.settings.model import Settings
 from edge.settings.transfer import encode
 from edge.tls.choice import build_table
+from edge.tls.replay import ReplayFilter
 
 __all__ = ["Running", "listening"]
 
@@ -46,7 +48,10 @@ class Running:
         tables = {listener.name: build_table(settings, listener) for listener in settings.listeners if listener.tls}
         self.loop = uvloop.new_event_loop()
         self.log = Log(LogSettings(), None, None)
-        self.server = Server(settings, [("main", main), ("plain", plain)], tables, self.log, self.loop, Table.create(1).part(1))
+        replays = ReplayFilter(time.time(), window_passed=True)
+        self.server = Server(
+            settings, [("main", main), ("plain", plain)], tables, self.log, self.loop, Table.create(1).part(1), replays
+        )
         self.bugs: list[object] = []
         self.server.hub.on_bug = lambda error, where: self.bugs.append((error, where))
         self.loop.set_exception_handler(lambda _, context: self.bugs.append(context))

@@ -52,7 +52,6 @@ def test_a_request_is_passed_on_in_its_order() -> None:
     [
         b"client-cert",
         b"client-cert-chain",
-        b"early-data",
         b"x-real-ip",
         b"x-forwarded-for",
         b"x-forwarded-host",

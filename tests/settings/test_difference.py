@@ -164,6 +164,12 @@ def test_a_profile_is_one_change(loads: Load) -> None:
             "",
             "! host api.example.com: tls.tickets off → on (whoever steals a ticket key reads what was resumed with it)",
         ),
+        (
+            "",
+            'early_data = "on"',
+            "! host api.example.com: tls.early_data off → on (requests can be replayed, and early data has no forward secrecy)",
+        ),
+        ('early_data = "on"', "", "host api.example.com: tls.early_data on → off"),
     ],
 )  # fmt: skip
 def test_tls(loads: Load, old: str, new: str, text: str) -> None:

@@ -95,12 +95,11 @@ def test_shapes(loads: Load, text: str, words: str) -> None:
             "[jwt.main]\nx = 1\n[rate_limit.a]\n[waf.b]\n[store]\n",
             ["1:2:3 'jwt'", "3:2:10 'rate_limit'", "4:2:3 'waf'", "5:1:7 'store'"],
         ),
-        ('[tls]\nearly_data = "on"\n', ["2:1:10 'early_data'"]),
         (f'{HOST}{UP}auth = "none"\n', ["5:1:4 'auth'"]),
         ('[[host]]\nnames = "x"\ncertificates = { acme = "default" }\n' + UP, ["3:18:4 'acme'"]),
         (
-            f'{HOST}[[route]]\nhost = "api.example.com"\nscopes = []\nearly_data = true\n{UP}',
-            ["6:1:6 'scopes'", "7:1:10 'early_data'"],
+            f'{HOST}[[route]]\nhost = "api.example.com"\nscopes = []\nregions = []\n{UP}',
+            ["6:1:6 'scopes'", "7:1:7 'regions'"],
         ),
         (
             '[upstream.a]\nendpoints = "http://x"\nfailover_below = "70%"\n[upstream.a.tls]\nocsp = []\n',

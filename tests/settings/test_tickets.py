@@ -38,6 +38,55 @@ def test_a_host_may_have_a_lifetime_of_its_own_and_keys_live_for_the_longest(loa
     assert quiet.tickets.lifetime == 7200.0
 
 
+def test_early_data_is_off_and_may_be_turned_on_for_all_or_for_a_host(loads: Load) -> None:
+    assert not fine(loads(HOST + UP)).hosts[0].tls.early_data
+    assert fine(loads('[tls]\nearly_data = "on"\n' + HOST + UP)).hosts[0].tls.early_data
+    settings = fine(loads(HOST + UP + 'tls = { early_data = "on" }\n' + OTHER))
+    assert [host.tls.early_data for host in settings.hosts] == [True, False]
+
+
+ASKS = 'client_auth = { trust = "system", mode = "request" }\n'
+STREAM = f'[[host]]\nnames = "www.example.com"\n{CERTIFICATES}\nprotocol = "tcp"\nupstream = "tcp://127.0.0.1:5432"\n'
+
+
+def test_early_data_from_the_top_passes_over_hosts_where_it_cannot_be(loads: Load) -> None:
+    top = '[tls]\nearly_data = "on"\n'
+    for host in (
+        HOST + UP + ASKS,
+        STREAM,
+        HOST + UP + 'tls = { tickets = "off" }\n',
+        HOST + UP + 'tls = { max_version = "1.2" }\n',
+    ):
+        loaded = loads(top + host)
+        assert loaded.settings is not None, loaded.problems
+        assert not loaded.settings.hosts[0].tls.early_data
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        (HOST + UP + ASKS, "no early data here: the host asks for client certificates"),
+        (STREAM, "no early data here: the host relays bytes"),
+    ],
+)
+def test_a_host_that_cannot_have_early_data_and_asks_for_it_is_told(host: str, problem: str, loads: Load) -> None:
+    assert problem in "\n".join(told(loads(host + 'tls = { early_data = "on" }\n')))
+
+
+def test_early_data_and_a_secret_that_machines_share_exclude_each_other(loads: Load, secret: Path) -> None:
+    problem = "early data and ticket_secret together: another machine with the secret would take the same request again"
+    assert problem in "\n".join(told(loads(SECRET + HOST + UP + 'tls = { early_data = "on" }\n')))
+
+
+def test_a_route_whose_early_data_has_no_effect_is_warned_of(loads: Load) -> None:
+    route = '[[route]]\nhost = "api.example.com"\npath = "/x"\nupstream = "http://127.0.0.1:1"\nearly_data = true\n'
+    on = 'tls = { early_data = "on" }\n'
+    assert "early_data has no effect: it is off for api.example.com" in "\n".join(told(loads(HOST + UP + route)))
+    assert "it is for GET, HEAD and OPTIONS alone" in "\n".join(told(loads(HOST + UP + on + route + 'methods = "POST"\n')))
+    settings = fine(loads(HOST + UP + on + route))
+    assert [found.early_data for found in settings.routes if found.path == "/x"] == [True]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
