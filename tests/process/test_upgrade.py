@@ -64,6 +64,8 @@ class Gateway:
         self.generation, self.control_path = 1, ""
         self.sections: dict[str, Any] = {}
         self.heirlooms = dict
+        self.early: list[str] = []  # what became of the filter of early data
+        self.replays = SimpleNamespace(close=lambda: self.early.append("closed"), open=lambda _now: self.early.append("open"))
 
 
 def _tried(gateway: Gateway) -> list[dict[str, Any]]:
@@ -87,6 +89,7 @@ def test_what_cannot_be_passed_on_is_told_to_who_asked(monkeypatch: pytest.Monke
     assert (answer["ok"], answer["error"]) == (False, "upgrade-failed")
     assert "more sockets" in answer["detail"]
     assert gateway.events == ["upgrading-in-place", "upgrade-failed"]
+    assert gateway.early == ["closed", "open"]
 
 
 def test_a_program_that_has_gone_between_rehearsal_and_start_changes_nothing(tmp_path: Path) -> None:
