@@ -265,6 +265,10 @@ class Journal:
         else:
             self._counters.counter("edge_upstream_connect_failures_total", upstream.name, endpoint.url, fault.kind).add()
 
+    def unpinned(self, upstream: Upstream, mode: str) -> None:
+        """An upstream's chain holds no pinned key."""
+        self._counters.counter("edge_upstream_pin_mismatches_total", upstream.name, mode).add()
+
     def checked(self, upstream: Upstream, endpoint: Endpoint, ok: bool) -> None:
         """An active health check is over."""
         result = "ok" if ok else "failed"

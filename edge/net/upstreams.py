@@ -230,6 +230,7 @@ class Place:
 
     def _tell_of_pins(self, mode: str, seen: str) -> None:
         """A chain without a pinned key: somebody in between, or keys that changed. Not for each of a thousand connections."""
+        self._journal.unpinned(self.upstream, mode)
         if self._hub.now >= self._pins_told_again:
             self._pins_told_again = self._hub.now + _TELL_AGAIN
             self._journal.event(

@@ -234,6 +234,13 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 series=4 * _ENDPOINTS,
             ),
             _counter(
+                "edge_upstream_pin_mismatches_total",
+                "Verified chains of upstreams without a pinned key, by `mode` `enforce` (refused) or `report` (let through).",
+                "upstream",
+                "mode",
+                series=_ENDPOINTS,
+            ),
+            _counter(
                 "edge_upstream_connect_failures_total",
                 "Connections that could not be opened, by the kind of the fault.",
                 "upstream",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from .clients import Wire
 from .conftest import Nginx, StartGateway
-from .gateway import Gateway
+from .gateway import Gateway, free_port, wait_for
 from .pki import Pki
 
 OTHER = f"sha256/{base64.b64encode(bytes(32)).decode()}"
@@ -30,9 +32,12 @@ def pin_of(pem: Path) -> str:
     return f"sha256/{base64.b64encode(hashlib.sha256(der).digest()).decode()}"
 
 
-def pinned(start: StartGateway, pki: Pki, nginx: Nginx, *pins: str, mode: str = "enforce") -> Gateway:
+def pinned(start: StartGateway, pki: Pki, nginx: Nginx, *pins: str, mode: str = "enforce", admin: int = 0) -> Gateway:
+    listening = f'"127.0.0.1:{admin}"\nopen = ["health", "metrics"]' if admin else '"off"'
     return start(
         f"""
+        [admin]
+        address = {listening}
         [trust.own]
         ca = ["{pki.ca}"]
         {pki.host("app")}
@@ -74,8 +79,16 @@ def test_another_key_gets_nothing_and_the_client_learns_nothing(
 def test_reports_let_through_and_are_told(
     start_gateway: StartGateway, pki: Pki, nginx_upstream: Nginx, h1: Callable[..., Wire]
 ) -> None:
-    edge = pinned(start_gateway, pki, nginx_upstream, OTHER, pin_of(pki.stranger_ca), mode="report")
+    admin = free_port()
+    edge = pinned(start_gateway, pki, nginx_upstream, OTHER, pin_of(pki.stranger_ca), mode="report", admin=admin)
     assert h1(edge).get("/small").body == b"small\n"
+
+    def counted() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+            return b'edge_upstream_pin_mismatches_total{mode="report",upstream="app"} 1.0' in answer.read()
+        return False
+
+    wait_for(counted, "the mismatch in the metrics")
     event = edge.event_line(event="upstream-pin-mismatch", mode="report")
     assert pin_of(pki.localhost.chain) in event["detail"]
 

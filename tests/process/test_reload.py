@@ -170,6 +170,7 @@ def test_many_reloads_under_load_fail_nothing_and_leave_nothing(gateway: Gateway
     def memory() -> list[int]:
         return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [gateway.process.pid, *gateway.workers()]]
 
+    wait_until(lambda: gateway.ask("status")["controller"]["pid"], what="the controller, which comes last")
     with Load(gateway) as load:
         for number in range(max(10, count // 5)):
             gateway.write(body=f"warm {number}")
@@ -187,8 +188,7 @@ def test_many_reloads_under_load_fail_nothing_and_leave_nothing(gateway: Gateway
             assert gateway.fetch() == (200, f"body {number}")
     assert load.failures == second.failures == []
     assert {status for status, _ in second.answers} == {200}
-    few = [then + 5 for then in before]  # what is under way at the moment; one left by each reload would be `count`
-    wait_until(lambda: all(now <= then for now, then in zip(open_descriptors(), few, strict=True)), what=f"few as {few}")
+    wait_until(lambda: all(now <= then for now, then in zip(open_descriptors(), before, strict=True)), what=f"few as {before}")
     assert sum(memory()) < sum(used) * 1.1, (used, memory())
 
 
