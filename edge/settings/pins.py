@@ -21,6 +21,7 @@ from edge.settings.syntax import Bad
 __all__ = ["pin", "pins"]
 
 _MOST = 64
+_DIGITS = 44
 
 
 def pin(text: str) -> bytes:
@@ -28,7 +29,8 @@ def pin(text: str) -> bytes:
     kind, slash, digits = text.partition("/")
     if kind.lower() != "sha256" or not slash:
         raise Bad(f"'{text}' is not a pin", 'write "sha256/…", as `edge pin` prints it')
-    digits = digits.removeprefix("/")  # curl's form has two
+    if len(digits) > _DIGITS:
+        digits = digits.removeprefix("/")  # curl's form has two; and base64 itself may begin with one
     try:
         digest = base64.b64decode(digits, validate=True)
     except (binascii.Error, ValueError):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from bench.processes import family, own_memory
 
-__all__ = ["Gateway", "deadline", "free_port", "wait_for"]
+__all__ = ["Gateway", "deadline", "free_port", "lasting_descriptors", "wait_for"]
 
 START_SECONDS = 20.0
 _T = TypeVar("_T")
@@ -48,6 +48,18 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
                 return port
     raise RuntimeError("no free port")
+
+
+def lasting_descriptors(pid: int) -> int:
+    """How many descriptors a process has open, but for TCP connections: these come and go with the load."""
+    table = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = {f"socket:[{fields[9]}]" for fields in table if fields[3] == "0A"}
+    passing = {f"socket:[{fields[9]}]" for fields in table} - listening
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(descriptor) not in passing
+    return count
 
 
 def deadline(seconds: float) -> Callable[[], bool]:

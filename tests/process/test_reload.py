@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Spawn, can_connect, wait_until
+from tests.e2e.gateway import lasting_descriptors
 from tests.process.test_supervisor import Gateway, alive
 
 
@@ -165,7 +166,7 @@ def test_many_reloads_under_load_fail_nothing_and_leave_nothing(gateway: Gateway
     count = int(os.environ.get("EDGE_SOAK_RELOADS", "100"))
 
     def open_descriptors() -> list[int]:
-        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in [gateway.process.pid, *gateway.workers()]]
+        return [lasting_descriptors(pid) for pid in [gateway.process.pid, *gateway.workers()]]
 
     def memory() -> list[int]:
         return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in [gateway.process.pid, *gateway.workers()]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_pins_are_read(loads: Load) -> None:
     assert not found.pin_report
     assert tls_of(loads, TLS + f'pins = ["{ONE}", "{TWO}"]\npin_mode = "report"\n').pin_report
     assert tls_of(loads, TLS + f'pins = "{ONE}"\nallow_single_pin = true\n').pins == (bytes(32),)
+
+
+@pytest.mark.parametrize("first", [b"\xff\xff", b"\xfb\xef", bytes(2)], ids=["slashes", "pluses", "letters"])
+@pytest.mark.parametrize("prefix", ["sha256/", "sha256//", "SHA256/"])
+def test_every_digest_can_be_written_with_one_slash_or_with_curls_two(first: bytes, prefix: str) -> None:
+    digest = first + bytes(30)
+    assert pin(prefix + base64.b64encode(digest).decode()) == digest
 
 
 def test_pins_of_all_upstreams_yield_to_an_upstreams_own(loads: Load) -> None:
