@@ -152,6 +152,9 @@ def of_peers(facts: Facts) -> list[str]:
     ):
         if plain and (value := _value(facts, scenario, subject)):
             said.append(f"{what.format(f'{value / plain:.2f}')} at {subject} (server CPU, TLS 1.3).")
+    with_it, without = (_value(facts, f"tls1.3-full-{kind}", subject) for kind in ("staple", "unstapled"))
+    if with_it and without:
+        said.append(f"With an OCSP staple a full TLS 1.3 handshake costs {with_it / without:.2f} times one without at {subject}.")
     for each in facts["scenarios"]:
         if each["loop"] == "open" and (mine := each["summary"].get(subject)):
             words = f"The {each['what']}: {figure(mine['value'])} ms at {subject}"

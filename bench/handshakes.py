@@ -29,7 +29,7 @@ from typing import Any
 
 from edge.tls.binding import context_pointer, ffi, lib
 
-from .offer import Offer, context, prepare
+from .offer import Offer, context, prepare, staple_of
 
 __all__ = ["Job", "Loop", "Seen", "main", "run"]
 
@@ -99,12 +99,14 @@ class _Slot:
 
 
 class Loop:
-    """Handshakes with one server. `begun`, `finished`, `resumed` and `failed` count; `durations` is in seconds."""
+    """Handshakes with one server. A full one that asks for a staple fails without. `begun`, `finished`,
+    `resumed` and `failed` count; `durations` is in seconds."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._address = (job.address, job.port)
         self._family = socket.AF_INET6 if ":" in job.address else socket.AF_INET
+        self._stapled = job.offer.staple and not job.offer.resumed  # a resumed handshake shows none
         self._spread = job.address.startswith("127.")
         self._context = context(job.offer)
         self._pointer = context_pointer(self._context)
@@ -113,6 +115,7 @@ class Loop:
         self._sessions: list[Any] = []
         self.begun = self.finished = self.resumed = self.failed = 0
         self.durations: list[float] = []
+        self.problem = ""  # why one failed that the server thinks is fine
 
     @property
     def in_flight(self) -> int:
@@ -175,6 +178,10 @@ class Loop:
                 self.failed += 1
                 return False
             return None
+        if self._stapled and not staple_of(slot.ssl):
+            self.failed += 1
+            self.problem = "the server showed no staple"
+            return False
         slot.established = True
         self.durations.append(time.perf_counter() - slot.due)
         self.resumed += bool(lib.SSL_session_reused(slot.ssl))
@@ -251,7 +258,7 @@ def _closed(loop: Loop, job: Job) -> Seen:
     began, used = time.perf_counter(), time.process_time()
     while (passed := time.perf_counter() - began) < job.seconds:
         if not loop.in_flight:
-            raise RuntimeError("no connection comes about any more")
+            raise RuntimeError(loop.problem or "no connection comes about any more")
         loop.turn(again=True)
     cpu = time.process_time() - used
     return Seen(
@@ -317,7 +324,10 @@ def run(job: Job) -> Seen:
         gc.collect()
         gc.freeze()
         gc.disable()
-        return {"closed": _closed, "open": _open}[job.mode](loop, job)
+        seen = {"closed": _closed, "open": _open}[job.mode](loop, job)
+        if loop.problem and not seen.count:
+            raise RuntimeError(loop.problem)
+        return seen
     finally:
         loop.end()
 

@@ -21,6 +21,7 @@ from .origin import Origin
 from .peers import PEERS, Job
 from .processes import Child, free_ports
 from .samples import Sample, Scenario, Site
+from .stapling import Stapling, wait_staple
 
 __all__ = ["BASE", "SUBJECT", "Result", "Summary", "Targets", "measure"]
 
@@ -34,9 +35,12 @@ SUBJECT = "edge"
 class _Running:
     """One target that runs for the whole measurement, and can be started afresh beside it."""
 
-    def __init__(self, name: str, program: str, certificates: Set, origin: Origin, core: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, program: str, certificates: Set, stapling: Stapling, origin: Origin, core: int, folder: Path
+    ) -> None:
         self.name = name
         self.certificates = certificates
+        self.stapled = stapling.given
         self._program = program
         self._variants: dict[str, _Variant | Exception] = {}
         self._origin = origin
@@ -54,13 +58,14 @@ class _Running:
         hosts: Sequence[Leaf] = (),
         second: Leaf | None = None,
         client_ca: Path | None = None,
+        staple: Path | None = None,
     ) -> tuple[Child, int]:
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
         folder.mkdir()
         (port,) = free_ports(1)
         job = Job(folder, leaf or self.certificates.leaf, port, self._origin.port, self._origin.sink, workers, hosts)
-        job = replace(job, second=second, client_ca=client_ca)
+        job = replace(job, second=second, client_ca=client_ca, staple=staple)
         command, text = PEERS[self.name].configure(self._program, job)
         self.configuration = self.configuration or text
         return Child(self.name, command, self._core, folder), port
@@ -103,11 +108,15 @@ class _Variant:
             self.child, self.port = of.start(leaf=given.rsa)
         elif name == "both":
             self.child, self.port = of.start(second=given.rsa)
+        elif name == "staple":
+            self.child, self.port = of.start(leaf=of.stapled.leaf, staple=of.stapled.response)
         else:
             self.child, self.port = of.start(client_ca=given.ca)
         self.start, self.variant = of.start, of.variant
         try:
             self.child.wait_port(self.port)
+            if name == "staple":
+                wait_staple(self.port)
         except BaseException:
             self.child.end()
             raise
@@ -124,8 +133,9 @@ class Targets:
         self.failed: list[str] = []
         self._stack = contextlib.ExitStack()
         try:
+            stapling = self._stack.enter_context(Stapling(folder / "stapling"))
             for name, program in programs.items():
-                running = _Running(name, program, certificates, origin, core, folder)
+                running = _Running(name, program, certificates, stapling, origin, core, folder)
                 self._stack.enter_context(running.child)
                 self._stack.callback(running.end_variants)
                 try:

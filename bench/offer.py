@@ -19,7 +19,7 @@ from OpenSSL import SSL
 
 from edge.tls.binding import SSL_SENT_AND_RECEIVED_SHUTDOWN, context_pointer, ffi, lib, string
 
-__all__ = ["GROUPS", "VERSIONS", "Offer", "context", "group_name", "kept_session", "prepare"]
+__all__ = ["GROUPS", "VERSIONS", "Offer", "context", "group_name", "kept_session", "prepare", "staple_of"]
 
 VERSIONS = ("1.3", "1.2")
 GROUPS = ("X25519", "P-256", "X25519MLKEM768")
@@ -119,6 +119,13 @@ def kept_session(ssl: Any) -> Any:
     lib.SSL_set_shutdown(ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN)
     session = lib.SSL_get1_session(ssl)
     return ffi.gc(session, lib.SSL_SESSION_free) if session else None
+
+
+def staple_of(ssl: Any) -> bytes:
+    """The OCSP response that the server showed, in DER; empty when it showed none."""
+    response = ffi.new("const unsigned char **")
+    length = lib.SSL_get_tlsext_status_ocsp_resp(ssl, response)
+    return bytes(ffi.buffer(response[0], length)) if length > 0 else b""
 
 
 def group_name(ssl: Any) -> str:

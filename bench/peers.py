@@ -27,6 +27,7 @@ class Job:
 
     `edge` and nginx heed the rest: `workers`, and a host for each of `hosts`, which are named ``h0.bench.example`` and so on.
     All of them heed `client_ca` (client certificates are demanded), and those that can have two for a name `second`.
+    With `staple`, the DER of an OCSP response about `leaf`, they show it to clients that ask; who cannot raises RuntimeError.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Job:
     hosts: Sequence[Leaf] = ()
     second: Leaf | None = None
     client_ca: Path | None = None
+    staple: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,8 @@ def _nginx(program: str, job: Job) -> tuple[list[str], str]:
         more += f"        ssl_certificate {job.second.chain};\n        ssl_certificate_key {job.second.key};\n"
     if job.client_ca is not None:
         more += f"        ssl_client_certificate {job.client_ca};\n        ssl_verify_client on;\n"
+    if job.staple is not None:
+        more += f"        ssl_stapling on;\n        ssl_stapling_file {job.staple};\n"
     text = NGINX.format(job=job, hosts=hosts, more=more)
     (job.folder / "nginx.conf").write_text(text)
     return [program, "-p", str(job.folder), "-e", str(job.folder / "error.log"), "-c", str(job.folder / "nginx.conf")], text

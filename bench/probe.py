@@ -19,7 +19,7 @@ from typing import Any
 
 from edge.tls.binding import BUFFER, BUFFER_SIZE, buffer, context_pointer, ffi, lib, new_bio, reasons, string
 
-from .offer import Offer, context, group_name, kept_session, prepare
+from .offer import Offer, context, group_name, kept_session, prepare, staple_of
 
 __all__ = ["INITIAL_WINDOW", "Prober", "Refused", "Taken"]
 
@@ -110,7 +110,7 @@ class Prober:
                 group=group_name(ssl),
                 suite=string(lib.SSL_CIPHER_get_name(lib.SSL_get_current_cipher(ssl))),
                 alpn=_alpn(ssl),
-                stapled=_stapled(ssl),
+                stapled=bool(staple_of(ssl)),
                 early_data=0,
                 certificate="" if lib.SSL_session_reused(ssl) else _certificate(ssl),
             )
@@ -187,11 +187,6 @@ def _alpn(ssl: Any) -> str:
     data, length = ffi.new("const unsigned char **"), ffi.new("unsigned int *")
     lib.SSL_get0_alpn_selected(ssl, data, length)
     return bytes(ffi.buffer(data[0], length[0])).decode("latin-1") if length[0] else ""
-
-
-def _stapled(ssl: Any) -> bool:
-    response = ffi.new("const unsigned char **")
-    return bool(lib.SSL_get_tlsext_status_ocsp_resp(ssl, response) > 0)
 
 
 def _certificate(ssl: Any) -> str:

@@ -118,6 +118,9 @@ def envoy(program: str, job: Job) -> tuple[list[str], str]:
     if job.client_ca is not None:
         demand = "          require_client_certificate: true\n"
         more += f"            validation_context: {{ trusted_ca: {{ filename: {job.client_ca} }} }}\n"
+    if job.staple is not None:
+        demand += "          ocsp_staple_policy: MUST_STAPLE\n"
+        more = f"              ocsp_staple: {{ filename: {job.staple} }}\n" + more
     text = ENVOY.format(job=job, more=more, demand=demand)
     (job.folder / "envoy.yaml").write_text(text)
     return [program, "-c", str(job.folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart", "-l", "error"], text

@@ -40,6 +40,11 @@ def handshakes() -> Iterator[Scenario]:
             first = (version, kind) == ("1.3", "full")
             yield _cost(f"{name}-rsa", core, "rsa", "RSA 2048, X25519", core=first)
             yield _cost(f"{name}-mutual", core, "mutual", "mutual TLS, ECDSA P-256, X25519", core=first)
+        stapled, beside = Offer(version, staple=True), Offer(version)
+        words = "ECDSA P-256, X25519, its issuer and an OCSP staple"
+        yield _cost(f"tls{version}-full-staple", stapled, "staple", words, core=False)
+        words = "ECDSA P-256, X25519, its issuer, no staple asked for"
+        yield _cost(f"tls{version}-full-unstapled", beside, "staple", words, core=False)
         both = Offer(version)
         yield _cost(
             f"tls{version}-full-both", both, "both", "the server's choice of an ECDSA and an RSA certificate, X25519", core=False

@@ -50,7 +50,7 @@ class Target(Protocol):
     def start(self, *, leaf: Leaf | None = None, workers: int = 1, hosts: Sequence[Leaf] = ()) -> tuple[Child, int]: ...
 
     def variant(self, name: str) -> Target:
-        """The same program with another certificate policy: "rsa", "both", "mutual", or "" for itself. Raises RuntimeError."""
+        """The same program with other certificates: "rsa", "both", "mutual", "staple", or "" for itself. Raises RuntimeError."""
         ...
 
 

@@ -27,7 +27,8 @@ alpn-protos = "http/1.1"
 
 def hitch(program: str, job: Job) -> tuple[list[str], str]:
     leafs = [job.leaf] if job.second is None else [job.leaf, job.second]
-    pems = "".join(f'pem-file = "{leaf.both}"\n' for leaf in leafs)
+    staple = "" if job.staple is None else f'    ocsp-resp-file = "{job.staple}"\n'
+    pems = "".join(f'pem-file = {{\n    cert = "{leaf.both}"\n{staple}}}\n' for leaf in leafs)
     more = "" if job.client_ca is None else f'client-verify = required\nclient-verify-ca = "{job.client_ca}"\n'
     text = HITCH.format(job=job, pems=pems, more=more, user=job.folder.owner())
     (job.folder / "hitch.conf").write_text(text)
@@ -53,6 +54,8 @@ socket = r:TCP_NODELAY=1
 def stunnel(program: str, job: Job) -> tuple[list[str], str]:
     if job.second is not None:
         raise RuntimeError("stunnel has one certificate for each service")
+    if job.staple is not None:
+        raise RuntimeError("stunnel as Debian has it (5.68) shows no staple")
     more = "" if job.client_ca is None else f"verifyChain = yes\nCAfile = {job.client_ca}\n"
     text = STUNNEL.format(job=job, more=more)
     (job.folder / "stunnel.conf").write_text(text)
@@ -68,6 +71,8 @@ async def app(scope, protocol):
 def granian(program: str, job: Job) -> tuple[list[str], str]:
     if job.second is not None:
         raise RuntimeError("granian has one certificate")
+    if job.staple is not None:
+        raise RuntimeError("granian shows no staple")
     (job.folder / "bench_app.py").write_text(GRANIAN)
     command = [program, "--interface", "rsgi", "--host", "127.0.0.1", "--port", str(job.port), "--no-ws", "--log-level", "error"]
     command += ["--workers", str(job.workers), "--runtime-threads", "1", "--backlog", "4096"]
@@ -86,7 +91,7 @@ entryPoints: {{ bench: {{ address: "127.0.0.1:{job.port}" }} }}
 providers: {{ file: {{ filename: "{job.folder}/routes.yaml" }} }}
 accessLog: {{ filePath: "{job.folder}/access.log" }}
 serversTransport: {{ maxIdleConnsPerHost: 512 }}
-"""
+{stapling}"""
 TRAEFIK_ROUTES = """\
 http:
   routers:
@@ -110,7 +115,10 @@ def traefik(program: str, job: Job) -> tuple[list[str], str]:
         if job.client_ca is None
         else f', clientAuth: {{ caFiles: ["{job.client_ca}"], clientAuthType: RequireAndVerifyClientCert }}'
     )
-    text, routes = TRAEFIK.format(job=job), TRAEFIK_ROUTES.format(job=job, more=more)
+    text, routes = (
+        TRAEFIK.format(job=job, stapling="" if job.staple is None else "ocsp: {}\n"),
+        TRAEFIK_ROUTES.format(job=job, more=more),
+    )
     (job.folder / "traefik.yaml").write_text(text)
     (job.folder / "routes.yaml").write_text(routes)
     return [program, f"--configFile={job.folder}/traefik.yaml"], text + "---\n" + routes
