@@ -84,7 +84,6 @@ class ClientTransport(Transport):
         self._stage = "hello"
         self._proxy: ProxyReader | None = None
         self._aging: TimerHandle | None = None
-        self._noise_budget = self._noise_most = limits.key_updates
         self.engine = _NOTHING_YET if listener.tls else PlainEngine()
         self.session = _Opening(self)
         self.watched = READ
@@ -340,6 +339,10 @@ class ClientTransport(Transport):
         if not self.in_handshake and not self._closing:
             self.owner.context.log_refused(self.conn, fault)
         super().fail(fault)
+
+    def noise_budgets(self) -> tuple[int, int]:
+        limits = self.owner.listener.limits
+        return limits.key_updates, limits.empty_records
 
     def drain(self) -> None:
         session = self.session

@@ -102,6 +102,7 @@ class ListenerState:
         "admission",
         "context",
         "disturbances",
+        "empty_records",
         "ending",
         "front",
         "hub",
@@ -147,6 +148,7 @@ class ListenerState:
         self.ending = False  # connections end with their first request, or with what is under way
         self.accepted = 0  # connections since the start
         self.disturbances = 0  # KeyUpdates and attempts to renegotiate, of connections that have ended
+        self.empty_records = 0  # the same
 
     # --- sockets ---
 
@@ -302,8 +304,10 @@ class ListenerState:
     def closed(self, transport: ClientTransport) -> None:
         self.transports.discard(transport)
         self._capacity.give_back()
-        if transport.engine.disturbances:
-            self.disturbances += transport.engine.disturbances
+        engine = transport.engine
+        if engine.disturbances or engine.empty_records:
+            self.disturbances += engine.disturbances
+            self.empty_records += engine.empty_records
 
     def refused(self, reason: str) -> None:
         """A connection was closed without an answer."""

@@ -39,15 +39,17 @@ class _Growth:
 class _ListenerMeter:
     """What one listener has grown by."""
 
-    __slots__ = ("_accepted", "_disturbances")
+    __slots__ = ("_accepted", "_disturbances", "_empty_records")
 
     def __init__(self, counters: Counters, name: str) -> None:
         self._accepted = _Growth(counters.counter("edge_connections_accepted_total", name))
         self._disturbances = _Growth(counters.counter("edge_tls_disturbances_total", name))
+        self._empty_records = _Growth(counters.counter("edge_tls_empty_records_total", name))
 
     def follow(self, listener: ListenerState) -> None:
         self._accepted.follow(listener.accepted)
         self._disturbances.follow(listener.disturbances)
+        self._empty_records.follow(listener.empty_records)
 
 
 class _PlaceMeter:

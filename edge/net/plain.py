@@ -13,6 +13,8 @@ class PlainEngine:
     established = True
     closed = False
     disturbances = 0
+    empty_records = 0
+    unsettled = False
 
     def __init__(self) -> None:
         self._out: list[bytes] = []

@@ -26,6 +26,7 @@ from edge.errors import Fault, Side
 from edge.net import descriptors
 from edge.net.contracts import GONE, Engine, Session
 from edge.net.hub import Hub
+from edge.net.noise import Noise
 from edge.net.poller import READ, WRITE
 from edge.net.timers import NEVER, Timed
 from edge.relay.ports import HIGH, LOW
@@ -34,7 +35,7 @@ __all__ = ["LINGER", "Engine", "Session", "Transport"]
 
 LINGER = 2.0
 _LINGER_BYTES = 1 << 20
-_NOISE = 64  # KeyUpdates and attempts to renegotiate in a second, of upstreams
+_NOISE = 64, 256  # KeyUpdates and attempts to renegotiate, records without data: in a second, of upstreams
 _READ_LEAST = 4 * 1024, 32 * 1024  # of clients, of upstreams: a hello and most requests are small, answers less so
 _READ_MOST = 128 * 1024
 _SMALL = 4096  # bytes read; what is more is held against the hub's bound
@@ -44,7 +45,7 @@ _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, c
 
 class Transport(Timed):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_half", "_inbox", "_lingered", "_noise_budget", "_noise_most", "_noise_since", "_paused",
+        "_backlog", "_closing", "_eof", "_half", "_inbox", "_lingered", "_noise", "_paused",
         "_read_size", "_steady", "_tls", "_unwritten", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out",
         "disposed", "engine", "established", "fd", "hub", "linger", "marked", "pending", "session", "session_deadline",
         "side", "watched", "write_timeout",
@@ -92,8 +93,7 @@ class Transport(Timed):
         self._read_size = _READ_LEAST[side is Side.UPSTREAM]
         self.session_deadline = inf
         self._write_deadline = inf
-        self._noise_budget = self._noise_most = _NOISE
-        self._noise_since = 0.0
+        self._noise: Noise | None = None
 
     def start(self, engine: Engine, session: Session) -> None:
         """Begin to read."""
@@ -141,7 +141,7 @@ class Transport(Timed):
                 return
             engine = self.engine
             plain = engine.receive(data)
-            if plain and engine.disturbances <= self._noise_most and not engine.closed:
+            if plain and not engine.unsettled and not engine.closed:
                 self.session.on_data(plain)
             else:
                 self._decrypted(plain)
@@ -220,20 +220,26 @@ class Transport(Timed):
             self.session.on_data(plain)
         else:
             self.mark()  # the engine may have something to say by itself
-        if engine.disturbances > self._noise_most:
-            self._count_noise(engine.disturbances)
+        if engine.unsettled:
+            self._judge(engine)
         if engine.closed and not self.disposed:
             self._end(clean=True)
 
-    def _count_noise(self, count: int) -> None:
-        """Handshake messages after the handshake: so many a second are an attack (RFC 8446 section 4.6.3 sets no bound)."""
-        now = self.hub.now
+    def _judge(self, engine: Engine) -> None:
+        """Hold what brought no data against its budgets."""
+        engine.unsettled = False
         if self.disposed or self._closing:
             return
-        if now - self._noise_since < 1.0:
-            self.fail(Fault(self.side, "tls-disturbances", detail=f"{count} after the handshake"))
-        self._noise_since = now
-        self._noise_most = count + self._noise_budget
+        if self._noise is None:
+            self._noise = Noise()
+        excess = self._noise.excess(engine.disturbances, engine.empty_records, self.noise_budgets(), self.hub.now)
+        if excess is not None:
+            kind, detail = excess
+            self.fail(Fault(self.side, kind, detail=detail))
+
+    def noise_budgets(self) -> tuple[int, int]:
+        """For one second: of KeyUpdates and attempts to renegotiate, and of records without data."""
+        return _NOISE
 
     def on_established(self) -> None:
         """The handshake is done. Subclasses give the transport its session here."""

@@ -139,6 +139,12 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
                 "KeyUpdates of clients and their attempts to renegotiate, counted when the connection ends.",
                 "listener",
             ),
+            _counter(
+                "edge_tls_empty_records_total",
+                "TLS records of clients that brought no data, after the handshake, counted when the connection ends. Every "
+                "goodbye is one.",
+                "listener",
+            ),
         ),
     ),
     (

@@ -68,6 +68,13 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "more ends it."
         ),
     ] = 64
+    empty_records: Annotated[
+        Count,
+        Meta(
+            description="TLS records without data (empty ones, mere padding, warning alerts) in a second of a connection; more ends "
+            "it. 33 in a row end it in any case."
+        ),
+    ] = 256
     h2_resets: Annotated[
         Count,
         Meta(description="HTTP/2 streams that a client resets, or makes us reset, in a second; more ends the connection."),

@@ -75,6 +75,7 @@ class Limits:
     # frames of each kind in one second of a connection, beyond which an h2 connection is ended (ENHANCE_YOUR_CALM)
     h2_resets: int = 200  # streams that the client resets, or makes us reset
     key_updates: int = 64  # KeyUpdates and attempts to renegotiate, in one second of a connection
+    empty_records: int = 256  # TLS records without data, the same
     h2_control: int = 1000  # SETTINGS, PING, PRIORITY, WINDOW_UPDATE beyond data, unknown frames, empty DATA
 
 

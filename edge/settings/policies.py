@@ -175,6 +175,7 @@ def limits(source: Source, places: Iterable[Place]) -> model.Limits:
         tls_hello=whole(size(raw.tls_hello)),
         h2_resets=raw.h2_resets,
         key_updates=raw.key_updates,
+        empty_records=raw.empty_records,
         h2_control=raw.h2_control,
     )
 

@@ -281,6 +281,7 @@ RULES: Final[dict[str, Rule]] = {
     "Limits.tls_hello": Rule("tls_hello", raised, size),
     "Limits.h2_resets": Rule("h2_resets", raised),
     "Limits.key_updates": Rule("key_updates", raised),
+    "Limits.empty_records": Rule("empty_records", raised),
     "Limits.h2_control": Rule("h2_control", raised),
     "Handshakes.full": Rule("full", raised, show=per_second),
     "Handshakes.resumed": Rule("resumed", raised, show=per_second),

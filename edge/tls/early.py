@@ -64,14 +64,18 @@ class EarlyEngine(ServerEngine):
         confirmed = False
         for start in range(0, len(data), CHUNK):
             lib.BIO_write(self._rbio, source + start, min(CHUNK, len(data) - start))
-            confirmed = confirmed or self._advance(pieces)
+            if not confirmed and self._advance(pieces):
+                confirmed = True
+                self._skip, self._reads = min(len(data), start + CHUNK) - lib.BIO_get_mem_data(self._rbio, NULL), 1
             if confirmed:
-                if lib.BIO_get_mem_data(self._rbio, NULL) and (self._begun or self._begin()):
+                if lib.BIO_get_mem_data(self._rbio, NULL) and (self._begun or self._begin(0)):
                     filled = self._read_on(lib.SSL_read(self._ssl, BUFFER, BUFFER_SIZE), 0, pieces)
                     if filled:
                         pieces.append(buffer(BUFFER, filled)[:])
                 if self.closed:
                     break
+        if confirmed:
+            self._weigh(data)
         return b"" if self.muted else b"".join(pieces)
 
     def _advance(self, early: list[bytes]) -> bool:

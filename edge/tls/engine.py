@@ -18,9 +18,9 @@ Invariants
 * After `close` nothing is called any more. An upstream's session is marked as properly ended before that; otherwise it could
   not be resumed. A client's is in its ticket alone.
 * `closed` is set by the peer's close_notify alone. An end of the stream without one is for the transport to judge.
-* Post-handshake messages that cost us work and bring no data are counted: `disturbances` (KeyUpdates and attempts to
-  renegotiate, both refused or answered by OpenSSL) and `quiet_reads` (calls of `receive` that yielded nothing). The
-  caller holds them against a budget per second.
+* What comes after the handshake, costs us work and brings no data is counted: `disturbances` (KeyUpdates and attempts to
+  renegotiate, both refused or answered by OpenSSL) and a client's `empty_records` (all other records without data: empty ones,
+  padding, warning alerts). `unsettled` says that there are new ones: the caller holds them against a budget per second.
 * A client's certificate that was not judged in the handshake (its session is resumed, and TLS 1.3 renews tickets for ever) is
   judged when it is complete: see `edge.tls.clients`.
 * The thread has one buffer and one counter for the callback: engines must not be used by two threads at once.
@@ -79,6 +79,8 @@ _ZERO_RETURN: int = lib.SSL_ERROR_ZERO_RETURN
 _HOST_NAME: int = lib.TLSEXT_NAMETYPE_host_name
 _TLS12: int = lib.TLS1_2_VERSION
 _GOODBYE = 31  # bytes of a close_notify with the suites that clients have; two KeyUpdates are longer
+_ONE_RECORD = 40  # bytes that the encryption of one record adds at most; two add more (with CBC suites one does, too)
+_HEADER = 5  # bytes of a record's header (RFC 8446 section 5.1)
 _RECORD_ROOM = BUFFER_SIZE - CHUNK - 1024  # beyond this mark the buffer may not take one more record
 
 _noise = [0]  # what the callback counted during the call under way
@@ -130,8 +132,8 @@ class Engine:
     """One TLS connection. `side` is the peer's."""
 
     __slots__ = (
-        "_begun", "_out", "_owner", "_pending", "_rbio", "_ssl", "_wbio", "closed", "disturbances", "established",
-        "quiet_reads", "server_name",
+        "_begun", "_out", "_owner", "_pending", "_rbio", "_reads", "_skip", "_ssl", "_wbio", "closed", "disturbances",
+        "empty_records", "established", "server_name", "unsettled",
     )  # fmt: skip
 
     side: Side
@@ -150,8 +152,11 @@ class Engine:
         self.established = False
         self._begun = False  # what comes after the handshake has begun, and is watched
         self.closed = False
+        self._skip = 0  # bytes of what comes next that belong to a record whose header has come; -1: a header is in pieces
+        self._reads = 0  # records that brought data, of those that come under `_skip` and behind
         self.disturbances = 0
-        self.quiet_reads = 0
+        self.empty_records = 0
+        self.unsettled = False  # set with either of them, and taken back by whoever judges them
 
     # --- in ---
 
@@ -166,15 +171,20 @@ class Engine:
         _noise[0] = 0
         rbio = self._rbio
         _bio_write(rbio, data if type(data) is bytes else from_buffer(data), size)
-        if not self._begun and not self._begin():
+        if not self._begun and not self._begin(size):
+            self._skip = self._reads = 0
             return b""
         got = _read(self._ssl, BUFFER, BUFFER_SIZE)
         if got > 0 and not _bio_holds(rbio, NULL):
-            if _noise[0]:
-                self._count_noise()
+            if size - got > _ONE_RECORD or _noise[0]:
+                self._reads += 1
+                self._weigh(data)
+            self._skip = 0  # what came ended with a record
             return _contents[:got]  # type: ignore[no-any-return]
         pieces: list[bytes] = []
-        return self._gathered(self._read_on(got, 0, pieces), pieces)
+        filled = self._read_on(got, 0, pieces)
+        self._weigh(data)
+        return self._gathered(filled, pieces)
 
     def _receive_long(self, data: bytes | memoryview) -> bytes:
         """`receive` of more than a BIO may hold. The plaintext gathers in the buffer and leaves it in one piece."""
@@ -185,10 +195,12 @@ class Engine:
         filled = 0
         for start in range(0, size, CHUNK):
             _bio_write(self._rbio, source + start, min(CHUNK, size - start))
-            if self._begun or self._begin():
+            if self._begun or self._begin(min(size, start + CHUNK)):
                 filled = self._read_on(_read(self._ssl, BUFFER + filled, BUFFER_SIZE - filled), filled, pieces)
                 if self.closed:
                     break
+        if self.established:
+            self._weigh(data)
         return self._gathered(filled, pieces)
 
     def _read_on(self, got: int, filled: int, pieces: list[bytes]) -> int:
@@ -197,15 +209,16 @@ class Engine:
         `got` is what the first SSL_read returned, `filled` what was there before it. What does not fit goes to `pieces`.
         """
         ssl = self._ssl
+        reads = 0
         while got > 0:
+            reads += 1
             filled += got
             if filled > _RECORD_ROOM:
                 pieces.append(_contents[:filled])
                 filled = 0
             got = _read(ssl, BUFFER + filled, BUFFER_SIZE - filled)
+        self._reads += reads
         error = _get_error(ssl, got)
-        if _noise[0]:
-            self._count_noise()
         if error == _ZERO_RETURN:
             self.closed = True
         elif error != _WANT_READ:
@@ -216,13 +229,13 @@ class Engine:
         if filled:
             pieces.append(_contents[:filled])
         elif not pieces:
-            if self.established:
-                self.quiet_reads += 1
             return b""
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _begin(self) -> bool:
+    def _begin(self, end: int) -> bool:
         """Go on with the handshake, or with what comes first after it: whether there may be something to read.
+
+        `end` is how much of what came lies in the BIO or was read from it.
 
         Many connections end at once, with a goodbye in the same bytes as the end of their handshake. Watching such a one costs
         more than the one message that could hide there.
@@ -231,6 +244,7 @@ class Engine:
             if not self._handshake():
                 return False
             left = _bio_holds(self._rbio, NULL)
+            self._skip, self._reads = end - left, 1  # the end of the handshake is no record without use
             if left <= _GOODBYE:
                 return left > 0  # type: ignore[no-any-return]
         self._begun = True
@@ -253,12 +267,19 @@ class Engine:
     def _complete(self) -> None:
         """What there is to do when the handshake is done. Raises Fault to refuse."""
 
+    def _weigh(self, data: bytes | memoryview) -> None:
+        """Count what brought no data, of what came and was read."""
+        if _noise[0]:
+            self._count_noise()
+
     def _count_noise(self) -> None:
         self.disturbances += _noise[0]
+        self.unsettled = True
         _noise[0] = 0
 
     def _fault(self) -> Fault:
-        self._count_noise()
+        if _noise[0]:
+            self._count_noise()
         return handshake_fault(self._ssl, self.side)
 
     # --- out ---
@@ -354,7 +375,7 @@ class Engine:
 class ServerEngine(Engine):
     """The connection of a client. Made from the context that its ClientHello chose, and fed that hello first."""
 
-    __slots__ = ("_check", "_leaf")
+    __slots__ = ("_check", "_head", "_leaf")
 
     side = Side.CLIENT
 
@@ -363,6 +384,7 @@ class ServerEngine(Engine):
         _set_accept_state(self._ssl)
         self._check = check  # None: the context asks for no client certificates
         self._leaf: ClientLeaf | None = None
+        self._head = b""  # what has come of a header, when `_skip` is -1
 
     def _handshake(self) -> bool:
         check = self._check
@@ -402,6 +424,41 @@ class ServerEngine(Engine):
 
     def _watch(self) -> None:
         _set_info_callback(self._ssl, _after_handshake)
+
+    def _weigh(self, data: bytes | memoryview) -> None:
+        """OpenSSL passes over records without data in silence, so the headers of what came are walked.
+
+        Only where there is more or less than one record: where one fills what came, it is plain that it is not empty.
+        """
+        size, at, ended = len(data), self._skip, -self._reads  # how many records end here, without those that brought data
+        self._reads = 0
+        if at > 0:
+            ended += 1
+        elif at < 0:
+            seen = len(self._head)
+            self._head = head = self._head + bytes(data[: _HEADER - seen])
+            if len(head) < _HEADER:
+                return
+            at = _HEADER - seen + (head[3] << 8 | head[4])
+            ended += 1
+        most = size - _HEADER
+        while at <= most:
+            at += _HEADER + (data[at + 3] << 8 | data[at + 4])
+            ended += 1
+        if at > size:
+            ended -= 1
+            self._skip = at - size
+        elif at == size:
+            self._skip = 0
+        else:
+            self._skip = -1
+            self._head = bytes(data[at:])
+        if _noise[0]:
+            ended -= _noise[0]
+            self._count_noise()
+        if ended > 0:
+            self.empty_records += ended
+            self.unsettled = True
 
     def _peer_leaf(self) -> ClientLeaf | None:
         return self._leaf

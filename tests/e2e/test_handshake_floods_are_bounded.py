@@ -8,14 +8,18 @@ import pty
 import socket
 import ssl
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
+
+from tests.records import ALERT, RecordWriter, keep_secrets
 
 from .clients import Wire
 from .conftest import StartGateway
-from .gateway import Gateway
+from .gateway import Gateway, free_port, wait_for
 from .pki import Pki
 
 PING = '[[route]]\npath = "/ping"\nrespond = { status = 200, body = "pong" }\n'
@@ -62,6 +66,81 @@ def test_key_updates_are_answered_up_to_a_budget(start_gateway: StartGateway, pk
         for _ in range(60):
             say(letter + b"\n")
         assert edge.event_line(event="protocol-error", fault="tls-disturbances")["peer"] == "127.0.0.1"
+
+
+@contextlib.contextmanager
+def writing(edge: Gateway, version: int) -> Iterator[tuple[socket.socket, RecordWriter]]:
+    """A connection of a library that has made its handshake, and whose records are written by hand."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_min_proto_version(version)
+    context.set_max_proto_version(version)
+    secrets = keep_secrets(context)
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as sock:
+        sock.settimeout(None)  # pyOpenSSL knows no others
+        connection = SSL.Connection(context, sock)
+        connection.set_tlsext_host_name(b"localhost")
+        connection.set_connect_state()
+        connection.do_handshake()
+        sock.settimeout(20)
+        yield sock, RecordWriter(connection, secrets)
+
+
+def hangs_up(sock: socket.socket) -> bool:
+    with contextlib.suppress(ConnectionError):
+        while sock.recv(65_536):
+            pass
+    return True
+
+
+REQUEST = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
+VERSIONS = pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+
+
+@VERSIONS
+@pytest.mark.parametrize("kind", ["empty", "padded", "alerts", "apart"])
+def test_records_without_data_have_a_budget(start_gateway: StartGateway, pki: Pki, version: int, kind: str) -> None:
+    """The library alone would take any number of them, as long as a byte of data comes with every 32."""
+    port = free_port()
+    edge = start_gateway(f'[admin]\naddress = "127.0.0.1:{port}"\n[limits]\nempty_records = 100\n' + pki.host() + PING)
+    with writing(edge, version) as (sock, writer):
+        padding = 5000 if kind == "padded" and writer.tls13 else 0
+        for number in range(1000):
+            content, what = (b"\x01\x5a", ALERT) if kind == "alerts" else (b"", 23)
+            records = [writer.record(content, what, padding=padding) for _ in range(4)]
+            records.append(writer.record(REQUEST[number % len(REQUEST) :][:1]))
+            try:
+                for piece in records if kind == "apart" else [b"".join(records)]:
+                    sock.sendall(piece)
+            except ConnectionError:
+                break
+        assert hangs_up(sock)
+    event = edge.event_line(event="protocol-error", fault="empty-records")
+    assert (event["peer"], event["level"]) == ("127.0.0.1", "warning")
+
+    def counted() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        empty = [float(line.split()[1]) for line in lines if line.startswith("edge_tls_empty_records_total{")]
+        return sum(empty) > 100 and any(
+            line.startswith("edge_faults_total{") and 'kind="empty-records"' in line and line.endswith(" 1.0") for line in lines
+        )
+
+    wait_for(counted, "the flood counted")
+    assert not refused(edge, pki)
+
+
+@VERSIONS
+def test_a_few_records_without_data_are_nobodys_business(start_gateway: StartGateway, pki: Pki, version: int) -> None:
+    """Some libraries send one whenever their user flushes."""
+    edge = start_gateway(pki.host() + PING)
+    with writing(edge, version) as (sock, writer):
+        for _ in range(60):
+            sock.sendall(writer.record() + writer.record(REQUEST) + writer.record())
+            assert sock.recv(65_536)
+        sock.sendall(b"".join(writer.record(bytes([byte])) for byte in REQUEST * 20))
+        edge.access_line(path="/ping", status=200)
+        sock.sendall(writer.record(REQUEST.replace(b"/ping", b"/last")))
+        edge.access_line(path="/last", status=404)
 
 
 def connect(edge: Gateway, pki: Pki, session: ssl.SSLSession | None = None, *, name: str = "localhost") -> ssl.SSLSession | None:

@@ -14,6 +14,7 @@ class _Listener:
         self.listener = SimpleNamespace(name=name)
         self.accepted = 0
         self.disturbances = 0
+        self.empty_records = 0
         self.transports: set[object] = set()
 
 
@@ -49,13 +50,14 @@ class _Worker:
 
 def test_growth_is_added_once() -> None:
     worker, main = _Worker(), _Listener("main")
-    main.accepted, main.disturbances = 3, 1
+    main.accepted, main.disturbances, main.empty_records = 3, 1, 2
     worker.listeners(main)
     worker.listeners(main)
     main.accepted = 5
     worker.listeners(main)
     assert worker.value("edge_connections_accepted_total", "main") == 5
     assert worker.value("edge_tls_disturbances_total", "main") == 1
+    assert worker.value("edge_tls_empty_records_total", "main") == 2
 
 
 def test_a_listener_that_follows_another_of_its_name_counts_on() -> None:

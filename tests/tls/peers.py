@@ -22,6 +22,7 @@ from edge.tls.choice import ServerContext
 from edge.tls.client import ClientContext, ClientEngine
 from edge.tls.engine import Engine, ServerEngine
 from edge.wire.hello import HelloReader
+from tests.records import RecordWriter, keep_secrets
 
 TLS12, TLS13 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
 GROUPS = ("X25519MLKEM768", "X25519", "prime256v1", "secp384r1")
@@ -118,6 +119,7 @@ class Client:
     ciphers: str = ""
     suites: str = ""
     fallback: bool = False
+    secrets: list[bytes] | None = None  # []: `records` will be asked for
     plain: bytes = b""
     error: str = ""
     done: bool = False
@@ -141,6 +143,8 @@ class Client:
             context.set_alpn_protos([name.encode() for name in self.alpn])
         if self.fallback:
             context.set_mode(0x80)  # SSL_MODE_SEND_FALLBACK_SCSV
+        if self.secrets is not None:
+            self.secrets = keep_secrets(context)
         if self.certificate:
             chain = x509.load_pem_x509_certificates(b"".join(blob.bytes() for blob in self.certificate.cert_chain_pems))
             context.use_certificate(chain[0])
@@ -183,6 +187,11 @@ class Client:
             sent += self.connection.send(data[sent : sent + 16384])
             out += self.output()
         return out
+
+    def records(self) -> RecordWriter:
+        """To write records by hand from now on; not before the handshake is done."""
+        assert self.secrets is not None
+        return RecordWriter(self.connection, self.secrets)
 
     def finish(self) -> SSL.Session | None:
         """End politely; the session to resume."""
