@@ -1,7 +1,7 @@
 """What a peer may do after the handshake without sending data: a budget for each second of a connection.
 
 KeyUpdates (RFC 8446 section 4.6.3) and attempts to renegotiate have one, records without data another. Both are counted by the
-engine, and neither standard sets a bound. A budget is per second and never for the whole of a connection: long ones are no attack.
+engine; the standards set no bound. A budget is per second and never for the whole of a connection: long ones are no attack.
 """
 
 from __future__ import annotations

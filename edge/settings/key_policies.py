@@ -71,8 +71,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     empty_records: Annotated[
         Count,
         Meta(
-            description="TLS records without data (empty ones, mere padding, warning alerts) in a second of a connection; more ends "
-            "it. 33 in a row end it in any case."
+            description="TLS records without data (empty ones, mere padding, warning alerts) in a second of a connection; more "
+            "ends it. 33 in a row end it in any case."
         ),
     ] = 256
     h2_resets: Annotated[
