@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from . import compare, profiles, target
 from .certificates import issue, issue_many, issue_set
-from .floor import measure_floor
+from .counters import Uncountable, count
+from .floor import Floor
 from .load import missing
 from .machine import Cores, describe
 from .measure import Targets, measure
@@ -26,9 +26,11 @@ from .peers import PEERS, choose, find
 from .report import compose, show, write
 from .samples import Scenario, Site
 from .scenarios import SCENARIOS
-from .terminal import say
+from .terminal import say, show_counters
 
 __all__ = ["main"]
+
+_FLOOR = 0.12  # seconds for each of the two parts of the floor, in every round of every row
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one sample; wrk and h2load round it (1)")
     parser.add_argument("--bulk", type=int, default=256, metavar="MIB", help="size of one bulk transfer, at most 1024 (256)")
     parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle connections for the memory figure (1000)")
+    parser.add_argument(
+        "--counters", action="store_true", help="count instructions and cycles too, in passes of their own (needs perf)"
+    )
     parser.add_argument("--limit", type=float, default=10.0, metavar="MINUTES", help="stop after this (10)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON (default: bench-results/DATE.json)")
     return parser
@@ -95,6 +100,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         raise ValueError("the bench needs nginx (it is the upstream of every target) and taskset")
     left_out = [words for scenario in wanted if (words := _usable(scenario))]
     cores, began = Cores(), datetime.datetime.now().astimezone()
+    machine = describe(cores)  # now, because its load is the bench's own later
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends the bench ends what it has started
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 16_384), hard), hard))
@@ -115,18 +121,27 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         with (
             Origin(find()["nginx"], cores.load, folder / "origin") as origin,
             Targets(programs, certificates, origin, cores.server, folder) as targets,
+            Floor(certificates, cores.server, folder / "floor", _FLOOR) as floor,
         ):
             end = time.monotonic() + arguments.limit * 60
-            floor: dict[str, Any] = {}
+            usable = [scenario for scenario in wanted if not _usable(scenario)]
             with console.status("starting") as status:
-                usable = [scenario for scenario in wanted if not _usable(scenario)]
-                rows = {each.name: (each.offer, each.variant) for each in usable if each.offer and each.loop == "closed"}
-                if rows:
-                    share = min(0.5, arguments.seconds)
-                    floor = measure_floor(rows, certificates, cores.server, folder / "floor", share, status.update)
                 results = measure(
-                    usable, targets, site, rounds=arguments.rounds, seconds=arguments.seconds, end=end, progress=status.update
+                    usable,
+                    targets,
+                    site,
+                    rounds=arguments.rounds,
+                    seconds=arguments.seconds,
+                    end=end,
+                    progress=status.update,
+                    floor=floor,
                 )
+                counted: dict[str, object] = {}
+                if arguments.counters:
+                    try:
+                        counted = count(usable, targets, site, folder / "counters", end=end, progress=status.update)
+                    except Uncountable as error:
+                        left_out.append(f"no instructions are counted: {error}")
             configurations = targets.configurations() | {"upstream": origin.configuration}
     names = list(targets.running)
     left_out += targets.failed
@@ -138,19 +153,20 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     facts: dict[str, object] = {
         "when": began.isoformat(timespec="seconds"),
         "command": ["bench", *sys.argv[1:]],
-        "machine": describe(cores),
+        "machine": machine,
         "versions": {name: PEERS[name].version(programs[name]) for name in names},
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
         "configurations": configurations,
         "left_out": left_out,
     }
-    if floor:
-        facts["floor"] = floor
+    if counted:
+        facts["counters"] = counted
     composed = compose(facts, results, names)
     write(output, composed)
     say(composed["conclusions"], console)
     show(results, names, console)
+    show_counters(composed, console)
     console.print(f"The page: {output.with_suffix('.html')}  The figures: {output}", highlight=False, soft_wrap=True)
     return 0 if all(result.rounds and any(result.rounds) for result in results) else 1
 

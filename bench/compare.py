@@ -90,11 +90,17 @@ def quotient(old: Sequence[float], new: Sequence[float]) -> tuple[float, float |
     return ratio, math.exp(differences[outside]), math.exp(differences[-1 - outside])
 
 
+def _doubtful(round_: dict[str, Any], *targets: str) -> bool:
+    """Whether one of `targets` is missing in a round, or in doubt."""
+    return any(name not in round_ or round_[name].get("doubt") for name in targets if name)
+
+
 def _samples(scenario: dict[str, Any], target: str, base: str) -> list[float]:
-    """Ratios to `base` within a round, or values when `base` is ""."""
+    """Ratios to `base` within a round, or values when `base` is "". Samples in doubt count only where there are no others."""
     found = []
-    for each in scenario["rounds"]:
-        if target not in each or (base and base not in each):
+    counting = {number for number, each in enumerate(scenario["rounds"]) if not _doubtful(each, target, base)}
+    for number, each in enumerate(scenario["rounds"]):
+        if target not in each or (base and base not in each) or (counting and number not in counting):
             continue
         value = each[target]["value"] / (each[base]["value"] if base else 1.0)
         if value > 0:

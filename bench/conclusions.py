@@ -1,16 +1,20 @@
 """Sentences made from the figures of a report, for its first lines. They know the JSON alone: whoever has it can check them.
 
-A sentence compares medians of one run. It says "about the same" below a tenth, because one run on one machine proves no less.
+Of one target a sentence compares medians, and says "about as long" below a tenth, because one run proves no less. Beside peers
+a ratio is the median of those of single rounds, and its range says what it does not prove.
 """
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
-__all__ = ["LATE", "figure", "of_handshakes", "of_peers"]
+__all__ = ["LATE", "figure", "of_doubts", "of_handshakes", "of_peers", "range_words"]
 
 Facts = dict[str, Any]
 _SAME = 0.1
+_FULL = 0.95  # of a core: whoever uses more is the limit
+_BUSY = 0.85  # of a core: below that a closed loop was held up by something else
 
 LATE = "client late at p99, ms"
 """A detail of open loops: how late the client itself was."""
@@ -48,9 +52,9 @@ def of_handshakes(facts: Facts) -> list[str]:
         return [f"No handshake came about: {why}."]
     best = _find(rows, version=able[0])
     assert best is not None
-    median, trips = _p50(best), best["round_trips"]
+    middle, trips = _p50(best), best["round_trips"]
     said.append(
-        f"It speaks TLS {' and '.join(able)}; a full TLS {able[0]} handshake takes {figure(median or 0)} ms here "
+        f"It speaks TLS {' and '.join(able)}; a full TLS {able[0]} handshake takes {figure(middle or 0)} ms here "
         f"(median of {best['count']}, "
         f"{best['group']}, {best['certificate'].upper() or 'no certificate'}), with {trips} round trip{'s' if trips > 1 else ''} "
         f"and {best['flight_bytes']:,} bytes from the server."
@@ -110,6 +114,24 @@ def _value(facts: Facts, scenario: str, target: str) -> float | None:
     return None if found is None else float(found["value"])
 
 
+def range_words(low: float, high: float, rounds: int, places: int = 2) -> str:
+    """A ratio's range over the rounds in words, with what it does not prove."""
+    if rounds < 2:
+        return "a single round proves nothing"
+    proven = "; the range includes 1, so no difference is proven" if low <= 1 <= high else ""
+    return f"{low:.{places}f} to {high:.{places}f}{proven}"
+
+
+def _quotients(facts: Facts, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
+    """The cost of `one` (scenario, target) divided by that of `other` in each round that has both, ascending."""
+    found = []
+    rounds = {each["name"]: each["rounds"] for each in facts["scenarios"]}
+    for above, below in zip(rounds.get(one[0], ()), rounds.get(other[0], ()), strict=False):
+        if one[1] in above and other[1] in below and below[other[1]]["value"] > 0:
+            found.append(above[one[1]]["value"] / below[other[1]]["value"])
+    return sorted(found)
+
+
 def of_peers(facts: Facts) -> list[str]:
     """For a run beside peers: what handshakes cost, what saves, who is cheapest, and how much of it is not crypto."""
     subject, base = facts["subject"], facts["base"]
@@ -117,61 +139,137 @@ def of_peers(facts: Facts) -> list[str]:
     if (mine := _summary(facts, "tls1.3-full", subject)) is not None:
         beside = ""
         if mine["ratio"] and subject != base:
-            doubtful = mine["ratio_low"] <= 1 <= mine["ratio_high"]
-            proven = "; the range includes 1, so no difference is proven" if doubtful else ""
-            proven = "; a single round proves nothing" if mine["rounds"] < 2 else proven
-            beside = f", {mine['ratio']:.2f} of {base} ({mine['ratio_low']:.2f} to {mine['ratio_high']:.2f}{proven})"
+            words = range_words(mine["ratio_low"], mine["ratio_high"], mine["rounds"])
+            beside = f", {mine['ratio']:.2f} of {base} ({words})"
         said.append(f"{subject} spends {figure(mine['value'])} µs per full TLS 1.3 handshake{beside}.")
-        for part in (facts.get("floor") or {}).get("parts", []):
-            if part["scenario"] == "tls1.3-full" and part["total"]:
-                own = (
-                    f"{figure(part['rest'])} µs {subject}'s own" if part["rest"] > 0 else "and none that could be told is its own"
-                )
-                said.append(
-                    f"{max(0.0, 1 - part['crypto'] / part['total']):.0%} of that is not crypto: "
-                    f"{figure(part['kernel'])} µs are the kernel's, {own}."
-                )
-        others = {name: value for name in facts["names"] if (value := _value(facts, "tls1.3-full", name)) is not None}
-        cheapest = min(others, key=lambda name: others[name])
-        if cheapest != subject:
-            said.append(
-                f"The cheapest full TLS 1.3 handshake here is {cheapest}'s: {figure(others[cheapest])} µs, "
-                f"{others[cheapest] / mine['value']:.2f} of {subject}."
-            )
+        said += _of_floor(facts, "tls1.3-full", subject)
+        said += _of_cheapest(facts, "tls1.3-full", subject)
+    said += _of_kinds(facts, subject)
+    return said + _of_counters(facts, subject) + _of_open_loops(facts, subject)
+
+
+def _of_floor(facts: Facts, scenario: str, subject: str) -> list[str]:
+    part = next((each for each in (facts.get("floor") or {}).get("parts", []) if each["scenario"] == scenario), None)
+    if part is None:
+        return []
+    several = part["rounds"] > 1
+    other = f" ({part['other_low']:.0%} to {part['other_high']:.0%})" if several else ""
+    own = f"{figure(part['rest'])} µs {subject}'s own"
+    if several:
+        own += f" ({figure(part['rest_low'])} to {figure(part['rest_high'])})"
+    if part["rest_low"] <= 0:
+        own += ", which proves no share of its own"
+    end = "." if several else "; a single round gives no range."
+    return [f"{part['other']:.0%} of that is not crypto{other}: {figure(part['kernel'])} µs are the kernel's, {own}{end}"]
+
+
+def _of_cheapest(facts: Facts, scenario: str, subject: str) -> list[str]:
+    others = {name: value for name in facts["names"] if (value := _value(facts, scenario, name)) is not None}
+    cheapest = min(others, key=lambda name: others[name])
+    if cheapest == subject:
+        return [f"No full TLS 1.3 handshake here is cheaper than {subject}'s."] if len(others) > 1 else []
+    ratios = _quotients(facts, (scenario, cheapest), (scenario, subject))
+    beside = f"{median(ratios):.2f} of {subject} ({range_words(ratios[0], ratios[-1], len(ratios))})" if ratios else ""
+    return [f"The cheapest full TLS 1.3 handshake here is {cheapest}'s: {figure(others[cheapest])} µs, {beside}."]
+
+
+def _of_kinds(facts: Facts, subject: str) -> list[str]:
+    """What resumption saves, and what other keys and groups cost, each compared within a round."""
+    said = []
     for version in ("1.3", "1.2"):
-        full, resumed = (_value(facts, f"tls{version}-{kind}", subject) for kind in ("full", "resumed"))
-        if full and resumed:
-            saved = 1 - resumed / full
-            words = f"saves {saved:.0%}" if saved >= _SAME else "saves nothing to speak of"
-            said.append(f"Resumption of a TLS {version} handshake {words} at {subject}.")
-    plain = _value(facts, "tls1.3-full", subject)
+        if not (ratios := _quotients(facts, (f"tls{version}-resumed", subject), (f"tls{version}-full", subject))):
+            continue
+        spread = f"{1 - ratios[-1]:.0%} to {1 - ratios[0]:.0%}"
+        if len(ratios) < 2:
+            words = f"saves {1 - median(ratios):.0%} at {subject}, by a single round, which proves nothing"
+        elif ratios[-1] < 1:
+            words = f"saves {1 - median(ratios):.0%} at {subject} ({spread})"
+        else:
+            words = f"is not shown to save anything at {subject} ({spread})"
+        said.append(f"Resumption of a TLS {version} handshake {words}.")
     for scenario, what in (
         ("tls1.3-full-rsa", "RSA 2048 costs {} times ECDSA P-256"),
         ("tls1.3-full-mlkem", "X25519MLKEM768 costs {} times X25519"),
         ("tls1.3-full-mutual", "Mutual TLS costs {} times a handshake without a client's certificate"),
     ):
-        if plain and (value := _value(facts, scenario, subject)):
-            said.append(f"{what.format(f'{value / plain:.2f}')} at {subject} (server CPU, TLS 1.3).")
-    with_it, without = (_value(facts, f"tls1.3-full-{kind}", subject) for kind in ("staple", "unstapled"))
-    if with_it and without:
-        said.append(f"With an OCSP staple a full TLS 1.3 handshake costs {with_it / without:.2f} times one without at {subject}.")
+        if ratios := _quotients(facts, (scenario, subject), ("tls1.3-full", subject)):
+            words = range_words(ratios[0], ratios[-1], len(ratios))
+            said.append(f"{what.format(f'{median(ratios):.2f}')} at {subject} (server CPU, TLS 1.3; {words}).")
+    if ratios := _quotients(facts, ("tls1.3-full-staple", subject), ("tls1.3-full-unstapled", subject)):
+        words = range_words(ratios[0], ratios[-1], len(ratios))
+        said.append(
+            f"With an OCSP staple a full TLS 1.3 handshake costs {median(ratios):.2f} times one without at {subject} ({words})."
+        )
+    return said
+
+
+def _of_open_loops(facts: Facts, subject: str) -> list[str]:
+    said = []
     for each in facts["scenarios"]:
-        if each["loop"] == "open" and (mine := each["summary"].get(subject)):
-            words = f"The {each['what']}: {figure(mine['value'])} ms at {subject}"
-            if mine["ratio"] and subject != base:
-                words += f", {figure(each['summary'][base]['value'])} ms at {base}"
-            late = max(found["details"].get(LATE, 0.0) for found in each["summary"].values())
-            doubt = f"; the client was late itself by up to {figure(late)} ms, so this is the machine's more than the servers'"
-            said.append(f"{words} (median over the rounds{doubt if late > mine['value'] / 10 else ''}).")
+        mine = each["summary"].get(subject)
+        if each["loop"] != "open" or mine is None:
+            continue
+        words = f"The {each['what']}: {figure(mine['value'])} ms at {subject}"
+        if mine["ratio"] and subject != facts["base"]:
+            base = facts["base"]
+            words += f", {figure(each['summary'][base]['value'])} ms at {base}"
+            spread = range_words(mine["ratio_low"], mine["ratio_high"], mine["rounds"])
+            words += f"; within a round {mine['ratio']:.2f} ({spread})"
+        said.append(words + ".")
+        late = [name for name, found in each["summary"].items() if found["doubtful"]]
+        if late:
+            worst = max(each["latency"][name]["late"] for name in late)
+            said.append(
+                f"That is the machine's more than the servers': the client was late itself in every sample of {', '.join(late)}, "
+                f"by up to {figure(worst)} ms."
+            )
+        if aside := sum(found["aside"] for found in each["summary"].values()):
+            said.append(f"{aside} sample{'s' if aside > 1 else ''} of it did not count: the client was late itself.")
+    return said
+
+
+def _of_counters(facts: Facts, subject: str) -> list[str]:
+    """How many instructions a handshake takes, and whether more or fewer cycles go with it."""
+    of: Facts = next((each.get("counters", {}) for each in facts["scenarios"] if each["name"] == "tls1.3-full"), {})
+    if (mine := of.get(subject)) is None:
+        return []
+    words = f"{subject} executes {mine['instructions'] / 1e3:,.0f} thousand instructions per full TLS 1.3 handshake"
+    if mine["instructions_ratio"]:
+        words += (
+            f", {mine['instructions_ratio']:.2f} of {facts['base']}'s, in {mine['cycles_ratio']:.2f} of its cycles "
+            f"({mine['instructions'] / mine['cycles']:.2f} instructions per cycle)"
+        )
+    return [words + "."]
+
+
+def of_doubts(facts: Facts) -> list[str]:
+    """What the reader has to know of the machine and the client before the figures beside peers are worth something."""
+    said = []
+    closed = [each for each in facts["scenarios"] if each["loop"] == "closed"]
     full_clients = [
         f"{each['name']} with {name}"
-        for each in facts["scenarios"]
+        for each in closed
         for name, found in each["summary"].items()
-        if each["loop"] == "closed" and found["load_busy"] > 0.95 and found["busy"] < 0.95
+        if found["load_busy"] > _FULL and found["busy"] < _FULL
     ]
     if full_clients:
         said.append(
             f"The client's core was full in {', '.join(full_clients)}: the rates there are the client's, the "
             f"costs are not touched."
+        )
+    neither = [
+        found["busy"] for each in closed for found in each["summary"].values() if max(found["busy"], found["load_busy"]) < _BUSY
+    ]
+    if neither:
+        said.append(
+            f"In {len(neither)} of {sum(len(each['summary']) for each in closed)} closed loops neither the server nor the client "
+            f"had a full core (the server's down to {min(neither):.0%}): something else used them, and the rates are not what "
+            f"the servers can do."
+        )
+    load, cores = facts["machine"].get("load_average", (0,))[0], facts["machine"].get("cores") or 1
+    if load > cores / 2:
+        said.append(
+            f"The machine was busy before the run began (load average {figure(load)} on {cores} cores): ratios within a round "
+            f"mean something, absolute figures and latencies little."
         )
     return said

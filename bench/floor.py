@@ -1,23 +1,29 @@
 """The floor: what no server can do without, so that a report can say how much of a handshake is the gateway's own.
 
 * Crypto: the same handshake in memory, both sides on memory BIOs in one thread, and only the server's calls timed. No
-socket, no loop,   no choice of a host. The TLS library is the one that `edge` uses; a peer with another library has another
-floor. * Kernel: a server that accepts, reads, writes, reads the end and closes, with as many bytes as a handshake has, and a
-client that does the   same from the other core. Its CPU per connection is the kernel's work, with the little that a bare
-loop in Python adds (2 to 4 µs).
+  socket, no loop, no choice of a host. The TLS library is the one that `edge` uses; a peer with another library has another
+  floor.
+* Kernel: a server that accepts, reads, writes, reads the end and closes, with as many bytes as a handshake has, and a client
+  that does the same from the other core. Its CPU per connection is the kernel's work, with the little that a bare loop in
+  Python adds (2 to 4 µs).
 
-What a target spends beyond the two is its own: its event loop, choosing the host, its buffers, its accounting.
+What a target spends beyond the two is its own: its event loop, choosing the host, its buffers, its accounting. Both are
+measured in every round, right before the scenario that they belong to, so that what the machine does to one it does to the
+other and the difference has a range.
 
-Run as ``-m …floor crypto JOB`` (prints JSON) or ``-m …floor echo PORT`` (serves until it is ended).
+Run as ``-m …floor crypto`` (for each line with a job as JSON a line of seconds comes back) or ``-m …floor echo PORT`` (serves
+until it is ended).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -29,9 +35,9 @@ from edge.tls.binding import BUFFER, BUFFER_SIZE, context_pointer, ffi, lib, new
 
 from .certificates import Set
 from .offer import Offer, context, kept_session, prepare
-from .processes import Child, free_ports, run_pinned
+from .processes import Child, environment, free_ports
 
-__all__ = ["crypto", "measure_floor", "parts"]
+__all__ = ["Floor", "crypto", "part"]
 
 HELLO, FLIGHT, FINISHED = 320, 900, 80
 """Bytes of a full TLS 1.3 handshake with an ECDSA certificate: the client's hello, the server's flight, the client's end."""
@@ -134,18 +140,6 @@ def _call(port: int) -> None:
         sock.recv(1)
 
 
-def _kernel(core: int, folder: Path, seconds: float) -> float:
-    """CPU seconds of the server per connection."""
-    (port,) = free_ports(1)
-    folder.mkdir()
-    with Child("the echo", [sys.executable, "-m", f"{__package__}.floor", "echo", str(port)], core, folder) as child:
-        child.wait_port(port)
-        before, end = child.cpu(), time.perf_counter() + seconds
-        with ThreadPoolExecutor(_CALLERS) as pool:
-            counts = list(pool.map(lambda _: _calls(port, end), range(_CALLERS)))
-        return (child.cpu() - before) / sum(counts)
-
-
 def _calls(port: int, end: float) -> int:
     count = 0
     while not count or time.perf_counter() < end:
@@ -154,63 +148,104 @@ def _calls(port: int, end: float) -> int:
     return count
 
 
-def measure_floor(
-    rows: dict[str, tuple[Offer, str]],
-    certificates: Set,
-    core: int,
-    folder: Path,
-    seconds: float,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """The kernel's microseconds per connection, and those of crypto for each of `rows` (name: offer and variant)."""
-    progress("the floor: the kernel")
-    kernel = _kernel(core, folder, seconds) * 1e6
-    found = {}
-    for name, (offer, variant) in rows.items():
+class Floor:
+    """The floor's two processes, on the server's `core`. A context manager: they have ended when the block is left."""
+
+    def __init__(self, certificates: Set, core: int, folder: Path, seconds: float) -> None:
+        """`seconds` is how long each of the two parts of a sample takes. Raises RuntimeError or OSError."""
+        self._certificates = certificates
+        self._seconds = seconds
+        (self._port,) = free_ports(1)
+        folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            module = f"{__package__}.floor"
+            self._echo = stack.enter_context(
+                Child("the echo", [sys.executable, "-m", module, "echo", str(self._port)], core, folder)
+            )
+            self._echo.wait_port(self._port)
+            self._crypto = subprocess.Popen(
+                ["taskset", "-c", str(core), sys.executable, "-m", module, "crypto"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment(),
+                text=True,
+            )
+            stack.callback(self._end_crypto)
+            self._stack = stack.pop_all()
+
+    def _end_crypto(self) -> None:
+        self._crypto.kill()
+        self._crypto.communicate()
+
+    def __enter__(self) -> Floor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sample(self, offer: Offer, variant: str) -> dict[str, float] | None:
+        """Microseconds of ``crypto`` and ``kernel`` for one handshake of `offer`; None for a variant that has no floor.
+
+        Raises RuntimeError or OSError.
+        """
         if variant not in _SERVED:
-            continue
-        progress(f"the floor: {name} in memory")
-        leaf = certificates.rsa if variant == "rsa" else certificates.leaf
+            return None
         given = offer.facts()
-        job = {"chain": str(leaf.chain), "key": str(leaf.key), "client_ca": "", "seconds": seconds, "offer": given}
+        leaf = self._certificates.rsa if variant == "rsa" else self._certificates.leaf
+        job = {"chain": str(leaf.chain), "key": str(leaf.key), "client_ca": "", "seconds": self._seconds, "offer": given}
         if variant == "mutual":
-            job["client_ca"] = str(certificates.ca)
-            given |= {"chain": str(certificates.client.chain), "key": str(certificates.client.key)}
-        out, _ = run_pinned([sys.executable, "-m", f"{__package__}.floor", "crypto", json.dumps(job)], core, seconds + 30)
-        found[name] = float(out) * 1e6
-    return {"kernel": kernel, "crypto": found}
+            job["client_ca"] = str(self._certificates.ca)
+            given |= {"chain": str(self._certificates.client.chain), "key": str(self._certificates.client.key)}
+        return {"crypto": self._in_memory(job) * 1e6, "kernel": self._kernel() * 1e6}
+
+    def _in_memory(self, job: dict[str, Any]) -> float:
+        assert self._crypto.stdin is not None
+        assert self._crypto.stdout is not None
+        self._crypto.stdin.write(json.dumps(job) + "\n")
+        self._crypto.stdin.flush()
+        answer = self._crypto.stdout.readline()
+        if not answer:
+            raise RuntimeError("the handshake in memory failed")
+        return float(answer)
+
+    def _kernel(self) -> float:
+        """CPU seconds of the echo per connection."""
+        before, end = self._echo.cpu(), time.perf_counter() + self._seconds
+        with ThreadPoolExecutor(_CALLERS) as pool:
+            counts = list(pool.map(lambda _: _calls(self._port, end), range(_CALLERS)))
+        return (self._echo.cpu() - before) / sum(counts)
 
 
-def parts(floor: dict[str, Any], scenarios: list[dict[str, Any]], subject: str) -> list[dict[str, Any]]:
-    """What `subject` spends in each scenario, in microseconds, and how much of it is crypto, the kernel's, and its own."""
-    found = []
-    for scenario in scenarios:
-        summary, crypto_part = scenario["summary"].get(subject), floor["crypto"].get(scenario["name"])
-        if summary is None or crypto_part is None or scenario["loop"] != "closed":
-            continue
-        total = summary["value"]
-        rest = total - crypto_part - floor["kernel"]
-        what = scenario["what"].removeprefix("CPU per ")
-        found.append(
-            {
-                "scenario": scenario["name"],
-                "what": what,
-                "total": total,
-                "crypto": crypto_part,
-                "kernel": floor["kernel"],
-                "rest": rest,
-            }
-        )
-    return found
+def part(pairs: Sequence[tuple[float, dict[str, float]]]) -> dict[str, Any]:
+    """What a target spends in microseconds, and how much of it is crypto, the kernel's, and its own (``rest``).
+
+    `pairs` has its cost and the floor of each round. Medians over the rounds; ranges of what is left, and of the share that
+    is not crypto (0 to 1).
+    """
+    rests = sorted(total - floor["crypto"] - floor["kernel"] for total, floor in pairs)
+    others = sorted(1 - floor["crypto"] / total for total, floor in pairs)
+    return {
+        "total": median(total for total, _ in pairs),
+        "crypto": median(floor["crypto"] for _, floor in pairs),
+        "kernel": median(floor["kernel"] for _, floor in pairs),
+        "rest": median(rests),
+        "rest_low": rests[0],
+        "rest_high": rests[-1],
+        "other": median(others),
+        "other_low": others[0],
+        "other_high": others[-1],
+        "rounds": len(pairs),
+    }
 
 
 def main(arguments: list[str]) -> None:
     """The command lines of the module's description."""
     if arguments[0] == "echo":
         _echo(int(arguments[1]))
-    job = json.loads(arguments[1])
-    job["offer"] = Offer(**job["offer"])
-    sys.stdout.write(f"{crypto(**job)!r}\n")
+    for line in sys.stdin:
+        job = json.loads(line)
+        sys.stdout.write(f"{crypto(**job | {'offer': Offer(**job['offer'])})!r}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """A run: every target started once, then rounds in which they take turns in every scenario.
 
 The order within a round rotates, so that none is always first. A ratio compares two samples of one round; what is
-reported is the median over the rounds and the range. A sample with errors counts for nothing and is said aloud.
+reported is the median over the rounds and the range. A sample with errors counts for nothing and is said aloud. One that is
+in doubt, because the load side was late itself, counts only for a target that has no better one in this scenario; that is
+said aloud too.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from statistics import median
 from typing import Any
 
 from .certificates import Leaf, Set
+from .conclusions import LATE
 from .first import first_handshake, get
+from .floor import Floor, part
 from .latency import Latency, curve
 from .origin import Origin
 from .peers import PEERS, Job
@@ -23,7 +27,7 @@ from .processes import Child, free_ports
 from .samples import Sample, Scenario, Site
 from .stapling import Stapling, wait_staple
 
-__all__ = ["BASE", "SUBJECT", "Result", "Summary", "Targets", "measure"]
+__all__ = ["BASE", "SUBJECT", "Result", "Summary", "Targets", "measure", "takes_part"]
 
 BASE = "nginx"
 """Ratios are to this target, when it takes part."""
@@ -175,24 +179,53 @@ class Summary:
     load_busy: float
     details: dict[str, float]
     rate: float  # operations a second
+    doubtful: int  # of the `rounds`, those in doubt: all or none
+    aside: int  # samples in doubt that did not count
 
 
 @dataclass(slots=True)
 class Result:
-    """All samples of one scenario, by round and target. `problems` says what went wrong, in words."""
+    """All samples of one scenario, by round and target. `problems` says what went wrong, in words.
+
+    `floors` has the floor of each round, in microseconds, where there is one.
+    """
 
     scenario: Scenario
     rounds: list[dict[str, Sample]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    floors: list[dict[str, float] | None] = field(default_factory=list)
+
+    def counting(self, target: str) -> dict[int, Sample]:
+        """The samples of `target` that count, by round: those that are not in doubt, or all when all of them are."""
+        all_ = {number: each[target] for number, each in enumerate(self.rounds) if target in each}
+        return {number: sample for number, sample in all_.items() if not sample.doubt} or all_
+
+    def doubts(self, target: str) -> str:
+        """Which samples of `target` are in doubt and why, in words; "" when none is."""
+        found = {number: each[target].doubt for number, each in enumerate(self.rounds) if target in each and each[target].doubt}
+        if not found:
+            return ""
+        rounds = ", ".join(str(number + 1) for number in found)
+        fate = "they count, because there is none better" if self.counting(target).keys() == found.keys() else "not counted"
+        first = next(iter(found.values()))
+        return f"{self.scenario.name}: in doubt with {target} in round{'s' if len(found) > 1 else ''} {rounds} ({first}); {fate}"
+
+    def parts(self, target: str) -> dict[str, Any] | None:
+        """How `target`'s cost divides into crypto, the kernel's part and its own (`bench.floor.part`)."""
+        floors = dict(enumerate(self.floors))
+        samples = self.counting(target).items()
+        pairs = [(sample.value * 1e6, floor) for number, sample in samples if (floor := floors.get(number)) and sample.value > 0]
+        return part(pairs) if pairs else None
 
     def summary(self, target: str) -> Summary | None:
         """None when `target` has no valid sample."""
-        samples = [each[target] for each in self.rounds if target in each]
+        counting, base = self.counting(target), self.counting(BASE)
+        samples = list(counting.values())
         if not samples:
             return None
         values = sorted(sample.value * self.scenario.scale for sample in samples)
-        pairs = [each for each in self.rounds if target in each and BASE in each and each[BASE].value > 0]
-        ratios = sorted(each[target].value / each[BASE].value for each in pairs) or [0.0]
+        pairs = [(sample.value, base[number].value) for number, sample in counting.items() if number in base]
+        ratios = sorted(value / other for value, other in pairs if other > 0) or [0.0]
         return Summary(
             median(values),
             values[0],
@@ -205,18 +238,24 @@ class Result:
             median(sample.load_busy for sample in samples),
             {name: median(sample.details[name] for sample in samples) for name in samples[0].details},
             median(sample.count / sample.seconds if sample.seconds else 0.0 for sample in samples),
+            sum(bool(sample.doubt) for sample in samples),
+            sum(target in each for each in self.rounds) - len(samples),
         )
 
     def latency(self, target: str) -> dict[str, Any] | None:
-        """Of an open loop: the durations of all rounds together, as milliseconds and points of a plot."""
-        durations = sorted(each for round_ in self.rounds if target in round_ for each in round_[target].durations)
+        """Of an open loop: the durations of all rounds that count together, as milliseconds and points of a plot; and how
+        late the client was itself, the worst of these rounds."""
+        samples = self.counting(target).values()
+        durations = sorted(each for sample in samples for each in sample.durations)
         found = Latency.of(durations)
         if found is None:
             return None
-        return found.milliseconds() | {"curve": [[share, round(value * 1e3, 3)] for share, value in curve(durations)]}
+        facts: dict[str, Any] = {"late": max(sample.details.get(LATE, 0.0) for sample in samples), "rounds": len(samples)}
+        return found.milliseconds() | facts | {"curve": [[share, round(value * 1e3, 3)] for share, value in curve(durations)]}
 
 
-def _takes_part(name: str, scenario: Scenario) -> bool:
+def takes_part(name: str, scenario: Scenario) -> bool:
+    """Whether `scenario` can be done with the target `name`."""
     if scenario.only:
         return name in scenario.only
     return not scenario.relayed or name not in PEERS or PEERS[name].relays
@@ -231,8 +270,11 @@ def measure(
     seconds: float,
     end: float,
     progress: Callable[[str], None],
+    floor: Floor | None = None,
 ) -> list[Result]:
     """Take `rounds` of samples of `seconds` each, each round with every scenario; stops at monotonic time `end` and says so.
+
+    With a `floor` it is measured before each closed loop of handshakes.
 
     A target that fails in the first round of a scenario is left out of it from then on.
     """
@@ -244,9 +286,10 @@ def measure(
             if time.monotonic() > end:
                 result.problems.append(f"{scenario.name}: the time was up after {number} of {rounds} rounds")
                 continue
-            names = [name for name in targets.running if _takes_part(name, scenario)]
+            names = [name for name in targets.running if takes_part(name, scenario)]
             shift = number % len(names) if names else 0
             samples: dict[str, Sample] = {}
+            result.floors.append(_floor(floor, result, number, progress))
             for name in names[shift:] + names[:shift]:
                 if (scenario.name, name) in given_up:
                     continue
@@ -269,4 +312,19 @@ def measure(
                 else:
                     samples[name] = sample
             result.rounds.append(samples)
+    for result in results:
+        result.problems += [words for name in targets.running if (words := result.doubts(name))]
     return results
+
+
+def _floor(floor: Floor | None, result: Result, number: int, progress: Callable[[str], None]) -> dict[str, float] | None:
+    """The floor of a closed loop of handshakes, now. A failure is a problem of the result."""
+    scenario = result.scenario
+    if floor is None or scenario.offer is None or scenario.loop != "closed":
+        return None
+    progress(f"round {number + 1}: the floor of {scenario.name}")
+    try:
+        return floor.sample(scenario.offer, scenario.variant)
+    except (RuntimeError, OSError) as error:
+        result.problems.append(f"{scenario.name}: the floor failed in round {number + 1}: {error}")
+        return None

@@ -7,18 +7,15 @@ configurations and the command. Light and dark follow the reader's system.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib import resources
-from typing import Any
 
+from .breakdown import counters, floor
 from .conclusions import figure
+from .elements import Facts, Place, colours, legend, section, table, value
 from .markup import Markup, at, tag
 from .plot import COLOURS, bar, latency, stack
 
 __all__ = ["page"]
-
-Facts = dict[str, Any]
-Place = tuple[str | int, ...]
 
 _PHASES = (
     ("tcp", "TCP"),
@@ -26,6 +23,7 @@ _PHASES = (
     ("flight_to_finished", "to finished"),
     ("to_first_byte", "to the first byte"),
 )
+_OPEN = ("handshakes", "rounds", "set aside", "client late", "")
 _PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p999", "p99.9"), ("greatest", "most"))
 
 
@@ -34,7 +32,7 @@ def page(facts: Facts) -> str:
     peers = facts["kind"] == "peers"
     if peers:
         title = "What TLS and relaying cost here"
-        sections = [*_scenarios(facts), *_open_loops(facts), *_floor(facts), *_problems(facts)]
+        sections = [*_scenarios(facts), *_open_loops(facts), *floor(facts), *counters(facts), *_problems(facts)]
     else:
         title = f"TLS handshakes with {facts['target']['given']}"
         sections = [*_handshakes(facts), *_loops(facts)]
@@ -58,43 +56,12 @@ def page(facts: Facts) -> str:
     return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
-def _section(title: str, *parts: object) -> Markup:
-    return tag("section", tag("h2", title), *parts)
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> Markup:
-    """A table whose first column is text; it scrolls in its own box when the page is narrow."""
-    written = [tag("tr", *(tag("th" if number == 0 else "td", cell) for number, cell in enumerate(row))) for row in rows]
-    return tag(
-        "div",
-        tag("table", tag("thead", tag("tr", *(tag("th", head) for head in heads))), tag("tbody", *written)),
-        class_="scroll",
-    )
-
-
-def _value(facts: Any, *place: str | int, ending: str = "") -> Markup | str:
-    """The figure at `place`, as everywhere; a dash when there is none."""
-    for part in place:
-        facts = facts[part]
-    return "–" if facts is None else at(place, figure(facts) + ending)
-
-
-def _kinds(names: list[str]) -> dict[str, str]:
-    """A colour for each target; `edge` has one of its own."""
-    others = [name for name in names if name != "edge"]
-    return {"edge": "subject"} | {name: f"c{number % COLOURS}" for number, name in enumerate(others)}
-
-
-def _legend(kinds: dict[str, str]) -> Markup:
-    return tag("p", *(tag("span", tag("i", class_=kind), name) for name, kind in kinds.items()), class_="legend")
-
-
 # beside the peers
 
 
 def _scenarios(facts: Facts) -> list[Markup]:
     names, base = facts["names"], facts["base"]
-    kinds = _kinds(names)
+    kinds = colours(names)
     rows: list[list[object]] = []
     charts: list[Markup] = []
     for number, scenario in enumerate(facts["scenarios"]):
@@ -107,14 +74,15 @@ def _scenarios(facts: Facts) -> list[Markup]:
                 row.append("–")
                 continue
             place: Place = ("scenarios", number, "summary", name)
-            ratio = _value(facts, *place, "ratio", ending=" ×") if found["ratio"] and name != base else ""
-            row.append(tag("span", _value(facts, *place, "value"), " ", tag("small", ratio)))
+            ratio = _ratio(facts, place, found) if found["ratio"] and name != base else ""
+            row.append(tag("span", value(facts, *place, "value"), tag("small", ratio, class_="ratio")))
             bars.append(
                 tag(
                     "div",
                     tag("span", name, class_="name"),
                     bar(found["value"], found["low"], found["high"], most, kinds[name]),
-                    tag("span", _value(facts, *place, "value"), f" {scenario['unit']} ", tag("small", ratio), class_="value"),
+                    tag("span", value(facts, *place, "value"), f" {scenario['unit']}", class_="value"),
+                    tag("small", ratio, class_="ratio"),
                     class_="row",
                 )
             )
@@ -122,15 +90,26 @@ def _scenarios(facts: Facts) -> list[Markup]:
         if bars:
             charts.append(tag("figure", tag("figcaption", f"{scenario['what']}, {scenario['unit']}"), *bars))
     note = (
-        f"Medians over {facts['rounds']} rounds in which the targets took turns; in small print the ratio to "
-        f"{base} within a round. Lower is better."
+        f"Medians over {facts['rounds']} round{'s' if facts['rounds'] > 1 else ''} in which the targets took turns. Lower is "
+        f"better. In small print the ratio to {base} within a round, and its range over the rounds: with ? where that includes 1 "
+        f"or there is one round only, so that no difference is proven."
     )
-    lines = "A bar's thin line is the range over the rounds. Where ranges overlap much, nothing is proven."
+    lines = "A bar is the median, its thin line the range over the rounds. Each plot begins at 0 and has a scale of its own."
     found = [
-        _section("Everything in one table", tag("p", note), _table(["", "unit", *names], rows)),
-        _section("Each of them", tag("p", lines), tag("div", *charts, class_="charts")),
+        section("Everything in one table", tag("p", note), table(["", "unit", *names], rows)),
+        section("Each of them", tag("p", lines), tag("div", *charts, class_="charts")),
     ]
     return [*found, *_saturation(facts)]
+
+
+def _ratio(facts: Facts, place: Place, found: Facts) -> Markup:
+    """The ratio to the base and its range, marked where it proves nothing."""
+    low, high = found["ratio_low"], found["ratio_high"]
+    doubtful = "?" if low <= 1 <= high or found["rounds"] < 2 else ""
+    spread: list[object] = []
+    if found["rounds"] > 1:
+        spread = [" (", value(facts, *place, "ratio_low"), " to ", value(facts, *place, "ratio_high"), ")"]
+    return tag("span", value(facts, *place, "ratio", ending=" ×"), *spread, doubtful)
 
 
 def _saturation(facts: Facts) -> list[Markup]:
@@ -146,69 +125,60 @@ def _saturation(facts: Facts) -> list[Markup]:
                 continue
             place: Place = ("scenarios", number, "summary", name)
             row.append(
-                tag("span", _value(facts, *place, "rate"), " ", tag("small", f"{found['busy']:.0%} / {found['load_busy']:.0%}"))
+                tag("span", value(facts, *place, "rate"), " ", tag("small", f"{found['busy']:.0%} / {found['load_busy']:.0%}"))
             )
         rows.append(row)
     if not rows:
         return []
     note = (
-        "A second, in a closed loop on one core; in small print how busy the server's core was, and the "
-        "client's. Where the client's is full, the rate is the client's."
+        "Handshakes a second in a closed loop on one core; in small print the share of its core that the server used, and "
+        "that the client used. Where the client's is full, the rate is the client's; where neither is, something else used "
+        "the cores."
     )
-    return [_section("Rates at saturation", tag("p", note), _table(["", *facts["names"]], rows))]
+    return [section("Handshakes a second, as many as can be", tag("p", note), table(["", *facts["names"]], rows))]
 
 
 def _open_loops(facts: Facts) -> list[Markup]:
     sections = []
-    kinds = _kinds(facts["names"])
+    kinds = colours(facts["names"])
     for number, scenario in enumerate(facts["scenarios"]):
         if not (found := scenario.get("latency")):
             continue
         drawn = latency({name: (kinds[name], each["curve"]) for name, each in found.items()})
         rows = [
-            [name, *(_value(facts, "scenarios", number, "latency", name, key) for key, _ in _PERCENTILES), each["count"]]
+            [
+                name,
+                *(value(facts, "scenarios", number, "latency", name, key) for key, _ in _PERCENTILES),
+                f"{each['count']:,}",
+                each["rounds"],
+                scenario["summary"][name]["aside"],
+                value(facts, "scenarios", number, "latency", name, "late"),
+                "in doubt" if scenario["summary"][name]["doubtful"] else "",
+            ]
             for name, each in found.items()
         ]
         sections.append(
-            _section(
+            section(
                 f"Latency: {scenario['what'].removeprefix('p99 latency of ')}",
                 tag(
                     "p",
-                    "Milliseconds from when each handshake was due, all rounds together. A dash: too few samples for "
-                    "that percentile.",
+                    "Milliseconds from when each handshake was due, of all rounds that count. A dash: too few samples for "
+                    "that percentile. How late the client was itself stands beside them (its p99 in the worst round): a round in "
+                    "which that is above half a millisecond and a tenth of the target's p99 is set aside, or in doubt where "
+                    "the target has no other.",
                 ),
-                _legend({name: kinds[name] for name in found}),
+                legend({name: kinds[name] for name in found}),
                 tag("div", drawn or "", class_="scroll"),
-                _table(["", *(name for _, name in _PERCENTILES), "samples"], rows),
+                table(["", *(name for _, name in _PERCENTILES), *_OPEN], rows),
             )
         )
     return sections
 
 
-def _floor(facts: Facts) -> list[Markup]:
-    if not (floor := facts.get("floor")):
-        return []
-    rows, bars = [], []
-    most = max((part["total"] for part in floor["parts"]), default=1.0)
-    for number, part in enumerate(floor["parts"]):
-        place: Place = ("floor", "parts", number)
-        rows.append([part["what"], *(_value(facts, *place, key) for key in ("total", "crypto", "kernel", "rest"))])
-        shares = [(part["crypto"], "c0"), (part["kernel"], "c1"), (part["rest"], "subject")]
-        bars.append(tag("div", tag("span", part["what"], class_="name"), stack(shares, most), class_="row wide"))
-    note = (
-        "What no server can do without, in µs of CPU: the same handshake in memory, where there is nothing "
-        "but the TLS library's crypto and state machine, "
-        "and a connection that is accepted, read, written and closed, where there is nothing but the kernel. "
-        "What is left is the gateway's own."
-    )
-    legend = _legend({"crypto and state machine": "c0", "kernel": "c1", "the gateway's own": "subject"})
-    heads = ["", "all", "crypto", "kernel", "its own"]
-    return [_section("The floor", tag("p", note), legend, tag("figure", *bars), _table(heads, rows))]
-
-
 def _problems(facts: Facts) -> list[Markup]:
     problems = [words for scenario in facts["scenarios"] for words in scenario["problems"]] + facts.get("left_out", [])
-    return [_section("What went wrong", tag("ul", *(tag("li", words) for words in problems)))] if problems else []
+    problems += facts.get("counters", {}).get("problems", [])
+    return [section("What went wrong", tag("ul", *(tag("li", words) for words in problems)))] if problems else []
 
 
 # one target
@@ -223,13 +193,13 @@ def _handshakes(facts: Facts) -> list[Markup]:
     kinds = {name: f"c{number}" for number, (_, name) in enumerate(_PHASES)}
     for number, row in able:
         place: Place = ("handshakes", number)
-        phases = [_value(facts, *place, "phases_ms", key) for key, _ in _PHASES]
+        phases = [value(facts, *place, "phases_ms", key) for key, _ in _PHASES]
         agreed = " ".join(
             part for part in (row["group"], row["certificate"], row["alpn"], "stapled" if row["stapled"] else "") if part
         )
         sizes = [at((*place, "flight_bytes"), f"{row['flight_bytes']:,}"), row["round_trips"]]
         rows.append(
-            [row["label"], _value(facts, *place, "handshake_ms", "p50"), *phases, *sizes, agreed, row["suite"], row["count"]]
+            [row["label"], value(facts, *place, "handshake_ms", "p50"), *phases, *sizes, agreed, row["suite"], row["count"]]
         )
         shares = [(row["phases_ms"][key] or 0.0, kinds[name]) for key, name in _PHASES]
         bars.append(tag("div", tag("span", row["label"], class_="name"), stack(shares, max(totals.values())), class_="row wide"))
@@ -247,10 +217,10 @@ def _handshakes(facts: Facts) -> list[Markup]:
         "suite",
         "handshakes",
     ]
-    found = [_section("Handshakes", tag("p", note), _legend(kinds), tag("figure", *bars), _table(heads, rows))]
+    found = [section("Handshakes", tag("p", note), legend(kinds), tag("figure", *bars), table(heads, rows))]
     if refused:
         words = [tag("li", tag("b", row["label"]), f": {row['refused']}") for row in refused]
-        found.append(_section("What it does not do", tag("ul", *words)))
+        found.append(section("What it does not do", tag("ul", *words)))
     return found
 
 
@@ -267,11 +237,11 @@ def _loops(facts: Facts) -> list[Markup]:
         rows = []
         for number, loop in loops:
             place: Place = ("loops", number)
-            shown = [_value(facts, *place, "handshake_ms", key) if loop["handshake_ms"] else "–" for key, _ in _PERCENTILES]
+            shown = [value(facts, *place, "handshake_ms", key) if loop["handshake_ms"] else "–" for key, _ in _PERCENTILES]
             rows.append(
                 [
                     loop["label"],
-                    _value(facts, *place, "rate"),
+                    value(facts, *place, "rate"),
                     *shown,
                     loop["failed"],
                     f"{loop['client_busy']:.0%}",
@@ -282,12 +252,12 @@ def _loops(facts: Facts) -> list[Markup]:
         heads = ["", "a second", *(name for _, name in _PERCENTILES), "failed", "client's core", "client"]
         note = f"Handshakes {words}; milliseconds. A dash: too few samples for that percentile."
         sections.append(
-            _section(
+            section(
                 f"Rates, {mode} loop",
                 tag("p", note),
-                _legend(kinds),
+                legend(kinds),
                 tag("div", drawn or "", class_="scroll"),
-                _table(heads, rows),
+                table(heads, rows),
             )
         )
     return sections
@@ -297,23 +267,30 @@ def _loops(facts: Facts) -> list[Markup]:
 
 
 def _grounds(facts: Facts) -> list[Markup]:
-    machine = [
-        [key.replace("_", " "), value if isinstance(value, str) else repr(value)] for key, value in facts["machine"].items()
-    ]
+    machine = [[*_fact(key, value)] for key, value in facts["machine"].items()]
     found = [
-        _section(
+        section(
             "How to repeat it",
             tag("pre", " ".join(map(_quoted, facts["command"])), class_="command"),
             tag("p", "The JSON beside this page has every sample."),
         ),
-        _section("Machine", _table(["", ""], machine)),
+        section("Machine", table(["", ""], machine, "words")),
     ]
     if versions := facts.get("versions"):
-        found.append(_section("Versions", _table(["", ""], ([name, text] for name, text in versions.items()))))
+        found.append(section("Versions", table(["", ""], ([name, text] for name, text in versions.items()), "words")))
     if configurations := facts.get("configurations"):
         details = [tag("details", tag("summary", name), tag("pre", text)) for name, text in configurations.items()]
-        found.append(_section("Configurations", *details))
+        found.append(section("Configurations", *details))
     return found
+
+
+def _fact(key: str, value: object) -> tuple[str, str]:
+    """A fact of the machine as name and words."""
+    if isinstance(value, (list, tuple)):
+        return "load average before the run (1, 5, 15 minutes)", ", ".join(figure(float(each)) for each in value)
+    if key == "memory_mib":
+        return "memory", f"{value:,} MiB"
+    return key.replace("_", " ").replace("cpu", "CPU").replace("tls", "TLS"), str(value)
 
 
 def _quoted(word: str) -> str:

@@ -16,8 +16,8 @@ __all__ = ["COLOURS", "bar", "latency", "stack"]
 
 COLOURS = 8
 
-_WIDTH, _HEIGHT = 760, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 28, 14, 36
+_WIDTH, _HEIGHT = 760, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 28, 14, 56
 _NINES = ((0.0, "0 %"), (50.0, "50 %"), (90.0, "90 %"), (99.0, "99 %"), (99.9, "99.9 %"), (99.99, "99.99 %"))
 
 
@@ -85,6 +85,8 @@ def latency(curves: dict[str, tuple[str, Sequence[tuple[float, float]]]]) -> Mar
         if share <= end:
             parts.append(tag("line", x1=f"{x(share):.1f}", x2=f"{x(share):.1f}", y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="grid"))
             parts.append(tag("text", name, x=f"{x(share):.1f}", y=_HEIGHT - _BOTTOM + 18, text_anchor="middle"))
+    caption = "percentile of the handshakes; each further nine is as wide as the one before"
+    parts.append(tag("text", caption, x=(_LEFT + _WIDTH - _RIGHT) / 2, y=_HEIGHT - 10, text_anchor="middle"))
     for name, (kind, line) in curves.items():
         if line:
             drawn = " ".join(

@@ -143,11 +143,15 @@ class Child:
 
     def cpu_by_process(self) -> dict[int, float]:
         """CPU seconds of each of its processes."""
-        return {pid: _cpu_of(pid) for pid in family(self._process.pid)}
+        return {pid: _cpu_of(pid) for pid in self.pids()}
+
+    def pids(self) -> list[int]:
+        """Its process and those below it."""
+        return family(self._process.pid)
 
     def memory(self) -> int:
         """Bytes of `own_memory`, its descendants' among them."""
-        return own_memory(family(self._process.pid))
+        return own_memory(self.pids())
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

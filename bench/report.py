@@ -11,15 +11,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .conclusions import figure, of_peers
-from .floor import parts
-from .measure import BASE, SUBJECT, Result
+from .conclusions import figure, of_doubts, of_peers, range_words
+from .counters import summaries
+from .measure import BASE, SUBJECT, Result, Summary
 from .page import page
 from .samples import Sample
 
 __all__ = ["compose", "sentence", "show", "write"]
 
 
+_VERBS = {"KiB": "uses", "ms": "needs"}
 _ROOM = 4  # targets that a terminal of 80 columns has room for, with values and ratios
 
 
@@ -28,14 +29,15 @@ def sentence(result: Result, subject: str = "edge") -> str:
     mine, base, scenario = result.summary(subject), result.summary(BASE), result.scenario
     if mine is None:
         return f"{subject} has no valid figure for the {scenario.what}."
-    verb = {"idle-memory": "uses", "start": "needs", "start-500": "needs", "reload": "shows"}.get(scenario.name, "spends")
+    verb = "shows" if "latency" in scenario.what else _VERBS.get(scenario.unit, "spends")
     if base is None or subject == BASE:
         return f"{subject} {verb} {figure(mine.value)} {scenario.unit} of {scenario.what}."
-    doubt = "; the range includes 1, so nothing is proven" if mine.ratio_low <= 1 <= mine.ratio_high else ""
-    doubt = "; a single round proves nothing" if mine.rounds < 2 else doubt
     figures = f"{figure(mine.value)} {scenario.unit} against {figure(base.value)}"
-    spread = f"{mine.ratio_low:.2f} to {mine.ratio_high:.2f} over {mine.rounds} {'rounds' if mine.rounds > 1 else 'round'}"
-    return f"{subject} {verb} {mine.ratio:.2f} × {BASE}'s {scenario.what} ({figures}; {spread}{doubt})."
+    if not mine.ratio:
+        return f"{subject} {verb} {figure(mine.value)} {scenario.unit} of {scenario.what}; no round has both it and {BASE}."
+    spread = range_words(mine.ratio_low, mine.ratio_high, mine.rounds)
+    within = "within a round " if mine.rounds > 1 else ""
+    return f"{subject} {verb} {mine.ratio:.2f} × {BASE}'s {scenario.what}: {figures} ({within}{spread})."
 
 
 def _busy(result: Result, names: list[str]) -> str:
@@ -50,11 +52,17 @@ def _details(result: Result, names: list[str]) -> list[str]:
     return [f"  {name}: " + "; ".join(f"{what} {figure(value)}" for what, value in more.items()) for name, more in found if more]
 
 
+def _mark(found: Summary) -> str:
+    """A question mark where the ratio's range includes 1, or is of one round."""
+    return "?" if found.rounds < 2 or found.ratio_low <= 1 <= found.ratio_high else ""
+
+
 def show(results: list[Result], names: list[str], console: Console) -> None:
     """The table, with a sentence and how busy everybody was for each scenario."""
-    title = f"server CPU (or what the scenario names), median over rounds; ratios to {BASE}; lower is better"
+    title = f"Medians over rounds; ratios to {BASE}, ? where nothing is proven; lower is better"
     brief = len(names) > _ROOM
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    console.print(title, style="italic", highlight=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("scenario", no_wrap=True)
     if not brief:
         table.add_column("unit")
@@ -69,9 +77,9 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
             elif name == BASE or not found.ratio:
                 cells.append(figure(found.value))
             elif brief:
-                cells.append(f"{found.ratio:.2f}")
+                cells.append(f"{found.ratio:.2f}{_mark(found)}")
             else:
-                cells.append(f"{figure(found.value)} ({found.ratio:.2f} ×)")
+                cells.append(f"{figure(found.value)} ({found.ratio:.2f} ×{_mark(found)})")
         table.add_row(result.scenario.name, *([] if brief else [result.scenario.unit]), *cells)
     console.print(table)
     subject = SUBJECT if SUBJECT in names else names[0]
@@ -90,6 +98,7 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
 def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> dict[str, Any]:
     """Everything as one JSON object with ``"version": 1``, its conclusions among it."""
     scenarios = []
+    counted = summaries(facts["counters"]) if "counters" in facts else {}
     for result in results:
         scenario = result.scenario
         latencies = {name: lines for name in names if (lines := result.latency(name)) is not None}
@@ -107,14 +116,20 @@ def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> d
                 "problems": result.problems,
             }
             | ({"latency": latencies} if latencies else {})
+            | ({"floors": result.floors} if any(result.floors) else {})
+            | ({"counters": counted[scenario.name]} if scenario.name in counted else {})
         )
     subject = SUBJECT if SUBJECT in names else names[0]
-    if "floor" in facts:
-        facts = facts | {"floor": facts["floor"] | {"parts": parts(facts["floor"], scenarios, subject)}}
+    parts = [
+        {"scenario": result.scenario.name, "what": result.scenario.what.removeprefix("CPU per ")} | of
+        for result in results
+        if (of := result.parts(subject))
+    ]
+    if parts:
+        facts = facts | {"floor": {"parts": parts}}
     made = {"version": 1, "kind": "peers"} | facts | {"base": BASE, "names": names, "subject": subject, "scenarios": scenarios}
-    return made | {
-        "conclusions": [*of_peers(made), *(sentence(result, subject) for result in results if not result.scenario.loop)]
-    }
+    others = [sentence(result, subject) for result in results if not result.scenario.loop]
+    return made | {"conclusions": [*of_peers(made), *others, *of_doubts(made)]}
 
 
 def _without_durations(sample: Sample) -> dict[str, Any]:

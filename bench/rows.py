@@ -16,12 +16,13 @@ from .load import drive, load_of
 from .offer import Offer
 from .samples import Sample, Scenario, Site, Target
 
-__all__ = ["RATE", "handshakes"]
+__all__ = ["RATE", "handshakes", "lateness"]
 
 RATE = 600.0
 """Handshakes a second of the open loops."""
 
 _IN_FLIGHT = 512  # of an open loop
+_LATE = 0.0005  # seconds that a client may be late: it has a handshake of its own in hand now and then
 
 
 def handshakes() -> Iterator[Scenario]:
@@ -119,7 +120,26 @@ def _at_rate(offer: Offer) -> Callable[[Target, Site, float], Sample]:
             raise RuntimeError(f"only {len(seen.durations)} handshakes: too few for p99")
         errors = load_of(seen, job).errors
         late = percentile(sorted(seen.late), 99) or 0.0
-        details = {LATE: late * 1e3}
-        return Sample(p99, seen.count, seen.seconds, used / seen.seconds, seen.busy, errors, details, tuple(seen.durations))
+        return Sample(
+            p99,
+            seen.count,
+            seen.seconds,
+            used / seen.seconds,
+            seen.busy,
+            errors,
+            {LATE: late * 1e3},
+            tuple(seen.durations),
+            lateness(late, p99),
+        )
 
     return take
+
+
+def lateness(late: float, value: float) -> str:
+    """What is in doubt about a 99th percentile of `value` seconds when `late` is the one of the client's own lateness.
+
+    "" if nothing is. A client that begins late, or that is late to read, is as slow as the server to whoever waits.
+    """
+    if late <= _LATE or late <= value / 10:
+        return ""
+    return f"the client was late itself by {late * 1e3:.1f} ms (p99), of {value * 1e3:.1f} ms that were measured"

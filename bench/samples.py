@@ -26,6 +26,7 @@ class Sample:
     errors: int
     details: dict[str, float] = field(default_factory=dict)  # more figures, by what they are
     durations: tuple[float, ...] = ()  # seconds of each operation of an open loop
+    doubt: str = ""  # why it counts only where its target has none better, in words
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .conclusions import figure
 
-__all__ = ["say", "show_handshakes"]
+__all__ = ["say", "show_counters", "show_handshakes"]
 
 Facts = dict[str, Any]
 
@@ -28,6 +28,28 @@ def _ms(value: float | None) -> str:
 def _table(title: str) -> Table:
     """Narrow enough for 80 columns."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def show_counters(facts: Facts, console: Console) -> None:
+    """Instructions for each operation, in thousands, where a run beside peers has counted them."""
+    if not (counted := facts.get("counters")):
+        return
+    shown = _table("Thousands of instructions for each operation (instructions per cycle)")
+    for name in ("scenario", *facts["names"]):
+        shown.add_column(name, justify="left" if name == "scenario" else "right", no_wrap=True)
+    for scenario in facts["scenarios"]:
+        if of := scenario.get("counters"):
+            cells = [
+                f"{each['instructions'] / 1e3:,.0f} ({each['instructions'] / each['cycles']:.2f})"
+                if each and each["cycles"]
+                else "–"
+                for name in facts["names"]
+                for each in [of.get(name)]
+            ]
+            shown.add_row(scenario["name"], *cells)
+    console.print(shown)
+    for problem in counted["problems"]:
+        console.print(f"! {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
 
 
 def show_handshakes(facts: Facts, console: Console) -> None:

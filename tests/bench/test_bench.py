@@ -9,9 +9,11 @@ from rich.console import Console
 
 from bench import __main__ as command
 from bench import load, peers, report
+from bench.conclusions import LATE
 from bench.handshakes import Seen
 from bench.measure import Result, measure
 from bench.reloads import percentile
+from bench.rows import lateness
 from bench.samples import Sample, Scenario, Site
 from bench.scenarios import SCENARIOS
 
@@ -71,9 +73,13 @@ def test_a_round_without_its_base_gives_a_value_and_no_ratio() -> None:
 
 def test_the_sentence_says_the_ratio_and_when_nothing_is_proven() -> None:
     sure = report.sentence(result({"nginx": 10, "edge": 20}, {"nginx": 10, "edge": 22}))
-    assert sure.startswith("edge spends 2.10 × nginx's CPU per small HTTP/1.1 request (")
-    assert "nothing is proven" not in sure
-    assert "nothing is proven" in report.sentence(result({"nginx": 10, "edge": 9}, {"nginx": 10, "edge": 11}))
+    assert sure.startswith("edge spends 2.10 × nginx's CPU per small HTTP/1.1 request: 21.0 µs against 10.0 (within a round 2.00")
+    assert "proven" not in sure
+    assert "the range includes 1, so no difference is proven" in report.sentence(
+        result({"nginx": 10, "edge": 9}, {"nginx": 10, "edge": 11})
+    )
+    assert "(a single round proves nothing)" in report.sentence(result({"nginx": 10, "edge": 20}))
+    assert "no round has both" in report.sentence(result({"nginx": 10}, {"edge": 20}))
     assert "no valid figure" in report.sentence(result({"nginx": 10}))
     assert report.sentence(result({"edge": 10})) == "edge spends 10.0 µs of CPU per small HTTP/1.1 request."
 
@@ -83,7 +89,7 @@ def test_problems_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     made.problems.append("h1-small: edge had 3 errors in round 2; the sample is not counted")
     report.show([made], ["nginx", "edge"], Console(width=200))
     out = capsys.readouterr().out
-    assert "20.0 (2.00 ×)" in out
+    assert "20.0 (2.00 ×?)" in out, "of one round"
     assert "! h1-small: edge had 3 errors" in out
 
 
@@ -136,6 +142,48 @@ def test_more_figures_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     made.rounds = [{"edge": Sample(0.002, 9, 1.0, 0.1, 0, 0, {"reloads": 12, "sent again": 0})}]
     report.show([made], ["edge"], Console(width=200))
     assert "edge: reloads 12.0; sent again 0.00" in capsys.readouterr().out
+
+
+def doubtful(*rounds: dict[str, tuple[float, bool]]) -> Result:
+    """Open-loop samples in seconds; with True the client was late."""
+    made = Result(SCENARIOS["latency1.3-full"])
+    for each in rounds:
+        made.rounds.append(
+            {
+                name: Sample(
+                    value, 600, 1.0, 0.3, 0.1, 0, {LATE: 4.0 if late else 0.1}, (value,) * 600, lateness(0.004 * late, value)
+                )
+                for name, (value, late) in each.items()
+            }
+        )
+    return made
+
+
+def test_a_sample_of_a_late_client_counts_only_where_there_is_none_better() -> None:
+    made = doubtful(
+        {"nginx": (0.002, False), "edge": (0.002, False), "envoy": (0.009, True)},
+        {"nginx": (0.002, False), "edge": (0.030, True), "envoy": (0.008, True)},
+    )
+    edge, envoy = made.summary("edge"), made.summary("envoy")
+    assert edge is not None
+    assert (edge.value, edge.rounds, edge.aside, edge.doubtful, edge.ratio_high) == (2.0, 1, 1, 0, 1.0)
+    assert envoy is not None
+    assert (envoy.value, envoy.rounds, envoy.aside, envoy.doubtful) == (8.5, 2, 0, 2)
+    latency = made.latency("edge")
+    assert latency is not None
+    assert (latency["count"], latency["greatest"], latency["late"]) == (600, 2.0, 0.1)
+    assert made.doubts("edge").endswith(
+        "in round 2 (the client was late itself by 4.0 ms (p99), of 30.0 ms that were measured); not counted"
+    )
+    assert "in rounds 1, 2" in made.doubts("envoy")
+    assert "there is none better" in made.doubts("envoy")
+    assert made.doubts("nginx") == ""
+
+
+def test_a_client_may_be_a_little_late() -> None:
+    assert lateness(0.0004, 0.001) == ""
+    assert lateness(0.002, 0.100) == ""
+    assert "late itself by 2.0 ms" in lateness(0.002, 0.010)
 
 
 def test_a_failing_target_leaves_the_round_to_the_others() -> None:

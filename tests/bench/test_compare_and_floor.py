@@ -17,8 +17,10 @@ from bench import floor, peers
 from bench.certificates import Set, issue_set
 from bench.compare import compare, quotient
 from bench.machine import Cores
+from bench.measure import measure
 from bench.offer import Offer
 from bench.processes import Child, free_ports
+from bench.samples import Sample, Scenario, Site
 
 
 def facts(values: dict[str, list[float]], kind: str = "peers") -> dict[str, Any]:
@@ -114,16 +116,59 @@ def test_a_handshake_in_memory_costs_what_its_kind_does(certificates: Set, versi
     assert full < mutual
 
 
-def test_the_floor_is_measured_and_taken_from_the_whole(certificates: Set, tmp_path: Path) -> None:
+def test_the_floor_is_measured_again_and_again(certificates: Set, tmp_path: Path) -> None:
     if shutil.which("taskset") is None:
         pytest.skip("taskset is not installed")
-    rows = {"tls1.3-full": (Offer("1.3"), ""), "tls1.3-full-both": (Offer("1.3"), "both")}
-    found = floor.measure_floor(rows, certificates, Cores().server, tmp_path / "floor", 0.1, lambda _: None)
-    assert set(found["crypto"]) == {"tls1.3-full"}
-    assert found["kernel"] > 1
-    scenario = {"name": "tls1.3-full", "what": "CPU per x", "loop": "closed", "summary": {"edge": {"value": 1e6}}}
-    (part,) = floor.parts(found, [scenario], "edge")
-    assert part["crypto"] + part["kernel"] + part["rest"] == pytest.approx(1e6)
+    client = Offer("1.3", resumed=True)
+    with floor.Floor(certificates, Cores().server, tmp_path / "floor", 0.05) as made:
+        rows = [(Offer("1.3"), ""), (client, ""), (Offer("1.3"), "mutual"), (Offer("1.3"), "both"), (Offer("1.3"), "")]
+        found = [made.sample(*row) for row in rows]
+    assert found[3] is None, "the server's choice of a certificate has no floor"
+    assert all(each["crypto"] > 1 and each["kernel"] > 1 for each in found if each is not None)
+
+
+def test_what_is_left_above_the_floor_has_a_range() -> None:
+    pairs = [(400.0, {"crypto": 240.0, "kernel": 60.0}), (500.0, {"crypto": 250.0, "kernel": 70.0})]
+    found = floor.part(pairs)
+    assert (found["total"], found["crypto"], found["kernel"], found["rounds"]) == (450.0, 245.0, 65.0, 2)
+    assert (found["rest"], found["rest_low"], found["rest_high"]) == (140.0, 100.0, 180.0)
+    assert (found["other_low"], found["other_high"]) == (0.4, 0.5)
+
+
+def test_a_floor_that_fails_costs_the_run_nothing() -> None:
+    class Broken:
+        def sample(self, offer: Offer, variant: str) -> None:
+            raise RuntimeError("the handshake in memory failed")
+
+    class Fake:
+        running = {"edge": "edge"}  # noqa: RUF012
+
+    scenario = Scenario("x", "x", "s", 1, lambda *_: Sample(1.0, 1, 1.0, 1.0, 0.5, 0), loop="closed", offer=Offer())
+    (made,) = measure(
+        [scenario],
+        Fake(),
+        Site(0, Path(), 1, 1),
+        rounds=1,
+        seconds=1,
+        end=1e18,
+        progress=lambda _: None,
+        floor=Broken(),  # type: ignore[arg-type]
+    )
+    assert made.floors == [None]
+    assert "the floor failed in round 1: the handshake in memory failed" in made.problems[0]
+    assert made.summary("edge") is not None
+
+
+def test_samples_in_doubt_are_compared_only_where_there_are_no_others() -> None:
+    old = facts({"edge": [1.0, 1.1, 0.9, 1.0, 1.05]})
+    new = facts({"edge": [1.0, 1.1, 0.9, 1.0, 9.0]})
+    new["scenarios"][0]["rounds"][4]["edge"]["doubt"] = "the client was late itself"
+    (verdict,) = compare(old, new)
+    assert verdict.rounds == (5, 4)
+    for round_ in new["scenarios"][0]["rounds"]:
+        round_["edge"]["doubt"] = "the client was late itself"
+    (verdict,) = compare(old, new)
+    assert verdict.rounds == (5, 5)
 
 
 def test_threads_that_have_ended_are_counted(tmp_path: Path) -> None:

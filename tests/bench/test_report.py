@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.conclusions import figure, of_handshakes, of_peers
+from bench.conclusions import figure, of_doubts, of_handshakes, of_peers
 from bench.markup import Markup, lookup, tag
 from bench.measure import Result
 from bench.offer import Offer
@@ -39,6 +39,7 @@ def run() -> dict[str, Any]:
                 {target: Sample(cost * (1 + number / 50) / 1e6, 1000, 0.5, 0.9, 0.4, 0) for target, cost in costs.items()}
             )
         results.append(made)
+    results[0].floors = [{"crypto": crypto, "kernel": 60.0} for crypto in (130.0, 140.0, 120.0)]
     made = Result(SCENARIOS["latency1.3-full"])
     durations = tuple(0.001 + number / 1e6 for number in range(2000))
     for _ in range(3):
@@ -52,6 +53,16 @@ def run() -> dict[str, Any]:
         "rounds": 3,
         "seconds": 0.5,
         "configurations": {"nginx": "worker_processes 1; # <&>"},
+        "counters": {
+            "events": ["instructions:u", "cycles:u"],
+            "problems": ["h1-small: <envoy> was not counted in pass 1"],
+            "scenarios": {
+                "tls1.3-full": {
+                    name: [{"instructions:u": count + each, "cycles:u": 1_000_000.0} for each in (-9.0, 9.0)]
+                    for name, count in (("nginx", 2.4e6), ("edge", 1.2e6))
+                }
+            },
+        },
     }
     return compose(facts, [*results, made], ["nginx", "edge", "envoy"])
 
@@ -151,20 +162,53 @@ def test_everything_that_was_found_is_on_the_page() -> None:
 def test_the_conclusions_are_made_from_the_figures() -> None:
     said = "\n".join(run()["conclusions"])
     assert "edge spends 326 µs per full TLS 1.3 handshake, 0.80 of nginx (0.80 to 0.80)." in said
-    assert "Resumption of a TLS 1.3 handshake saves 60% at edge." in said
+    assert "Resumption of a TLS 1.3 handshake saves 60% at edge (60% to 60%)." in said
     assert "RSA 2048 costs 3.10 times ECDSA P-256 at edge" in said
     assert "X25519MLKEM768 costs 1.20 times X25519" in said
-    assert "The cheapest full TLS 1.3 handshake here is envoy's: 265 µs, 0.81 of edge." in said
-    assert "3.00 ms at edge, 3.00 ms at nginx (median over the rounds)." in said
+    assert "The cheapest full TLS 1.3 handshake here is envoy's: 265 µs, 0.81 of edge (0.81 to 0.81)." in said
+    assert "3.00 ms at edge, 3.00 ms at nginx; within a round 1.00 (1.00 to 1.00; the range includes 1, so no" in said
     assert "edge spends 1.50 × nginx's CPU per small HTTP/1.1 request" in said
+    assert "59% of that is not crypto (57% to 64%): 60.0 µs are the kernel's, 130 µs edge's own (126 to 153)." in said
+    assert "edge executes 1,200 thousand instructions per full TLS 1.3 handshake, 0.50 of nginx's, in 1.00 of its cycles" in said
+
+
+def test_what_a_single_round_and_a_range_do_not_prove_is_said() -> None:
+    facts = run()
+    for scenario in facts["scenarios"]:
+        scenario["rounds"] = scenario["rounds"][:1]
+    part = facts["floor"]["parts"][0]
+    part |= {"rest_low": -4.0}
+    said = "\n".join(of_peers(facts))
+    assert "saves 60% at edge, by a single round, which proves nothing" in said
+    assert "RSA 2048 costs 3.10 times ECDSA P-256 at edge (server CPU, TLS 1.3; a single round proves nothing)." in said
+    assert "edge's own (-4.00 to 153), which proves no share of its own" in said
+    facts = run()
+    facts["scenarios"][1]["rounds"][0]["edge"]["value"] = 1.0
+    assert "is not shown to save anything at edge" in "\n".join(of_peers(facts))
+
+
+def test_a_busy_machine_is_said() -> None:
+    facts = run()
+    facts["machine"] = MACHINE | {"load_average": [5.0, 5.0, 5.0]}
+    for scenario in facts["scenarios"]:
+        for found in scenario["summary"].values():
+            found["busy"] = 0.4
+    said = "\n".join(of_doubts(facts))
+    assert "load average 5.00 on 2 cores" in said
+    assert "In 9 of 9 closed loops" not in said
+    assert "closed loops neither the server nor the client had a full core (the server's down to 40%)" in said
+    assert of_doubts(run()) == []
 
 
 def test_a_late_client_and_a_full_one_are_said() -> None:
     facts = run()
-    facts["scenarios"][-1]["summary"]["edge"]["details"] = {"client late at p99, ms": 2.5}
+    facts["scenarios"][-1]["summary"]["edge"]["doubtful"] = 3
+    facts["scenarios"][-1]["summary"]["nginx"]["aside"] = 2
+    facts["scenarios"][-1]["latency"]["edge"]["late"] = 2.5
     facts["scenarios"][0]["summary"]["edge"] |= {"load_busy": 0.99, "busy": 0.6}
-    said = "\n".join(of_peers(facts))
-    assert "the client was late itself by up to 2.50 ms" in said
+    said = "\n".join([*of_peers(facts), *of_doubts(facts)])
+    assert "the client was late itself in every sample of edge, by up to 2.50 ms" in said
+    assert "2 samples of it did not count" in said
     assert "The client's core was full in tls1.3-full with edge" in said
 
 
