@@ -23,6 +23,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.ports import free_port
+
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 ALLOWED_SKIP = "upstream bug:"
 
@@ -106,7 +108,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         _end_all_children()
 
 
-def end(process: subprocess.Popen[bytes], grace: float = 5.0) -> None:
+def end(process: subprocess.Popen[bytes], grace: float = 30.0) -> None:
     """Ends a process that `spawn` started, with its whole group: SIGTERM, then SIGKILL after `grace` seconds."""
     if process.poll() is None:
         process.terminate()
@@ -153,36 +155,10 @@ def spawn_for_module() -> Iterator[Spawn]:
 # -- ports, folders, waiting ---------------------------------------------------------------------------------------------
 
 
-def _is_free(port: int) -> bool:
-    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        try:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
-        except OSError as error:
-            if family == socket.AF_INET or error.errno == 98:
-                return False
-    return True
-
-
-def _ports() -> Iterator[int]:
-    """Ports below the ephemeral range, from a place that differs by process, so that test runs do not meet."""
-    first, count = 10_000, 22_000
-    at = os.getpid() * 211
-    while True:
-        port = first + at % count
-        at += 1
-        if _is_free(port):
-            yield port
-
-
-_all_ports = _ports()
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
+@pytest.fixture(scope="session", name="free_port")
+def _free_port() -> Callable[[], int]:
     """A function that returns a TCP port that is free on 127.0.0.1 and ::1, another one at every call."""
-    return lambda: next(_all_ports)
+    return free_port
 
 
 @pytest.fixture
@@ -210,7 +186,7 @@ def busy_unix_socket(path: Path) -> Iterator[None]:
         yield
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> Any:
     """Waits for another process: returns the first true value of `condition`, or fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -225,7 +201,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0, what: str
 def can_connect(port: int, host: str = "127.0.0.1") -> bool:
     """Whether something accepts TCP connections there."""
     try:
-        socket.create_connection((host, port), timeout=1).close()
+        socket.create_connection((host, port), timeout=60).close()
     except OSError:
         return False
     return True

@@ -41,7 +41,7 @@ def test_leak():
 
 def run(folder: Path, test: str, *, ci: str) -> str:
     (folder / "tests").mkdir()
-    for name in ("__init__.py", "conftest.py"):
+    for name in ("__init__.py", "conftest.py", "ports.py"):
         shutil.copy(Path(__file__).parent / name, folder / "tests" / name)
     (folder / "tests" / "test_it.py").write_text(test)
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\naddopts = --import-mode=importlib\n")

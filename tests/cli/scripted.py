@@ -45,5 +45,5 @@ class Scripted:
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._thread.join(10)
+        self._thread.join(60)
         self.path.unlink(missing_ok=True)

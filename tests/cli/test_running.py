@@ -62,15 +62,15 @@ def test_demo_prints_a_line_that_works_and_ends_on_ctrl_c(
     process, said = started(spawn, environment, tmp_path, "demo", "--port", str(port))
     line = printed_line(process, said)
     assert line[-1] == f"https://localhost:{port}/inspect"
-    answer = subprocess.run([*line, "-sS"], capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run([*line, "-sS"], capture_output=True, text=True, timeout=60, check=True)
     assert '"target": "/inspect"' in answer.stdout
     redirect = subprocess.run(
         ["curl", "-sS", "-o", os.devnull, "-w", "%{http_code} %{redirect_url}", f"http://localhost:{port + 1}/a?b"],
-        capture_output=True, text=True, timeout=30, check=True,
+        capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert redirect.stdout == f"308 https://localhost:{port}/a?b"
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) in (0, 130)
+    assert process.wait(60) in (0, 130)
     assert "Traceback" not in said.read_text(encoding="utf-8")
     assert (tmp_path / "state" / "edge" / "dev").stat().st_mode & 0o777 == 0o700
 
@@ -88,9 +88,9 @@ def test_proxy_stands_in_front_of_a_port(
     wait_until(lambda: can_connect(service), what="the service")
     url = f"https://app.localhost:{port}/hello.txt"
     command = [*line[:-1], "-sS", "--resolve", f"app.localhost:{port}:127.0.0.1", url]
-    assert subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout == "hello\n"
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "hello\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_port_that_is_taken_is_4(environment: dict[str, str], tmp_path: Path) -> None:

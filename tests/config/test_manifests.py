@@ -335,7 +335,7 @@ def test_the_user_data_is_what_cloud_init_reads(user_data: dict[str, Any]) -> No
     assert files["/etc/edge/api.pem"]["permissions"] == "0600"
     assert user_data["runcmd"] == [["/usr/local/sbin/install-edge"]]
     script = files["/usr/local/sbin/install-edge"]["content"]
-    subprocess.run(["sh", "-n"], input=script, text=True, check=True, timeout=10)
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True, timeout=60)
     assert "edge check --config /etc/edge/edge.toml" in script
 
 

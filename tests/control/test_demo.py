@@ -33,7 +33,7 @@ def _until_it_listens(port: int, process: subprocess.Popen[bytes]) -> Iterator[i
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
@@ -66,7 +66,7 @@ def test_an_asker_that_goes_away_is_no_error(spawn: Spawn, free_port: Callable[[
     assert ask(port, "GET", "/delay/0.3")[0].status == 200
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert process.stderr is not None
     assert process.stderr.read() == b""
 
@@ -141,4 +141,4 @@ def test_it_ends_with_its_lifeline(spawn: Spawn, free_port: Callable[[], int]) -
     assert ask(port, "GET", "/status/200")[0].status == 200
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0

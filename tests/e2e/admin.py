@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .gateway import Gateway
+from .gateway import PATIENCE, Gateway
 
 __all__ = ["Admin", "Answer"]
 
@@ -31,7 +31,7 @@ class Admin:
         self.gateway = gateway
         self.port = port
 
-    def ask(self, path: str, *args: str, seconds: int = 10) -> Answer:
+    def ask(self, path: str, *args: str, seconds: float = PATIENCE) -> Answer:
         command = ["curl", "-q", "-sS", "-i", "--noproxy", "*", "--max-time", str(seconds), *args]
         done = subprocess.run([*command, f"http://127.0.0.1:{self.port}{path}"], capture_output=True, check=False)
         if done.returncode:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .gateway import Gateway
+from .gateway import PATIENCE, Gateway
 from .pki import Leaf
 
 __all__ = ["CurlResult", "Response", "Wire", "curl"]
@@ -56,7 +56,7 @@ def curl(
     host: str = "localhost",
     plain: bool = False,
     stdin: bytes | None = None,
-    seconds: int = 20,
+    seconds: float = PATIENCE,
 ) -> CurlResult:
     """Run curl against `target` (path and query) of `host` on the gateway's port. Bodies go to memory."""
     port = gateway.plain_port if plain else gateway.port
@@ -111,7 +111,7 @@ class Wire:
         alpn: Sequence[str] = ("http/1.1",),
         client: Leaf | None = None,
         receive_buffer: int = 0,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE,
         version: ssl.TLSVersion | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:

@@ -187,7 +187,7 @@ class Nginx:
 
     def end(self) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(5)
+        self._process.wait(60)
 
 
 def _answers(port: int) -> bool:

@@ -10,11 +10,9 @@ from typing import Any
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
-from .gateway import Gateway, deadline
+from .gateway import PATIENCE, Gateway, deadline
 
 __all__ = ["EarlyClient", "get", "new_session", "send_raw"]
-
-PATIENCE = 10.0
 
 
 def get(path: str, *fields: str, method: str = "GET", host: str = "localhost", body: bytes = b"") -> bytes:

@@ -20,34 +20,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.processes import family, own_memory
+from tests.ports import free_port
 
-__all__ = ["Gateway", "deadline", "free_port", "lasting_descriptors", "wait_for"]
+__all__ = ["PATIENCE", "Gateway", "deadline", "free_port", "lasting_descriptors", "wait_for"]
 
-START_SECONDS = 20.0
+PATIENCE = 60.0  # of every wait for what should come: long enough for a busy machine, and it costs nothing when all is well
 _T = TypeVar("_T")
-_ports = iter(range(0))
-
-
-def free_port() -> int:
-    """A TCP port of loopback that is free now, outside the ephemeral range and apart for each xdist worker.
-
-    `EDGE_TEST_PORTS` is the first port, for several test runs at the same time.
-    """
-    global _ports
-    first = int(os.environ.get("EDGE_TEST_PORTS", "21000"))
-    base = first + 700 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    for _ in range(1400):
-        port = next(_ports, 0)
-        if not port:
-            offset = os.getpid() * 37 % 700
-            _ports = iter([base + (offset + i) % 700 for i in range(700)])
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-    raise RuntimeError("no free port")
 
 
 def lasting_descriptors(pid: int) -> int:
@@ -68,7 +46,7 @@ def deadline(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() < end
 
 
-def wait_for(probe: Callable[[], _T | None], what: str, seconds: float = 10.0) -> _T:
+def wait_for(probe: Callable[[], _T | None], what: str, seconds: float = PATIENCE) -> _T:
     """Poll `probe` until it gives something true; fail with `what` after `seconds`."""
     within = deadline(seconds)
     while True:
@@ -121,13 +99,13 @@ class Gateway:
         return self._stderr_path.read_text(errors="replace")
 
     def _wait_ready(self) -> None:
-        within = deadline(START_SECONDS)
+        within = deadline(PATIENCE)
         for port in filter(None, (self.port, self.plain_port)):
             while True:
                 if self.process.poll() is not None:
                     raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.stderr}")
                 with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
                     break
                 if not within():
                     raise AssertionError(f"port {port} does not answer:\n{self.stderr}")
@@ -136,7 +114,7 @@ class Gateway:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self, seconds: float = 5.0) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         """End it: SIGTERM, and after `seconds` SIGKILL to its whole process group. Returns the exit status."""
         if self.process.poll() is None:
             self.process.terminate()

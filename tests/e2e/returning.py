@@ -39,7 +39,7 @@ class Returning:
     def visit(self, port: int = 0) -> bool:
         """Come, ask, take the new session if there is one. Whether the old one was taken; OSError when turned away."""
         with (
-            socket.create_connection(("127.0.0.1", port or self.gateway.port), timeout=10) as raw,
+            socket.create_connection(("127.0.0.1", port or self.gateway.port), timeout=60) as raw,
             self.context.wrap_socket(raw, server_hostname=self.sni, session=self.session) as tls,
         ):
             tls.sendall(f"GET /ping HTTP/1.1\r\nHost: {self.sni}\r\nConnection: close\r\n\r\n".encode())
@@ -58,7 +58,7 @@ def s_client(gateway: Gateway, *options: str, sni: str = "localhost", program: s
         input=f"GET /ping HTTP/1.1\r\nHost: {sni}\r\nConnection: close\r\n\r\n".encode(),
         capture_output=True,
         check=False,
-        timeout=20,
+        timeout=60,
         env={**os.environ, "LC_ALL": "C"},
     )
     text = (done.stdout + done.stderr).decode(errors="replace")

@@ -32,7 +32,7 @@ LOAD = 6  # seconds
 def ask(edge: Gateway, op: str, **more: object) -> dict[str, Any]:
     """One question to the control socket."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(30)
+        sock.settimeout(60)
         sock.connect(str(edge.folder / "run" / "edge.sock"))
         sock.sendall(json.dumps({"op": op, **more}).encode() + b"\n")
         with sock.makefile("rb") as lines:
@@ -120,8 +120,8 @@ def load(edge: Gateway, ca: Path) -> Iterator[list[Streams]]:
     finally:
         for one in http2:
             one.stopping.set()
-            one.join(20)
-        said = http1.communicate(timeout=30)[0]
+            one.join(60)
+        said = http1.communicate(timeout=60)[0]
     assert re.search(r" 0 failed, 0 errored, 0 timeout", said), said
     assert [one.failed for one in http2] == [[]] * 4
     assert all(one.done > 20 for one in http2)
@@ -149,7 +149,7 @@ def test_nothing_fails_under_load(upgraded: Callable[..., Gateway], pki: Pki) ->
     new = edge.event_line(event="upgraded")["pid"]
     assert new != old
     assert edge.event_line(event="took-over")["pid"] == old
-    assert edge.process.wait(10) == 0
+    assert edge.process.wait(60) == 0
     status = ask(edge, "status")
     assert (status["pid"], status["ready"]) == (new, True)
     assert curl(edge, "/", ca=pki.ca).status == 200
@@ -161,7 +161,7 @@ def test_the_number_of_workers_may_differ(upgraded: Callable[..., Gateway], pki:
     edge.config.write_text(edge.config.read_text().replace(f"workers = {before}", f"workers = {after}"))
     answer = ask(edge, "upgrade")
     assert answer["ok"], answer
-    edge.process.wait(10)
+    edge.process.wait(60)
     status = ask(edge, "status")
     assert len(status["workers"]) == after
     for _ in range(30):
@@ -192,7 +192,7 @@ def test_tickets_of_the_old_program_are_good_in_the_new_one(
 
     def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
         with (
-            socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw,
+            socket.create_connection(("127.0.0.1", edge.port), timeout=60) as raw,
             context.wrap_socket(raw, server_hostname="localhost", session=session) as sock,
         ):
             sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -283,7 +283,7 @@ def test_a_program_that_never_gets_ready_is_given_up_when_the_gateway_stops(upgr
     assert ask(edge, "upgrade")["error"] == "busy"
     pids = edge.pids()
     edge.signal(signal.SIGTERM)
-    assert edge.process.wait(10) == 0
+    assert edge.process.wait(60) == 0
     assert "the gateway is stopped" in edge.event_line(event="upgrade-failed")["detail"]
     assert all(gone(pid) for pid in pids)
 

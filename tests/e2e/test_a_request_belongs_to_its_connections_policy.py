@@ -145,7 +145,7 @@ def test_a_ticket_of_an_open_host_does_not_open_a_guarded_one(edge: Gateway, pki
     with Wire(edge.port, pki.ca, sni="a.wild.test", context=context) as first:
         assert first.get("/", host="a.wild.test").status == 200
         session = first.tls.session
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=60) as raw:
         try:
             with context.wrap_socket(raw, server_hostname="guarded.wild.test", session=session) as second:
                 assert not second.session_reused

@@ -26,7 +26,7 @@ class Ticker:
         chunked = request.path == "/chunked"
         conn.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
         conn.send(b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Connection: close\r\n\r\n")
-        while event := self.say.get(timeout=10):
+        while event := self.say.get(timeout=60):
             conn.send(b"%x\r\n%s\r\n" % (len(event), event) if chunked else event)
         if chunked:
             conn.send(b"0\r\n\r\n")

@@ -42,7 +42,7 @@ def upstream(start_shared_upstream: StartUpstream) -> ScriptedUpstream:
 
 @pytest.fixture(scope="module")
 def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
-    """Small limits; short clocks."""
+    """Small limits."""
     return start_shared(
         f"""
         [limits]
@@ -51,9 +51,21 @@ def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Ga
         header_count = 20
         request_body = "2KiB"
         requests_per_connection = 50
+        {pki.host(upstream.url)}
+        """,
+        plain=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def hurried(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Gateway:
+    """Short clocks. Nothing here may depend on being faster than they are, but for one request within the idle time."""
+    return start_shared(
+        f"""
+        [limits]
         header_timeout = "400ms"
         body_timeout = "400ms"
-        idle_timeout = "600ms"
+        idle_timeout = "3s"
         write_timeout = "600ms"
         {pki.host()}
         [[route]]
@@ -68,13 +80,13 @@ def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Ga
     )
 
 
-def dribble(wire: Wire, most: int) -> int:
-    """Send a byte each 50 ms until the gateway says something or has gone: how many were sent, at most `most`."""
-    for count in range(most):
+def cut_off(wire: Wire) -> bool:
+    """Send a byte each 50 ms, 900 at most, until the gateway says something or has gone; whether it did."""
+    for _ in range(900):
         if select.select([wire.sock], [], [], 0.05)[0]:
-            return count
+            return True
         wire.send(b"x")
-    return most
+    return False
 
 
 def test_a_long_request_line_is_414(edge: Gateway, h1: Callable[..., Wire]) -> None:
@@ -156,23 +168,23 @@ def test_an_http2_connection_goes_away_after_its_requests(edge: Gateway, h2: Cal
     assert client.goaway == 0
 
 
-def test_a_dribbled_head_is_cut_off(edge: Gateway, h1: Callable[..., Wire]) -> None:
+def test_a_dribbled_head_is_cut_off(hurried: Gateway, h1: Callable[..., Wire]) -> None:
     """The header timeout is a total: a byte now and then does not extend it."""
-    wire = h1(edge, plain=True)
+    wire = h1(hurried, plain=True)
     wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
-    assert dribble(wire, 60) < 50
+    assert cut_off(wire)
     assert wire.read_response().status == 408
 
 
-def test_a_stalled_upload_is_cut_off(edge: Gateway, h1: Callable[..., Wire]) -> None:
-    wire = h1(edge, timeout=3)
+def test_a_stalled_upload_is_cut_off(hurried: Gateway, h1: Callable[..., Wire]) -> None:
+    wire = h1(hurried, timeout=60)
     wire.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
     answer = wire.rest()
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
 
 
-def test_a_stalled_http2_upload_is_reset_and_others_live_on(edge: Gateway, h2: Callable[..., H2Client]) -> None:
-    client = h2(edge)
+def test_a_stalled_http2_upload_is_reset_and_others_live_on(hurried: Gateway, h2: Callable[..., H2Client]) -> None:
+    client = h2(hurried)
     sid = client.request("/", method="POST", end=False)
     client.data(sid, b"half")
     answer = client.response(sid)
@@ -181,41 +193,39 @@ def test_a_stalled_http2_upload_is_reset_and_others_live_on(edge: Gateway, h2: C
 
 
 @pytest.mark.parametrize("warm", [False, True])
-def test_an_idle_http1_connection_is_closed(edge: Gateway, h1: Callable[..., Wire], warm: bool) -> None:
-    wire = h1(edge, timeout=3)
+def test_an_idle_http1_connection_is_closed(hurried: Gateway, h1: Callable[..., Wire], warm: bool) -> None:
+    wire = h1(hurried, timeout=60)
     if warm:
         assert wire.get("/").status == 200
     assert wire.ended()
 
 
-def test_an_idle_http2_connection_is_sent_away(edge: Gateway, h2: Callable[..., H2Client]) -> None:
-    client = h2(edge)
+def test_an_idle_http2_connection_is_sent_away(hurried: Gateway, h2: Callable[..., H2Client]) -> None:
+    client = h2(hurried)
     assert client.get("/").status == 200
-    client.wire.sock.settimeout(3)
+    client.wire.sock.settimeout(60)
     assert client.closed()
     assert client.goaway == 0
 
 
-def test_a_reader_that_stands_still_is_cut_off(edge: Gateway, h1: Callable[..., Wire]) -> None:
-    wire = h1(edge, receive_buffer=65_536)
+def test_a_reader_that_stands_still_is_cut_off(hurried: Gateway, h1: Callable[..., Wire]) -> None:
+    wire = h1(hurried, receive_buffer=65_536)
     wire.send(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    line = edge.access_line(path="/endless", protocol="HTTP/1.1")
+    line = hurried.access_line(path="/endless", protocol="HTTP/1.1")
     assert line["blame"] == "client"
     wire.close()
 
 
-def test_a_window_that_stays_closed_is_cut_off_on_http2(edge: Gateway, h2: Callable[..., H2Client]) -> None:
-    client = h2(edge)
+def test_a_window_that_stays_closed_is_cut_off_on_http2(hurried: Gateway, h2: Callable[..., H2Client]) -> None:
+    client = h2(hurried)
     client.credit = False
     answer = client.response(client.request("/endless"))
     assert answer.reset is not None
 
 
-def test_a_routes_total_ends_an_answer_that_never_ends(edge: Gateway, h1: Callable[..., Wire]) -> None:
-    began = time.monotonic()
-    answer = h1(edge).get("/stubborn")
+def test_a_routes_total_ends_an_answer_that_never_ends(hurried: Gateway, h1: Callable[..., Wire]) -> None:
+    answer = h1(hurried).get("/stubborn")
     assert answer.status == 504 or not answer.complete
-    assert time.monotonic() - began < 15
 
 
 def test_an_upload_below_the_least_rate_is_cut_off(
@@ -232,7 +242,7 @@ def test_an_upload_below_the_least_rate_is_cut_off(
     )
     wire = h1(edge, plain=True)
     wire.send(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
-    assert dribble(wire, 100) < 90
+    assert cut_off(wire)
 
 
 def test_a_route_narrows_the_limits_of_its_host(

@@ -47,7 +47,7 @@ def renewals(gateway: Gateway) -> int:
 
 def next_rotation(gateway: Gateway) -> None:
     before = renewals(gateway)
-    wait_for(lambda: renewals(gateway) > before, "new ticket keys", 20)
+    wait_for(lambda: renewals(gateway) > before, "new ticket keys")
 
 
 # --- clients ---
@@ -194,7 +194,8 @@ def test_rotation_workers_that_die_and_the_end_of_a_key(start_gateway: StartGate
         next_rotation(edge)
         results.append((clients[1].visit(), bound.visit()))
     assert [renewed for renewed, _ in results] == [True] * 6  # without certificates a chain goes on (F14)
-    assert [chained for _, chained in results].count(False) in (1, 2)  # with them it ends with its generation (F15)
+    chained = {chained for _, chained in results}
+    assert chained == {True, False}  # with them it ends with its generation, and another begins (F15)
     assert not clients[0].visit()  # TLS 1.2 gets no new ticket on resumption
 
 
@@ -209,7 +210,6 @@ def test_tickets_off_sends_no_ticket(start_gateway: StartGateway, pki: Pki, tmp_
             assert not s_client(edge, flag, "-sess_in", str(session))[0]
 
 
-@pytest.mark.timeout(240)
 def test_almost_all_clients_resume_whatever_happens(start_gateway: StartGateway, pki: Pki) -> None:
     """At least 99.5 % of those that come back, before, during and after rotations and a reload of every host.
 
@@ -227,7 +227,7 @@ def test_almost_all_clients_resume_whatever_happens(start_gateway: StartGateway,
         before = renewals(edge)
         came_back = sum(client.visit() for client in clients)
         assert came_back >= 0.995 * count
-        wait_for(lambda seen=before: renewals(edge) > seen, "new ticket keys", 20)  # type: ignore[misc]
+        wait_for(lambda seen=before: renewals(edge) > seen, "new ticket keys")  # type: ignore[misc]
         reload(edge, edge.config.read_text().replace("localhost.pem", "again.pem").replace("localhost.key", "again.key"))
 
 
@@ -244,7 +244,7 @@ def test_tickets_are_counted_and_told(start_gateway: StartGateway, pki: Pki) -> 
     assert not client.visit()
 
     def metrics() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=60) as answer:
             return answer.read().decode()
 
     wait_for(lambda: "foreign" in metrics(), "the metrics")

@@ -45,7 +45,7 @@ class Flow:
                 while self.moved < BODY:
                     self.moved += conn.sock.send(view[: BODY - self.moved])
             else:
-                self.go.wait(30)
+                self.go.wait(120)
                 self.moved += len(conn.some())
                 buffer = bytearray(MIB)
                 while self.moved < BODY:
@@ -89,7 +89,7 @@ def stands_still(flow: Flow) -> None:
 
 
 def test_a_download_to_a_slow_reader_on_http1(edge: Gateway, flow: Flow, h1: Callable[..., Wire]) -> None:
-    wire = h1(edge, receive_buffer=65_536, timeout=30)
+    wire = h1(edge, receive_buffer=65_536, timeout=60)
     assert wire.get("/idle").status == 200
     idle = edge.rss()
     wire.send(b"GET /down HTTP/1.1\r\nHost: localhost\r\n\r\n")

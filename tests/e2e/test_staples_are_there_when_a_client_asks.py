@@ -77,7 +77,7 @@ def stapled(gateway: Gateway) -> None:
 def asked(gateway: Gateway, *words: str) -> dict[str, Any]:
     """What a command of the gateway says, as JSON."""
     command = [sys.executable, "-m", "edge.cli.main", *words, "--config", str(gateway.config), "--json"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=30, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=Path(__file__).parents[2])
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -224,8 +224,8 @@ def test_a_good_one_is_kept_until_it_is_over(
     responder.speech = truth(CA, begins=-60.0, ends=-30.0) if status_after == "expired" else truth(CA, status=status_after)
     name = "ocsp-revoked" if status_after == "revoked" else "ocsp-failed"
     gateway.event_line(event=name)
-    if time.time() < over - 0.5:
-        assert status(gateway) == "good"
+    seen = status(gateway)
+    assert seen == "good" or time.time() >= over
     wait_for(lambda: status(gateway) == "none", "the end of the staple")
     assert time.time() >= over
 
@@ -239,7 +239,7 @@ def test_it_is_refreshed_long_before_its_end(
     gateway = start_gateway(toml(leaf.write(tmp_path, "leaf")))
     stapled(gateway)
     first = staple_of(gateway, leaf.fingerprint)["until"]
-    wait_for(lambda: staple_of(gateway, leaf.fingerprint)["until"] > first, "a new staple", 20)
+    wait_for(lambda: staple_of(gateway, leaf.fingerprint)["until"] > first, "a new staple")
     assert time.time() < first
 
 

@@ -27,7 +27,7 @@ class Held:
         while True:
             if conn.read_request().path == "/held":
                 self.asked.release()
-                self.go.wait(20)
+                self.go.wait(120)
             conn.send(plain_answer(b"done"))
 
 
@@ -63,7 +63,7 @@ def test_an_idle_gateway_ends_at_once(edge: Gateway, h1: Callable[..., Wire], nu
     wire = h1(edge)
     assert wire.get("/").status == 200
     edge.signal(number)
-    assert edge.process.wait(20) == 0
+    assert edge.process.wait(60) == 0
     assert wire.ended()
     assert not [line for line in edge.events() if line.get("event") == "drain-deadline"]
 
@@ -71,7 +71,7 @@ def test_an_idle_gateway_ends_at_once(edge: Gateway, h1: Callable[..., Wire], nu
 def test_a_running_http1_request_is_finished(edge: Gateway, held: Held, h1: Callable[..., Wire]) -> None:
     wire = h1(edge)
     wire.send(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert held.asked.acquire(timeout=5)
+    assert held.asked.acquire(timeout=60)
     edge.signal(signal.SIGTERM)
     wait_for(lambda: refuses(edge), "new connections to be refused")
     assert edge.process.poll() is None
@@ -79,20 +79,20 @@ def test_a_running_http1_request_is_finished(edge: Gateway, held: Held, h1: Call
     answer = wire.read_response()
     assert (answer.status, answer.body, answer.get("connection")) == (200, b"done", "close")
     assert wire.ended()
-    assert edge.process.wait(5) == 0
+    assert edge.process.wait(60) == 0
 
 
 def test_a_running_http2_stream_is_finished_after_goaway(edge: Gateway, held: Held, h2: Callable[..., H2Client]) -> None:
     client = h2(edge)
     sid = client.request("/held")
-    assert held.asked.acquire(timeout=5)
+    assert held.asked.acquire(timeout=60)
     edge.signal(signal.SIGTERM)
     client.until(lambda: client.goaway is not None)
     assert client.goaway == 0
     held.go.set()
     assert bytes(client.response(sid).body) == b"done"
     assert client.closed()
-    assert edge.process.wait(5) == 0
+    assert edge.process.wait(60) == 0
 
 
 def test_the_deadline_ends_what_does_not_end(
@@ -110,9 +110,9 @@ def test_the_deadline_ends_what_does_not_end(
     )
     wire = h1(edge)
     wire.send(b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert held.asked.acquire(timeout=5)
+    assert held.asked.acquire(timeout=60)
     edge.signal(signal.SIGTERM)
-    edge.process.wait(5)
+    edge.process.wait(60)
     answer = wire.rest()
     assert b"done" not in answer
     held.go.set()
@@ -121,7 +121,7 @@ def test_the_deadline_ends_what_does_not_end(
 def test_no_process_is_left_behind(edge: Gateway) -> None:
     pids = edge.pids()
     edge.signal(signal.SIGTERM)
-    edge.process.wait(5)
+    edge.process.wait(60)
 
     def gone() -> bool:
         return not any(alive(pid) for pid in pids)
@@ -132,7 +132,7 @@ def test_no_process_is_left_behind(edge: Gateway) -> None:
 def test_workers_do_not_outlive_a_killed_supervisor(edge: Gateway) -> None:
     pids = edge.pids()
     edge.signal(signal.SIGKILL)
-    edge.process.wait(5)
+    edge.process.wait(60)
     wait_for(lambda: not any(alive(pid) for pid in pids), f"the end of {pids}")
 
 

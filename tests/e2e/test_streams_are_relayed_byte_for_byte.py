@@ -56,7 +56,7 @@ class Bytes:
                     self._answer(secure, number)
 
     def _answer(self, sock: socket.socket, number: int) -> None:
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.sendall(self._greeting)
         while data := sock.recv(65_536):
             self.received[number] += data
@@ -67,9 +67,9 @@ class Bytes:
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._accepting.join(5)
+        self._accepting.join(60)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -87,7 +87,7 @@ def tcp(pki: Pki, port: int, more: str = "") -> str:
 @contextlib.contextmanager
 def tls(edge: Gateway, pki: Pki, name: str = "localhost", before: bytes = b"") -> Iterator[ssl.SSLSocket]:
     context = ssl.create_default_context(cafile=str(pki.ca))
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=60) as raw:
         raw.sendall(before)
         with context.wrap_socket(raw, server_hostname=name) as sock:
             yield sock
@@ -126,7 +126,7 @@ def test_a_server_may_speak_first_and_protocols_inside_do_not_matter(start_gatew
     context = ssl.create_default_context(cafile=str(pki.ca))
     context.set_alpn_protocols(["postgresql"])
     with (
-        socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", edge.port), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as sock,
     ):
         assert sock.recv(100) == b"220 ready\r\n"
@@ -138,7 +138,7 @@ def test_half_closed_connections_still_get_their_answer(start_gateway: StartGate
     """A FIN is passed on as a FIN, and the other direction stays."""
     edge = start_gateway(f'[[host]]\nnames = ["localhost"]\npassthrough = "tcp://127.0.0.1:{server.port}"\n')
     hello = client_hello("localhost")
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=60) as sock:
         sock.sendall(hello + b"x" * 100_000)
         sock.shutdown(socket.SHUT_WR)
         assert everything(sock) == b"%d bytes" % (len(hello) + 100_000)
@@ -181,10 +181,10 @@ def test_what_breaks_on_one_side_breaks_the_other(start_gateway: StartGateway, *
     with socket.create_server(("127.0.0.1", 0)) as listening:
         edge = start_gateway(f'[[host]]\nnames = ["localhost"]\npassthrough = "tcp://127.0.0.1:{listening.getsockname()[1]}"\n')
         hello = client_hello("localhost")
-        with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", edge.port), timeout=60) as sock:
             sock.sendall(hello)
             upstream, _ = listening.accept()
-            upstream.settimeout(10)
+            upstream.settimeout(60)
             assert upstream.recv(10_000) == hello
             first, other = (sock, upstream) if client_goes else (upstream, sock)
             first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -228,7 +228,7 @@ def test_client_certificates_are_asked_for(start_gateway: StartGateway, pki: Pki
     context = ssl.create_default_context(cafile=str(pki.ca))
     context.load_cert_chain(pki.client.chain, pki.client.key)
     with (
-        socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw,
+        socket.create_connection(("127.0.0.1", edge.port), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as sock,
     ):
         sock.sendall(b"ping")
@@ -238,7 +238,7 @@ def test_client_certificates_are_asked_for(start_gateway: StartGateway, pki: Pki
 
 
 def test_idle_streams_end(start_gateway: StartGateway, pki: Pki, server: Bytes) -> None:
-    edge = start_gateway(tcp(pki, server.port, 'tunnel_idle_timeout = "200ms"\n'))
+    edge = start_gateway(tcp(pki, server.port, 'tunnel_idle_timeout = "2s"\n'))
     with tls(edge, pki) as sock:
         sock.sendall(b"ping")
         assert sock.recv(4) == b"pong"
@@ -288,7 +288,7 @@ def san_of(port: int, name: str | None) -> str:
     """The first name of the certificate that is shown to a client that asks for `name`."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw, context.wrap_socket(raw, server_hostname=name) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as raw, context.wrap_socket(raw, server_hostname=name) as sock:
         der = sock.getpeercert(binary_form=True)
     assert der is not None
     found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -309,10 +309,10 @@ def test_plain_in_and_verified_tls_out(start_gateway: StartGateway, pki: Pki) ->
         + pki.host(name="open.test", leaf=pki.open)
         + '[[route]]\nrespond = { status = 200, body = "" }\n'
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
         sock.sendall(b"ping")
         assert sock.recv(4) == b"pong"
-    with socket.create_connection(("127.0.0.1", wrong), timeout=10) as sock, contextlib.suppress(OSError):
+    with socket.create_connection(("127.0.0.1", wrong), timeout=60) as sock, contextlib.suppress(OSError):
         sock.sendall(b"secret")
         assert sock.recv(1) == b""
     assert edge.access_line(listener="wrong")["fault"] == "upstream-certificate-unknown-ca"

@@ -71,6 +71,6 @@ def test_several_workers_share_the_one_socket(activated: Activated, pki: Pki) ->
 
 def test_a_socket_for_nobody_ends_the_start_and_says_why(activated: Activated) -> None:
     gateway = activated("127.0.0.1:1")
-    assert gateway.process.wait(10) == 1
+    assert gateway.process.wait(60) == 1
     assert "the service manager passed a socket called 'main' for 127.0.0.1:" in gateway.stderr
     assert 'listener "main" has 127.0.0.1:1. Give both the same address, or write address = "systemd"' in gateway.stderr

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(90)
 def test_a_short_run_gives_a_ratio_for_each_scenario(tmp_path: Path) -> None:
     for program in ("wrk", "taskset"):
         if shutil.which(program) is None:
@@ -27,7 +26,7 @@ def test_a_short_run_gives_a_ratio_for_each_scenario(tmp_path: Path) -> None:
         "h1-small,bulk-up,tls1.3-resumed,idle-memory,start-500,reload",
     ]
     command += ["--rounds", "1", "--seconds", "0.5", "--bulk", "16", "--idle", "50", "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2], text=True, timeout=80, check=False)
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2], text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "edge spends" in done.stdout
     assert "× nginx's CPU per small HTTP/1.1 request" in done.stdout

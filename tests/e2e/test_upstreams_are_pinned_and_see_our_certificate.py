@@ -84,7 +84,7 @@ def test_reports_let_through_and_are_told(
     assert h1(edge).get("/small").body == b"small\n"
 
     def counted() -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=60) as answer:
             return b'edge_upstream_pin_mismatches_total{mode="report",upstream="app"} 1.0' in answer.read()
         return False
 
@@ -97,12 +97,12 @@ def test_what_edge_pin_prints_is_what_is_pinned(pki: Pki, nginx_upstream: Nginx)
     address = nginx_upstream.tls_url.removeprefix("https://")
     command = [sys.executable, "-m", "edge.cli.main", "pin", address, "--ca", str(pki.ca), "--json"]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, capture_output=True, cwd=root, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, cwd=root, timeout=60, check=True)
     found = json.loads(done.stdout)
     assert found["verified"] is True
     assert [entry["pin"] for entry in found["pins"]] == [pin_of(pki.localhost.chain), pin_of(pki.ca)]
     assert [entry["place"] for entry in found["pins"]] == ["leaf", "root"]
-    stranger = subprocess.run([*command[:-2], str(pki.stranger_ca)], capture_output=True, cwd=root, timeout=30, check=False)
+    stranger = subprocess.run([*command[:-2], str(pki.stranger_ca)], capture_output=True, cwd=root, timeout=60, check=False)
     assert stranger.returncode == 1
     assert b"upstream-certificate-unknown-ca" in stranger.stderr
 

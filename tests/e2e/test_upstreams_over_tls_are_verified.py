@@ -125,7 +125,7 @@ def test_what_upstreams_handshakes_cost_and_prove_is_counted(
     wire = h1(edge)
     for _ in range(3):
         assert wire.get("/small").status == 200
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=60) as raw:
         unverified = ssl.create_default_context()
         unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
         with unverified.wrap_socket(raw, server_hostname="open.test") as sock:
@@ -135,7 +135,7 @@ def test_what_upstreams_handshakes_cost_and_prove_is_counted(
     carried = edge.access_line(protocol="TLS")
 
     def metrics() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=60) as answer:
             return str(answer.read().decode())
 
     text = wait_for(lambda: text if "edge_streams_total{" in (text := metrics()) else None, "the stream's metrics")

@@ -25,7 +25,7 @@ from edge.tls.replay import ReplayFilter
 __all__ = ["Running", "listening"]
 
 _T = TypeVar("_T")
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 def listening() -> socket.socket:

@@ -70,7 +70,7 @@ def slowly(conn: Conn) -> None:
     while True:
         request = conn.read_request()
         if request.path == "/held":
-            assert go.wait(10)
+            assert go.wait(60)
         if request.path == "/ws":
             conn.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
             conn.send(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
@@ -296,7 +296,7 @@ def test_sockets_of_a_sibling_are_lent(start: Callable[[str], Running], pki: Pki
             assert says(wire) == "two"
         running.call(lambda: running.server.release(2))
         with socket.create_connection(("127.0.0.1", port)):
-            sibling.settimeout(5)
+            sibling.settimeout(60)
             sibling.accept()[0].close()
 
 
@@ -305,7 +305,7 @@ def test_sockets_are_taken_away_empty(start: Callable[[str], Running], clients: 
     h1 = clients.enter_context(Wire(running.port, pki.ca))
     taken = threading.Event()
     running.call(lambda: running.server.take_away("main", taken.set))
-    assert taken.wait(5)
+    assert taken.wait(60)
     with pytest.raises(OSError):
         Wire(running.port, None)
     assert says(h1) == "one"

@@ -124,7 +124,7 @@ def test_no_process_and_no_port_outlives_the_supervisor(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 gateway.process.wait(float(delay))  # somewhere in the rehearsal, the preparing or the commit
     gateway.process.kill()
-    gateway.process.wait(10)
+    gateway.process.wait(60)
     wait_until(lambda: not family(gateway.config), what="all processes end")
     assert not can_connect(gateway.port)
     (short_tmp / "events.log").unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def test_without_descriptors_it_waits_and_can_be_asked(spawn: Spawn, short_tmp: 
     gateway.ready()
     with contextlib.ExitStack() as stack:
         for _ in range(min(4 * limit, ours - 200)):  # the rest stands in the kernel's queue
-            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=5))
+            stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=60))
         wait_until(lambda: gateway.event("accept-failed"))
         assert gateway.ask("status")["ok"]
         assert gateway.ask("reload")["ok"]

@@ -6,8 +6,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -239,19 +238,16 @@ def test_a_log_that_cannot_be_opened_refuses_the_reload(gateway: Gateway, short_
     assert gateway.get() == 200
 
 
-def hammer(gateway: Gateway, seconds: float) -> Iterator[float]:
-    """Seconds that each of many requests took, for some time."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        began = time.monotonic()
+def hammer(gateway: Gateway) -> None:
+    """Many requests, each on a connection of its own: one that fell to a worker that cannot answer would wait for ever."""
+    for _ in range(100):
         assert gateway.get() == 200
-        yield time.monotonic() - began
 
 
 def test_a_killed_worker_costs_no_new_connection(gateway: Gateway) -> None:
     victim = gateway.workers()[0]
     os.kill(victim, signal.SIGKILL)
-    assert max(hammer(gateway, 1.5)) < 1.0
+    hammer(gateway)
     wait_until(lambda: len(gateway.workers()) == 2)
 
 
@@ -261,12 +257,12 @@ def test_a_stalled_worker_is_stood_in_for_and_comes_back(gateway: Gateway) -> No
     os.kill(victim, signal.SIGSTOP)
     try:
         wait_until(lambda: gateway.event("worker-stalled"))
-        assert max(hammer(gateway, 1.0)) < 0.5
+        hammer(gateway)
         assert "stalled" in {worker["state"] for worker in gateway.ask("status")["workers"]}
     finally:
         os.kill(victim, signal.SIGCONT)
     wait_until(lambda: gateway.event("worker-recovered"))
-    assert max(hammer(gateway, 0.5)) < 0.5
+    hammer(gateway)
     assert victim in gateway.workers()
 
 
@@ -287,13 +283,13 @@ def test_a_worker_that_dies_in_a_reload_has_no_vote(gateway: Gateway) -> None:
 
 def test_stop_over_the_control_socket(gateway: Gateway) -> None:
     assert gateway.ask("stop")["ok"]
-    assert gateway.process.wait(10) == 0
+    assert gateway.process.wait(60) == 0
     assert not (gateway.folder / "edge.sock").exists()
 
 
 def test_a_second_gateway_on_the_same_socket_is_refused(gateway: Gateway, spawn: Spawn) -> None:
     second = Gateway(spawn, gateway.folder, gateway.port)
-    assert second.process.wait(10) != 0
+    assert second.process.wait(60) != 0
     assert f"another gateway (pid {gateway.process.pid}) runs already" in second.errors()
     assert gateway.get() == 200
 
@@ -302,12 +298,12 @@ def test_when_everything_is_killed_with_the_supervisor_in_a_reload(gateway: Gate
     workers = gateway.workers()
     gateway.process.send_signal(signal.SIGHUP)
     gateway.process.kill()
-    gateway.process.wait(10)
+    gateway.process.wait(60)
     wait_until(lambda: not any(alive(pid) for pid in workers))
 
 
 def test_before_it_drains_it_says_that_it_is_not_ready(spawn: Spawn, short_tmp: Path, free_port: Callable[[], int]) -> None:
-    gateway = Gateway(spawn, short_tmp, free_port(), server='drain_delay = "2s"').ready()
+    gateway = Gateway(spawn, short_tmp, free_port(), server='drain_delay = "5m"').ready()
     assert gateway.ask("status")["ready"]
     gateway.process.send_signal(signal.SIGTERM)
     status = wait_until(lambda: (one := gateway.ask("status"))["state"] == "leaving" and one)
@@ -318,7 +314,13 @@ def test_before_it_drains_it_says_that_it_is_not_ready(spawn: Spawn, short_tmp: 
     gateway.process.send_signal(signal.SIGHUP)
     refused = wait_until(lambda: gateway.event("reload-refused"))
     assert (refused["error"], refused["by"]) == ("not-serving", "SIGHUP")
-    assert gateway.process.wait(10) == 0
+    assert gateway.end() == 0  # the second signal: at once
+
+
+def test_after_its_delay_it_drains(spawn: Spawn, short_tmp: Path, free_port: Callable[[], int]) -> None:
+    gateway = Gateway(spawn, short_tmp, free_port(), server='drain_delay = "300ms"').ready()
+    assert gateway.end() == 0
+    assert gateway.event("draining") is not None
 
 
 def test_a_pid_file_is_there_as_long_as_the_gateway(spawn: Spawn, short_tmp: Path, free_port: Callable[[], int]) -> None:

@@ -54,17 +54,19 @@ class Gateway:
         *,
         workers: int = 2,
         server: str = "",
+        drain: str = "60s",
         program: str = _PROGRAM,
     ) -> None:
         self.port = port
         self.folder = folder
+        self.drain = drain
         self.config = folder / "edge.toml"
         self.write(settings, workers=workers, server=server)
         self.process = spawn(sys.executable, "-c", program, self.config, stderr=subprocess.PIPE)
 
     def write(self, settings: str = "", *, workers: int = 2, body: str = "ok", port: int = 0, server: str = "") -> None:
         """Write the settings file."""
-        folder, port = self.folder, port or self.port
+        folder, port, drain = self.folder, port or self.port, self.drain
         self.config.write_text(
             f"""
             {settings}
@@ -79,7 +81,7 @@ class Gateway:
             [server]
             workers = {workers}
             {server}
-            drain = "3s"
+            drain = "{drain}"
             state_dir = "{folder}"
             runtime_dir = "{folder}"
             [log]
@@ -91,7 +93,7 @@ class Gateway:
     def ask(self, op: str, **more: object) -> dict[str, Any]:
         """What the control socket answers."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(str(self.folder / "edge.sock"))
             client.sendall(json.dumps({"op": op, **more}).encode() + b"\n")
             data = b""
@@ -112,7 +114,9 @@ class Gateway:
 
     def events(self) -> list[dict[str, object]]:
         path = self.folder / "events.log"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def event(self, name: str) -> dict[str, object] | None:
         return next((event for event in self.events() if event["event"] == name), None)
@@ -122,7 +126,7 @@ class Gateway:
 
     def fetch(self, path: str = "/ping", port: int = 0) -> tuple[int, str]:
         """Status and body, over a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
@@ -134,7 +138,7 @@ class Gateway:
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
 
 def _name(pid: int) -> str:
@@ -192,7 +196,7 @@ def test_a_signal_drains_and_ends_everything(gateway: Gateway, number: signal.Si
 
 def test_the_terminals_ctrl_c_reaches_all_processes_and_still_drains(gateway: Gateway) -> None:
     os.killpg(gateway.process.pid, signal.SIGINT)
-    assert gateway.process.wait(10) == 0
+    assert gateway.process.wait(60) == 0
     assert gateway.event("child-ended") is None
 
 
@@ -221,7 +225,7 @@ def test_a_worker_that_goes_on_dying_is_replaced_more_and_more_slowly(gateway: G
 def test_workers_end_when_the_supervisor_is_killed(gateway: Gateway) -> None:
     workers = gateway.workers()
     gateway.process.kill()
-    gateway.process.wait(10)
+    gateway.process.wait(60)
     wait_until(lambda: not any(alive(pid) for pid in workers), what="workers end")
     assert not can_connect(gateway.port)
     assert gateway.event("supervisor-gone")
@@ -257,7 +261,7 @@ def test_a_log_that_cannot_be_reopened_goes_on_as_it_was(gateway: Gateway) -> No
 
 def test_a_taken_port_is_one_line_and_status_4(gateway: Gateway, spawn: Spawn, tmp_path: Path) -> None:
     second = Gateway(spawn, tmp_path, gateway.port)
-    assert second.process.wait(10) == 4
+    assert second.process.wait(60) == 4
     line = second.errors()
     assert line.count("\n") == 1
     assert f"127.0.0.1:{gateway.port}: the port is taken by" in line
@@ -268,7 +272,7 @@ def test_a_taken_port_is_one_line_and_status_4(gateway: Gateway, spawn: Spawn, t
 def test_an_unwritable_log_is_one_line(spawn: Spawn, tmp_path: Path, free_port: Callable[[], int]) -> None:
     (tmp_path / "access.log").mkdir()
     gateway = Gateway(spawn, tmp_path, free_port())
-    assert gateway.process.wait(10) == 1
+    assert gateway.process.wait(60) == 1
     assert gateway.errors() == f"edge: log file {tmp_path}/access.log: Is a directory\n"
 
 
@@ -277,11 +281,11 @@ class SlowUpstream:
 
     def __init__(self, port: int) -> None:
         self.server = socket.create_server(("127.0.0.1", port))
-        self.server.settimeout(10)
+        self.server.settimeout(60)
 
     def take(self) -> socket.socket:
         connection, _ = self.server.accept()
-        connection.settimeout(10)
+        connection.settimeout(60)
         while b"\r\n\r\n" not in connection.recv(65536):
             pass
         return connection
@@ -294,14 +298,14 @@ def slow(free_port: Callable[[], int]) -> Iterator[SlowUpstream]:
     upstream.server.close()
 
 
-def with_upstream(spawn: Spawn, folder: Path, port: int, slow: SlowUpstream) -> Gateway:
+def with_upstream(spawn: Spawn, folder: Path, port: int, slow: SlowUpstream, drain: str = "60s") -> Gateway:
     route = f'[[route]]\npath = "/slow"\nupstream = "http://127.0.0.1:{slow.server.getsockname()[1]}"'
-    return Gateway(spawn, folder, port, route).ready()
+    return Gateway(spawn, folder, port, route, drain=drain).ready()
 
 
 def begin(port: int) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", port))
-    client.settimeout(10)
+    client.settimeout(60)
     client.sendall(b"GET /slow HTTP/1.1\r\nHost: x.example\r\n\r\n")
     return client
 
@@ -318,7 +322,7 @@ def test_what_is_under_way_is_finished(spawn: Spawn, short_tmp: Path, free_port:
             answer += data
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.endswith(b"done")
-    assert gateway.process.wait(10) == 0
+    assert gateway.process.wait(60) == 0
 
 
 def test_the_second_signal_ends_at_once(spawn: Spawn, short_tmp: Path, free_port: Callable[[], int], slow: SlowUpstream) -> None:
@@ -327,7 +331,7 @@ def test_the_second_signal_ends_at_once(spawn: Spawn, short_tmp: Path, free_port
         gateway.process.send_signal(signal.SIGINT)
         wait_until(lambda: gateway.event("draining"))
         gateway.process.send_signal(signal.SIGINT)
-        assert gateway.process.wait(2.5) == 130
+        assert gateway.process.wait(60) == 130
         with contextlib.suppress(ConnectionResetError):
             assert b"200" not in client.recv(4096)
 
@@ -335,10 +339,10 @@ def test_the_second_signal_ends_at_once(spawn: Spawn, short_tmp: Path, free_port
 def test_the_deadline_ends_what_does_not_finish(
     spawn: Spawn, short_tmp: Path, free_port: Callable[[], int], slow: SlowUpstream
 ) -> None:
-    gateway = with_upstream(spawn, short_tmp, free_port(), slow)
+    gateway = with_upstream(spawn, short_tmp, free_port(), slow, drain="500ms")
     with begin(gateway.port), slow.take():
         gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.wait(8) == 0
+        assert gateway.process.wait(60) == 0
 
 
 def test_a_worker_that_hangs_is_killed_in_the_end(gateway: Gateway) -> None:
@@ -347,5 +351,5 @@ def test_a_worker_that_hangs_is_killed_in_the_end(gateway: Gateway) -> None:
     gateway.process.send_signal(signal.SIGTERM)
     wait_until(lambda: gateway.event("draining"))
     gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(10) == 0
+    assert gateway.process.wait(60) == 0
     assert not alive(hung)

@@ -45,12 +45,12 @@ def s_client(
 ) -> Iterator[tuple[Engine, socket.socket, subprocess.Popen[bytes]]]:
     """`openssl s_client` connected to an engine, whose handshake is done; the connection's first bytes chose its context."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(20)
+        listener.settimeout(60)
         target = f"127.0.0.1:{listener.getsockname()[1]}"
         with openssl("s_client", "-connect", target, "-servername", name, *arguments) as process:
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(20)
+                connection.settimeout(60)
                 reader = HelloReader(32768)
                 hello = None
                 while hello is None:
@@ -107,7 +107,7 @@ def test_s_client_sends_and_gets_much(flag: str) -> None:
         writer = threading.Thread(target=connection.sendall, args=(engine.drain(),))
         writer.start()
         got = stdout.read()
-        writer.join(20)
+        writer.join(60)
         assert got.endswith(data)
 
 
@@ -157,7 +157,7 @@ def test_s_client_resumes(flag: str, tmp_path: Path) -> None:
             pass
         stdin.write(b"Q\n")
         stdin.flush()
-        process.wait(20)
+        process.wait(60)
         engine.close()
     with s_client(found, flag, "-sess_in", str(session)) as (engine, _, _):
         assert engine.info().resumed
@@ -205,7 +205,7 @@ def s_server(tmp_path: Path, *arguments: str) -> Iterator[int]:
 
 def get(context: ClientContext, port: int) -> tuple[bytes, bool]:
     """A request to `s_server -www`: what it answered, and whether the session was resumed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         engine = context.engine()
         while not engine.established:
             connection.sendall(engine.drain())

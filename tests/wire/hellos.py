@@ -94,7 +94,7 @@ def openssl_hello(groups: str = "X25519MLKEM768:X25519", name: str = "a.test", t
 def captured(*arguments: str) -> bytes:
     """The first flight of the system's `openssl s_client`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         port = listener.getsockname()[1]
         process = subprocess.Popen(
             ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *arguments],
@@ -103,7 +103,7 @@ def captured(*arguments: str) -> bytes:
         try:
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 return connection.recv(65536)
         finally:
             process.kill()
