@@ -74,6 +74,7 @@ class H2Client:
         self.streams: dict[int, H2Stream] = {}
         self.settings: dict[int, int] = {}
         self.goaway: int | None = None
+        self.goaway_last = 0  # what is above it was not served and may be asked again (RFC 9113 section 6.8)
         self.pongs = 0
         self.credit = True
         self.window = 65_535  # what we may still send on the connection
@@ -188,7 +189,7 @@ class H2Client:
             else:
                 self.send_frame(frames.PingFrame(0, item.opaque_data, flags=["ACK"]))
         elif isinstance(item, frames.GoAwayFrame):
-            self.goaway = item.error_code
+            self.goaway, self.goaway_last = item.error_code, item.last_stream_id
         elif isinstance(item, frames.WindowUpdateFrame):
             if item.stream_id:
                 before = self.stream_windows.get(item.stream_id, self.settings.get(4, 65_535))
