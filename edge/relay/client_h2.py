@@ -245,10 +245,10 @@ class H2Client:
             self.transport.arm_session_earlier(self.codec.unread_due)
         if not self.streams:
             self._idle_since = now = self._context.clock.now
-            if self._draining and not self.codec.open_streams:
+            if self._draining and self.codec.finished:
                 self._closing = True
                 self.transport.close()
-            else:
+            else:  # while it drains too: requests may be on their way until the PING is answered
                 self.transport.arm_session_earlier(now + _REST)
 
     def _fail(self, fault: Fault) -> None:
@@ -312,7 +312,9 @@ class H2Client:
         if self.codec.open_streams:
             return
         if now >= self._idle_since + limits.idle_timeout or self._draining:
-            self.drain()
+            self._draining = True
+            self.codec.goaway(now_final=True)  # says which requests may be asked again: those that it crosses on its way
+            self.transport.mark()
             self._closing = True
             self.transport.close()
         else:

@@ -382,6 +382,24 @@ def test_draining_ends_as_soon_as_the_client_has_heard_of_it() -> None:
     assert stage.line.closed
 
 
+def test_draining_serves_what_crosses_its_goaway_and_names_the_last_at_the_end() -> None:
+    """The client has not seen it: neither the end of the last stream nor the time may close the connection without a word."""
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    stage.session.drain()
+    stage.settle()
+    assert b"hi" in stage.upstream(OK)
+    assert stage.line.alive()
+    peer.h2.send_headers(3, HEAD, end_stream=True)
+    stage.client(peer.h2.data_to_send())
+    assert b"hi" in stage.upstream(OK)
+    said = stage.pass_time(2)
+    assert b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00" in said  # GOAWAY, the last is 3
+    assert stage.line.closed
+
+
 def h2_tunnel() -> tuple[Stage, Peer]:
     """An HTTP/1.1 client in a tunnel over an HTTP/2 upstream."""
     stage = Stage(upstream_http2=True)
