@@ -16,6 +16,7 @@ from edge.http.message import ConnectionInfo
 from edge.net.tallies import EndpointTally, RouteTally
 from edge.net.tell import Failures
 from edge.observe.access import AccessRecord, HandshakeFailure
+from edge.policy.forwarded import Prepared
 
 if TYPE_CHECKING:
     from edge.net.hub import Hub
@@ -296,6 +297,8 @@ def _describe(record: AccessRecord, exchange: Exchange, route: str, upstream: st
     record.host = head.authority
     record.path = head.target
     record.protocol = _VERSIONS[head.version]
+    prepared = exchange.conn.prepared
+    record.client_ip = prepared.client_ip(head) if type(prepared) is Prepared else ""
     record.user_agent = record.referer = b""
     for name, value in head.fields:
         if name == b"user-agent":

@@ -179,11 +179,6 @@ class Server:
         """The settings that wait for their `commit`."""
         return None if self._next is None else self._next[0].settings
 
-    @property
-    def is_renewing(self) -> bool:
-        """There are connections that have not been told of the last `commit` yet."""
-        return self._renewing is not None
-
     def prepare(self, parcel: bytes, sockets: Sockets, done: Callable[[Exception | None], None]) -> None:
         """Build the data path of other settings (`edge.settings.transfer.encode`) beside this one, then call `done`.
 

@@ -32,10 +32,10 @@ class AccessRecord:
     """
 
     __slots__ = (
-        "alpn", "blame", "bytes_in", "bytes_out", "client_san", "client_serial", "client_subject", "detail", "early", "fault",
-        "frame", "group", "head", "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port", "protocol", "referer",
-        "request_id", "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us", "t_first_byte_us",
-        "t_total_us", "time", "tls_version", "tries", "upstream", "user_agent",
+        "alpn", "blame", "bytes_in", "bytes_out", "client_ip", "client_san", "client_serial", "client_subject", "detail",
+        "early", "fault", "frame", "group", "head", "host", "ja4", "kept", "listener", "method", "path", "peer", "peer_port",
+        "protocol", "referer", "request_id", "resumed", "route", "sni", "status", "suite", "t_connect_us", "t_decide_us",
+        "t_first_byte_us", "t_total_us", "time", "tls_version", "tries", "upstream", "user_agent",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +44,7 @@ class AccessRecord:
         self.peer = ""
         self.peer_port = 0
         self.listener = ""
+        self.client_ip = ""  # of the client for whom a trusted proxy, the peer, speaks; "": the peer itself
         self.sni: str | None = None
         self.tls_version = ""  # "" on plain listeners, as the next ones
         self.suite = ""

@@ -56,7 +56,7 @@ def _memoised(value: bytes | str) -> str:
 
 class Redaction:
     """What must not be written down. ``query``: queries of paths and referers; ``peer``: all but the network (/24, /48) of
-    addresses, and the port; any other word: that field's whole value (``user-agent`` and ``user_agent`` are the same)."""
+    clients' addresses, and the port; any other word: that field's whole value (``user-agent`` and ``user_agent`` are one)."""
 
     __slots__ = ("_fields", "_peer", "_query")
 
@@ -78,6 +78,8 @@ class Redaction:
         if self._peer and fields.get("peer"):
             fields["peer"] = _network_of(str(fields["peer"]))
             fields.pop("peer_port", None)
+            if "client_ip" in fields:
+                fields["client_ip"] = _network_of(str(fields["client_ip"]))
         for key in self._fields:
             if key in fields:
                 fields[key] = HIDDEN
@@ -100,6 +102,7 @@ def access_fields(record: AccessRecord, redact: Redaction | None = None) -> Fiel
         "peer": record.peer,
         "peer_port": record.peer_port,
         "listener": record.listener,
+        **({"client_ip": record.client_ip} if record.client_ip else {}),
         "method": _known(record.method) or _memoised(record.method),
         "host": _known(record.host) or _memoised(record.host),
         "path": readable(record.path),
@@ -243,6 +246,7 @@ def _keep(record: AccessRecord) -> tuple[bytes, bytes]:
     before = b"".join(
         (
             frame[0],
+            b',"client_ip":' + _quoted(record.client_ip) if record.client_ip else b"",
             b',"method":',
             known(record.method) or _quoted(record.method),
             b',"host":',

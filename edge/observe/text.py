@@ -67,7 +67,7 @@ def access_text(record: AccessRecord, redact: Redaction | None = None, limit: in
         f"{fields['method'] or '-'} {fields['host']}{fields['path']}",
         _duration(record.t_total_us),
         _size(record.bytes_out),
-        str(fields["peer"]),
+        str(fields.get("client_ip", fields["peer"])),
         str(fields["protocol"]) or "-",
     ]
     if record.upstream:

@@ -47,11 +47,12 @@ class Prepared:
     """What the requests of one connection have in common. The connection keeps it and hands it in with each request."""
 
     __slots__ = (
-        "address", "admitted", "authority", "client_fields", "common", "conn", "element", "own_id", "proto", "seen",
-        "seen_head", "seen_plan", "trusted", "verdict", "version", "written",
+        "_forwarding", "address", "admitted", "authority", "client_fields", "common", "conn", "element", "own_id", "proto",
+        "seen", "seen_head", "seen_plan", "trusted", "verdict", "version", "written",
     )  # fmt: skip
 
-    def __init__(self, conn: ConnectionInfo, address: bytes, element: bytes, *, trusted: bool) -> None:
+    def __init__(self, forwarding: Forwarding, conn: ConnectionInfo, address: bytes, element: bytes, *, trusted: bool) -> None:
+        self._forwarding = forwarding
         self.conn = conn
         self.address = address  # the peer's, as in X-Forwarded-For
         self.element = element  # the peer's, as in Forwarded
@@ -72,6 +73,13 @@ class Prepared:
         self.seen_head: RequestHead | None = None
         self.verdict: Any = None
 
+    def client_ip(self, head: RequestHead) -> str:
+        """The address of the client behind a trusted proxy, as that told of it; ``""`` when the peer is all that is known."""
+        if not self.trusted:
+            return ""
+        client = self._forwarding.client_ip(head, self.conn)
+        return "" if client == self.conn.peer else client
+
 
 class Forwarding:
     """Writes what the upstream is told about the client, and reads what a trusted proxy told."""
@@ -87,10 +95,10 @@ class Forwarding:
         """What `request_fields` needs of a connection; once for each connection."""
         address = _parse(conn.peer)
         if address is None:  # a unix socket
-            return Prepared(conn, b"unknown", b"for=unknown", trusted=False)
+            return Prepared(self, conn, b"unknown", b"for=unknown", trusted=False)
         text = str(address).encode("ascii")
         element = b'for="[%b]"' % text if address.version == 6 else b"for=" + text
-        return Prepared(conn, text, element, trusted=self.is_trusted(conn.peer))
+        return Prepared(self, conn, text, element, trusted=self.is_trusted(conn.peer))
 
     def request_fields(self, head: RequestHead, prepared: Prepared, request_id: bytes) -> Fields:
         """The fields to send to the upstream in place of `FROM_CLIENTS_DROPPED`; a new list.

@@ -76,6 +76,24 @@ def test_http2_and_plain_lines_differ_where_they_should(
     assert not line.get("tls")
 
 
+def test_whom_a_trusted_proxy_speaks_for_stands_in_the_line(
+    start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream, h1: Callable[..., Wire], h2: Callable[..., H2Client]
+) -> None:
+    edge = start_gateway('[trusted_proxies]\nfrom = ["127.0.0.0/8"]\n' + pki.host(echo_upstream.url))
+    wire, told = h1(edge), "X-Forwarded-For: 203.0.113.66, 198.51.100.{}"
+    wire.get("/one", told.format(1))
+    wire.get("/two", told.format(2))
+    wire.get("/none")
+    assert h2(edge).get("/h2", (b"x-forwarded-for", b"2001:db8::5")).status == 200
+    clients = {path: edge.access_line(path=path).get("client_ip") for path in ("/one", "/two", "/none", "/h2")}
+    assert clients == {"/one": "198.51.100.1", "/two": "198.51.100.2", "/none": None, "/h2": "2001:db8::5"}
+
+
+def test_what_a_stranger_tells_of_itself_does_not(edge: Gateway, h1: Callable[..., Wire]) -> None:
+    h1(edge).get("/claim", "X-Forwarded-For: 203.0.113.66")
+    assert "client_ip" not in edge.access_line(path="/claim")
+
+
 def test_refused_requests_have_lines_too(edge: Gateway, h1: Callable[..., Wire]) -> None:
     wire = h1(edge)
     wire.send(b"GET /bad HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n")

@@ -112,7 +112,7 @@ class Running:
         told = threading.Event()
 
         def look() -> None:
-            if self.server.is_renewing:
+            if self.server._renewing is not None:
                 self.loop.call_later(0.001, look)
             else:
                 told.set()

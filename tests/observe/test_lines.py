@@ -76,6 +76,17 @@ def test_an_access_line_says_everything() -> None:
     }
 
 
+def test_the_client_behind_a_proxy_stands_beside_the_peer() -> None:
+    record = request(client_ip="203.0.113.99")
+    line = access_line(record)
+    assert line == orjson.dumps(access_fields(record), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+    assert json.loads(line)["client_ip"] == "203.0.113.99"
+    assert "client_ip" not in json.loads(access_line(request()))
+    hidden = json.loads(access_line(record, Redaction(frozenset({"peer"}))))
+    assert (hidden["client_ip"], hidden["peer"]) == ("203.0.113.0/24", "192.0.2.0/24")
+    assert b" 203.0.113.99 " in access_text(record)
+
+
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), max_size=20)
 
 

@@ -182,6 +182,13 @@ def test_the_client_behind_trusted_proxies(peer: str, fields: Fields, expected: 
     assert FORWARDING.client_ip(request(fields=fields), connection(peer)) == expected
 
 
+def test_a_connection_knows_whom_its_peer_speaks_for() -> None:
+    head = request(fields=[(b"x-forwarded-for", b"198.51.100.1")])
+    assert FORWARDING.prepare(connection("10.0.0.1")).client_ip(head) == "198.51.100.1"
+    assert FORWARDING.prepare(connection("192.0.2.7")).client_ip(head) == ""
+    assert FORWARDING.prepare(connection("10.0.0.1")).client_ip(request()) == ""
+
+
 def test_what_is_known_about_peers_is_bounded() -> None:
     for number in range(3000):
         FORWARDING.is_trusted(f"192.0.{number >> 8}.{number & 255}")
