@@ -18,7 +18,8 @@ from . import compare, profiles, target
 from .certificates import issue, issue_many, issue_set
 from .counters import Uncountable, count
 from .floor import Floor
-from .load import missing
+from .growth import HOSTS
+from .load import clients, missing
 from .machine import Cores, describe
 from .measure import Targets, measure
 from .origin import LARGE, Origin
@@ -45,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
     )
     parser.add_argument("--list", action="store_true", help="say which targets are installed, and end")
-    parser.add_argument("--full", action="store_true", help="the whole matrix of handshakes too, not only the core set")
+    parser.add_argument(
+        "--full", action="store_true", help="the whole matrix of handshakes, sizes and growth too, not only the core set"
+    )
     parser.add_argument(
         "--peers", default="", metavar="NAMES", help=f"targets, separated by commas (installed: {', '.join(find())})"
     )
@@ -116,13 +119,14 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         for number in range(2):
             (folder / f"renewal-{number}").mkdir()
             renewals.append(issue(folder / f"renewal-{number}"))
-        many = issue_many(folder / "many", 500) if any(scenario.name == "start-500" for scenario in wanted) else []
-        site = Site(cores.load, large, arguments.bulk << 20, arguments.idle, renewals, certificates.client, many)
+        most = max((HOSTS if each.axis == "hosts" else 500 if each.name == "start-500" else 0 for each in wanted), default=0)
+        many = issue_many(folder / "many", most) if most else []
         with (
             Origin(find()["nginx"], cores.load, folder / "origin") as origin,
             Targets(programs, certificates, origin, cores.server, folder) as targets,
             Floor(certificates, cores.server, folder / "floor", _FLOOR) as floor,
         ):
+            site = Site(cores.load, large, arguments.bulk << 20, arguments.idle, renewals, certificates.client, many, origin.cpu)
             end = time.monotonic() + arguments.limit * 60
             usable = [scenario for scenario in wanted if not _usable(scenario)]
             with console.status("starting") as status:
@@ -157,6 +161,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         "versions": {name: PEERS[name].version(programs[name]) for name in names},
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
+        "clients": clients(),
         "configurations": configurations,
         "left_out": left_out,
     }

@@ -35,12 +35,14 @@ __all__ = ["Job", "Loop", "Seen", "main", "run"]
 
 _SOURCES = 50  # addresses of loopback to come from: each has ephemeral ports of its own
 _BIND_ADDRESS_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen by connect
+_STRIDE = 7919  # a prime: from one host to one far away, and to every one of them
 _PATIENCE = 5.0  # seconds for what is in flight at the end of an open loop
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do. `name` is the SNI (""; none); `path` is what sessions are fetched with."""
+    """What to do. `name` is the SNI (""; none), or with `hosts` each of ``h0.bench.example`` and so on in turn; `path` is
+    what sessions are fetched with."""
 
     address: str
     port: int
@@ -51,6 +53,7 @@ class Job:
     connections: int = 16
     rate: float = 0.0
     path: str = "/small"
+    hosts: int = 0
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -133,7 +136,9 @@ class Loop:
         ssl = lib.SSL_new(self._pointer)
         lib.SSL_set_fd(ssl, sock.fileno())
         session = self._sessions[self.begun % len(self._sessions)] if self._sessions else None
-        prepare(ssl, self._job.offer, self._job.name, session)
+        hosts = self._job.hosts
+        name = f"h{self.begun * _STRIDE % hosts}.bench.example" if hosts else self._job.name
+        prepare(ssl, self._job.offer, name, session)
         return _Slot(sock, ssl, due)
 
     def fetch_sessions(self, count: int) -> None:

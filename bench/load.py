@@ -1,19 +1,27 @@
-"""Load generators: wrk, h2load and curl as found on the path, and our own handshake loop. Each call is one sample's load."""
+"""Load generators: wrk, h2load and curl as found on the path, and our own loops. Each call is one sample's load.
+
+HTTP/1.1 is asked for by wrk, or h2load where there is no wrk or a body is to be sent; HTTP/2 by h2load; and where neither is
+installed, both by `bench.client`, with a process on each core that the load may have.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import subprocess
 import sys
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from . import client
 from .handshakes import Job, Seen
+from .machine import Cores
 from .offer import Offer
 from .processes import run_pinned
 
-__all__ = ["Load", "download", "drive", "h1", "h2", "handshakes", "load_of", "missing", "upload"]
+__all__ = ["Load", "clients", "download", "drive", "h1", "h2", "handshakes", "load_of", "missing", "own", "upload"]
 
 _HEADERS = [
     ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
@@ -53,11 +61,26 @@ def _whole(seconds: float) -> int:
     return max(1, round(seconds))
 
 
-def h1(port: int, core: int, seconds: float, *, path: str = "/small", fields: bool = False, connections: int = 50) -> Load:
-    """HTTP/1.1 with keep-alive by wrk (h2load where there is no wrk); `fields` adds ten request fields."""
-    if missing("wrk"):
-        return h2(port, core, seconds, path=path, connections=connections, streams=1, arguments=["--h1"])
-    extra = [part for name, value in _HEADERS if fields for part in ("-H", f"{name}: {value}")]
+def _fields(count: int) -> list[tuple[str, str]]:
+    """What a browser sends, and then what proxies and applications add."""
+    more = [(f"X-Field-{number:02}", f"{number:02}-0123456789abcdef") for number in range(count - len(_HEADERS))]
+    return [*_HEADERS[:count], *more]
+
+
+def h1(
+    port: int,
+    core: int,
+    seconds: float,
+    *,
+    path: str = "/small",
+    fields: int = 0,
+    connections: int = 50,
+    body: Path | None = None,
+) -> Load:
+    """HTTP/1.1 with keep-alive: `fields` more request fields, and `body` as that of each request."""
+    if missing("wrk") or body is not None:
+        return _h2load("h1", port, core, seconds, path, connections, 1, fields, body)
+    extra = [part for name, value in _fields(fields) for part in ("-H", f"{name}: {value}")]
     command = [
         "wrk",
         "-t1",
@@ -75,14 +98,77 @@ def h1(port: int, core: int, seconds: float, *, path: str = "/small", fields: bo
 
 
 def h2(
-    port: int, core: int, seconds: float, *, path: str, connections: int, streams: int, arguments: list[str] | None = None
+    port: int, core: int, seconds: float, *, path: str, connections: int, streams: int, fields: int = 0, body: Path | None = None
 ) -> Load:
-    """HTTP/2 by h2load: `connections` of `streams` concurrent requests."""
-    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"--duration={_whole(seconds)}", *(arguments or [])]
+    """HTTP/2: `connections` of `streams` concurrent requests, otherwise as `h1`."""
+    return _h2load("h2", port, core, seconds, path, connections, streams, fields, body)
+
+
+def _h2load(
+    protocol: str,
+    port: int,
+    core: int,
+    seconds: float,
+    path: str,
+    connections: int,
+    streams: int,
+    fields: int,
+    body: Path | None,
+) -> Load:
+    if missing("h2load"):
+        octets = 0 if body is None else body.stat().st_size
+        return own(
+            client.Job(
+                port, protocol, path, seconds, connections=connections, streams=streams, body=octets, fields=_fields(fields)
+            )
+        )
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"--duration={_whole(seconds)}"]
+    command += ["--h1"] if protocol == "h1" else []
+    command += [f"-H{name}: {value}" for name, value in _fields(fields)]
+    command += [] if body is None else ["-d", str(body)]
     out, cpu = run_pinned([*command, f"https://localhost:{port}{path}"], core, seconds + 30)
     errors = _number(r"(\d+) errored", out) + _number(r"(\d+) timeout", out)
     errors += sum(int(count) for count in re.findall(r"(\d+) [345]xx", out))
     return Load(_number(r"(\d+) succeeded", out), int(errors), seconds, cpu)
+
+
+def own(job: client.Job) -> Load:
+    """`bench.client`, its connections shared among processes on cores of their own. Raises RuntimeError when one of them fails.
+
+    The CPU seconds are the mean of the processes: divided by the seconds they are the busy share of one core.
+    """
+    cores = Cores().clients[: job.connections]
+    jobs = [
+        replace(job, connections=job.connections // len(cores) + (number < job.connections % len(cores)))
+        for number in range(len(cores))
+    ]
+
+    def drive_one(job: client.Job, core: int) -> client.Seen:
+        out, _ = run_pinned([sys.executable, "-m", f"{__package__}.client", job.text()], core, job.seconds + 60)
+        return client.Seen(**json.loads(out))
+
+    with ThreadPoolExecutor(len(cores)) as pool:
+        found = list(pool.map(drive_one, jobs, cores))
+    return Load(
+        sum(each.count + each.before for each in found),
+        sum(each.errors for each in found),
+        max(each.seconds for each in found),
+        sum(each.cpu for each in found) / len(found),
+    )
+
+
+def clients() -> dict[str, str]:
+    """What the load of requests comes from, by protocol."""
+    own, version = "the bench's own client", {"wrk": "-v", "h2load": "--version", "curl": "--version"}
+    found = {}
+    for protocol, programs in (("HTTP/1.1", ("wrk", "h2load")), ("HTTP/2", ("h2load",)), ("bulk", ("curl",))):
+        present = [program for program in programs if not missing(program)]
+        if present:
+            done = subprocess.run([present[0], version[present[0]]], capture_output=True, text=True, timeout=20, check=False)
+            found[protocol] = " ".join((done.stdout or done.stderr).split("\n")[0].split())[:60]
+        elif protocol != "bulk":
+            found[protocol] = own
+    return found
 
 
 def _curl(port: int, path: str, core: int, *arguments: str) -> tuple[dict[str, float], float]:

@@ -13,12 +13,16 @@ __all__ = ["Cores", "describe"]
 
 
 class Cores:
-    """One core for the server under test and one for load and upstream; the same one when there is no other."""
+    """One core for the server under test and one for load and upstream; the same one when there is no other.
+
+    `clients`, the core of the load among them, are those that a client of several processes can have: four at most.
+    """
 
     def __init__(self) -> None:
         allowed = sorted(os.sched_getaffinity(0))
         self.server = allowed[0]
         self.load = allowed[1 % len(allowed)]
+        self.clients = allowed[1:5] or allowed
 
     @property
     def shared(self) -> bool:

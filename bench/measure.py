@@ -52,6 +52,7 @@ class _Running:
         self._folder = folder
         self._starts = 0
         self.configuration = ""
+        self.others: dict[str, str] = {}  # configurations that `remember` names
         self.child, self.port = self.start()
 
     def start(
@@ -63,6 +64,9 @@ class _Running:
         second: Leaf | None = None,
         client_ca: Path | None = None,
         staple: Path | None = None,
+        routes: int = 0,
+        connections: int = 0,
+        remember: str = "",
     ) -> tuple[Child, int]:
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
@@ -70,8 +74,11 @@ class _Running:
         (port,) = free_ports(1)
         job = Job(folder, leaf or self.certificates.leaf, port, self._origin.port, self._origin.sink, workers, hosts)
         job = replace(job, second=second, client_ca=client_ca, staple=staple)
+        job = replace(job, routes=routes, connections=connections or job.connections)
         command, text = PEERS[self.name].configure(self._program, job)
         self.configuration = self.configuration or text
+        if remember:
+            self.others[remember] = text
         return Child(self.name, command, self._core, folder), port
 
     def variant(self, name: str) -> _Running | _Variant:
@@ -161,7 +168,9 @@ class Targets:
         self._stack.close()
 
     def configurations(self) -> dict[str, str]:
-        return {name: running.configuration for name, running in self.running.items()}
+        """Of each target, and of what it was told besides for some scenarios."""
+        others = {f"{name}, {what}": text for name, running in self.running.items() for what, text in running.others.items()}
+        return {name: running.configuration for name, running in self.running.items()} | others
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from .processes import Child, free_ports
 
-__all__ = ["LARGE", "Origin"]
+__all__ = ["LARGE", "SIZES", "Origin"]
 
 LARGE = 1 << 30
 """Bytes of ``/large``."""
+
+SIZES = {"0": 0, "1k": 1 << 10, "16k": 1 << 14, "64k": 1 << 16, "1m": 1 << 20}
+"""Bytes of ``/0``, ``/1k`` and so on."""
 
 _CONFIG = """\
 daemon off;
@@ -34,6 +37,7 @@ http {{
         listen 127.0.0.1:{port} backlog=4096;
         root {folder}/www;
         location = /small {{ default_type text/plain; return 200 "{small}"; }}
+        location /service- {{ default_type text/plain; return 200 "{small}"; }}
     }}
 }}
 """
@@ -45,7 +49,8 @@ class Origin:
     def __init__(self, nginx: str, core: int, folder: Path) -> None:
         www = folder / "www"
         www.mkdir()
-        (www / "64k").write_bytes(bytes(range(256)) * 256)
+        for name, size in SIZES.items():
+            (www / name).write_bytes(bytes(range(256)) * (size // 256))
         with (www / "large").open("wb") as large:
             large.truncate(LARGE)
         self.port, self.sink = free_ports(2)
@@ -70,6 +75,10 @@ class Origin:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+    def cpu(self) -> float:
+        """CPU seconds that both have used so far."""
+        return sum(child.cpu() for child in self._children)
 
     def end(self) -> None:
         for child in self._children:

@@ -25,8 +25,9 @@ __all__ = ["PEERS", "Job", "Peer", "choose", "find"]
 class Job:
     """What a target has to do: listen on `port`, relay to `origin`, and what is below ``/sink`` to `sink` (ports of loopback).
 
-    `edge` and nginx heed the rest: `workers`, and a host for each of `hosts`, which are named ``h0.bench.example`` and so on.
-    All of them heed `client_ca` (client certificates are demanded), and those that can have two for a name `second`.
+    All of them heed `client_ca` (client certificates are demanded), and those that can have two for a name `second`. Those that
+    can heed `hosts`, each with a certificate of its own for ``h0.bench.example`` and so on. Those that relay have `workers`
+    (processes or threads), a route for each of `paths`, and room for so many `connections`.
     With `staple`, the DER of an OCSP response about `leaf`, they show it to clients that ask; who cannot raises RuntimeError.
     """
 
@@ -40,6 +41,13 @@ class Job:
     second: Leaf | None = None
     client_ca: Path | None = None
     staple: Path | None = None
+    routes: int = 0
+    connections: int = 8192
+
+    @property
+    def paths(self) -> list[str]:
+        """Of the routes to the upstream that are asked for beside the one of everything: ``/service-0000`` and so on."""
+        return [f"/service-{number:04}" for number in range(self.routes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,7 @@ address = "off"
 access = {{ to = "{job.folder}/access.log", format = "json" }}
 
 [limits]
+connections = {job.connections}
 requests_per_connection = "off"
 request_body = "off"
 
@@ -126,6 +135,12 @@ trust = "clients"
 ca = "{job.client_ca}"
 """
 
+EDGE_ROUTE = """
+[[route]]
+path = "{path}"
+upstream = "origin"
+"""
+
 EDGE_HOST = """
 [[host]]
 names = ["h{number}.bench.example"]
@@ -139,6 +154,7 @@ def _edge(program: str, job: Job) -> tuple[list[str], str]:
     client_auth = "" if job.client_ca is None else EDGE_CLIENT_AUTH.format(job=job)
     text = EDGE.format(job=job, certificates=certificates, client_auth=client_auth)
     text += "".join(EDGE_HOST.format(number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
+    text += "".join(EDGE_ROUTE.format(path=path) for path in job.paths)
     (job.folder / "edge.toml").write_text(text)
     return [program, "-m", "edge.cli.main", "run", "--config", str(job.folder / "edge.toml")], text
 
@@ -149,9 +165,10 @@ pid {job.folder}/nginx.pid;
 error_log {job.folder}/error.log;
 worker_processes {job.workers};
 worker_rlimit_nofile 16384;
-events {{ worker_connections 8192; }}
+events {{ worker_connections {job.connections}; }}
 http {{
     server_names_hash_max_size 4096;
+    server_names_hash_bucket_size 64;
     access_log {job.folder}/access.log combined buffer=32k flush=1s;
     client_body_temp_path {job.folder}/body;
     proxy_temp_path {job.folder}/proxy;
@@ -162,21 +179,21 @@ http {{
     client_max_body_size 0;
     upstream origin {{ server 127.0.0.1:{job.origin}; keepalive 512; keepalive_requests 1000000000; }}
     upstream sink {{ server 127.0.0.1:{job.sink}; keepalive 64; }}
+    ssl_protocols TLSv1.2 TLSv1.3;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_request_buffering off;
+    proxy_max_temp_file_size 0;
     server {{
         listen 127.0.0.1:{job.port} ssl http2 backlog=4096;
         server_name localhost;
         ssl_certificate {job.leaf.chain};
         ssl_certificate_key {job.leaf.key};
-{more}        ssl_protocols TLSv1.2 TLSv1.3;
-        proxy_http_version 1.1;
-        proxy_set_header Connection "";
-        proxy_set_header Host $host;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_request_buffering off;
-        proxy_max_temp_file_size 0;
-        location / {{ proxy_pass http://origin; }}
-        location /sink {{
+{more}        location / {{ proxy_pass http://origin; }}
+{routes}        location /sink {{
             proxy_pass http://sink;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $http_connection;
@@ -206,7 +223,8 @@ def _nginx(program: str, job: Job) -> tuple[list[str], str]:
         more += f"        ssl_client_certificate {job.client_ca};\n        ssl_verify_client on;\n"
     if job.staple is not None:
         more += f"        ssl_stapling on;\n        ssl_stapling_file {job.staple};\n"
-    text = NGINX.format(job=job, hosts=hosts, more=more)
+    routes = "".join(f"        location {path} {{ proxy_pass http://origin; }}\n" for path in job.paths)
+    text = NGINX.format(job=job, hosts=hosts, more=more, routes=routes)
     (job.folder / "nginx.conf").write_text(text)
     return [program, "-p", str(job.folder), "-e", str(job.folder / "error.log"), "-c", str(job.folder / "nginx.conf")], text
 
@@ -214,9 +232,9 @@ def _nginx(program: str, job: Job) -> tuple[list[str], str]:
 HAPROXY = """\
 global
     log stdout format raw local0
-    nbthread 1
-    maxconn 8192
-    ssl-default-bind-options ssl-min-ver TLSv1.2
+    nbthread {job.workers}
+    maxconn {job.connections}
+{relaxed}    ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
     mode http
     log global
@@ -228,7 +246,7 @@ defaults
 frontend bench
     bind 127.0.0.1:{job.port} ssl crt {job.leaf.both}{more} alpn h2,http/1.1
     use_backend sink if {{ path_beg /sink }}
-    default_backend origin
+{routes}    default_backend origin
 backend origin
     http-reuse always
     server one 127.0.0.1:{job.origin} pool-max-conn 512
@@ -240,7 +258,17 @@ backend sink
 def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
     more = "" if job.second is None else f" crt {job.second.both}"
     more += "" if job.client_ca is None else f" ca-file {job.client_ca} verify required"
-    text = HAPROXY.format(job=job, more=more)
+    if job.hosts:
+        lines = (f"{leaf.both} h{number}.bench.example\n" for number, leaf in enumerate(job.hosts))
+        (job.folder / "hosts.list").write_text("".join(lines))
+        more += f" crt-list {job.folder}/hosts.list"
+    routes = ""
+    if job.routes:
+        (job.folder / "routes.map").write_text("".join(f"{path} origin\n" for path in job.paths))
+        routes = f"    use_backend %[path,map_beg({job.folder}/routes.map,origin)]\n"
+    # it wants two descriptors for each connection, which is more than the system may allow
+    relaxed = "    no strict-limits\n" if job.connections > 8192 else ""
+    text = HAPROXY.format(job=job, more=more, relaxed=relaxed, routes=routes)
     (job.folder / "haproxy.cfg").write_text(text)
     return [program, "-db", "-f", str(job.folder / "haproxy.cfg")], text
 

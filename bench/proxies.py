@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .peers import Job
 
-__all__ = ["caddy", "envoy"]
+__all__ = ["caddy", "envoy", "with_threads"]
+
+
+def with_threads(command: list[str], job: Job) -> list[str]:
+    """A program in Go with as many threads as `job` has workers; one is what all children of the bench are told."""
+    return command if job.workers == 1 else ["env", f"GOMAXPROCS={job.workers}", *command]
+
 
 CADDY = """\
 {{
     admin off
     auto_https off
     storage file_system {job.folder}/storage
+}}
+(kept) {{
+    transport http {{
+        keepalive_idle_conns 512
+        keepalive_idle_conns_per_host 512
+    }}
 }}
 https://localhost:{job.port}, https://127.0.0.1:{job.port} {{
     bind 127.0.0.1
@@ -23,11 +35,24 @@ https://localhost:{job.port}, https://127.0.0.1:{job.port} {{
         format json
     }}
     reverse_proxy /sink 127.0.0.1:{job.sink}
+{routes}    reverse_proxy 127.0.0.1:{job.origin} {{
+        import kept
+    }}
+}}
+{hosts}"""
+
+CADDY_ROUTE = """\
+    reverse_proxy {path}/* 127.0.0.1:{job.origin} {{
+        import kept
+    }}
+"""
+
+CADDY_HOST = """\
+https://h{number}.bench.example:{job.port} {{
+    bind 127.0.0.1
+    tls {leaf.chain} {leaf.key}
     reverse_proxy 127.0.0.1:{job.origin} {{
-        transport http {{
-            keepalive_idle_conns 512
-            keepalive_idle_conns_per_host 512
-        }}
+        import kept
     }}
 }}
 """
@@ -45,9 +70,12 @@ def caddy(program: str, job: Job) -> tuple[list[str], str]:
     if job.second is not None:
         raise RuntimeError("caddy's file has no way to name two certificates for a host")
     more = "" if job.client_ca is None else CADDY_CLIENT_AUTH.format(job=job)
-    text = CADDY.format(job=job, more=more)
+    routes = "".join(CADDY_ROUTE.format(job=job, path=path) for path in job.paths)
+    hosts = "".join(CADDY_HOST.format(job=job, number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
+    text = CADDY.format(job=job, more=more, routes=routes, hosts=hosts)
     (job.folder / "Caddyfile").write_text(text)
-    return [program, "run", "--adapter", "caddyfile", "--config", str(job.folder / "Caddyfile")], text
+    command = [program, "run", "--adapter", "caddyfile", "--config", str(job.folder / "Caddyfile")]
+    return with_threads(command, job), text
 
 
 ENVOY = """\
@@ -87,7 +115,7 @@ static_resources:
               routes:
               - match: {{ prefix: /sink }}
                 route: {{ cluster: sink, timeout: 0s }}
-              - match: {{ prefix: / }}
+{routes}              - match: {{ prefix: / }}
                 route: {{ cluster: origin, timeout: 0s }}
   clusters:
   - name: origin
@@ -109,6 +137,11 @@ static_resources:
         - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {job.sink} }} }} }}
 """
 
+ENVOY_ROUTE = """\
+              - match: {{ prefix: {path}/ }}
+                route: {{ cluster: origin, timeout: 0s }}
+"""
+
 
 def envoy(program: str, job: Job) -> tuple[list[str], str]:
     more = demand = ""
@@ -121,6 +154,10 @@ def envoy(program: str, job: Job) -> tuple[list[str], str]:
     if job.staple is not None:
         demand += "          ocsp_staple_policy: MUST_STAPLE\n"
         more = f"              ocsp_staple: {{ filename: {job.staple} }}\n" + more
-    text = ENVOY.format(job=job, more=more, demand=demand)
+    for leaf in job.hosts:
+        more += f"            - {{ certificate_chain: {{ filename: {leaf.chain} }}, private_key: {{ filename: {leaf.key} }} }}\n"
+    routes = "".join(ENVOY_ROUTE.format(path=path) for path in job.paths)
+    text = ENVOY.format(job=job, more=more, demand=demand, routes=routes)
     (job.folder / "envoy.yaml").write_text(text)
-    return [program, "-c", str(job.folder / "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart", "-l", "error"], text
+    command = [program, "-c", str(job.folder / "envoy.yaml"), "--concurrency", str(job.workers)]
+    return [*command, "--disable-hot-restart", "-l", "error"], text

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from .axes import families, of_growth
 from .conclusions import figure, of_doubts, of_peers, range_words
 from .counters import summaries
 from .measure import BASE, SUBJECT, Result, Summary
@@ -111,6 +112,10 @@ def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> d
                 "loop": scenario.loop,
                 "offer": None if scenario.offer is None else scenario.offer.facts(),
                 "variant": scenario.variant,
+                "core": scenario.core,
+                "relayed": scenario.relayed,
+                "axis": scenario.axis,
+                "x": scenario.x,
                 "rounds": [{name: _without_durations(sample) for name, sample in each.items()} for each in result.rounds],
                 "summary": {name: asdict(found) for name in names if (found := result.summary(name)) is not None},
                 "problems": result.problems,
@@ -128,8 +133,13 @@ def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> d
     if parts:
         facts = facts | {"floor": {"parts": parts}}
     made = {"version": 1, "kind": "peers"} | facts | {"base": BASE, "names": names, "subject": subject, "scenarios": scenarios}
-    others = [sentence(result, subject) for result in results if not result.scenario.loop]
-    return made | {"conclusions": [*of_peers(made), *others, *of_doubts(made)]}
+    in_families = {number for family in families(made) for number in family.members if not scenarios[number]["core"]}
+    others = [
+        sentence(result, subject)
+        for number, result in enumerate(results)
+        if not result.scenario.loop and number not in in_families
+    ]
+    return made | {"conclusions": [*of_peers(made), *others, *of_growth(made), *of_doubts(made)]}
 
 
 def _without_durations(sample: Sample) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Sample:
     count: float
     seconds: float
     busy: float  # share of the server core that the target used
-    load_busy: float  # share of the load core that the load generator used
+    load_busy: float  # share of the load core that the load generator used, where requests are relayed with the upstream
     errors: int
     details: dict[str, float] = field(default_factory=dict)  # more figures, by what they are
     durations: tuple[float, ...] = ()  # seconds of each operation of an open loop
@@ -40,6 +40,7 @@ class Site:
     renewals: Sequence[Leaf] = ()  # certificates for `localhost`
     client: Leaf | None = None  # a certificate for mutual TLS
     many: Sequence[Leaf] = ()  # certificates for ``h0.bench.example`` and so on
+    upstream: Callable[[], float] = float  # CPU seconds that the upstreams have used so far
 
 
 class Target(Protocol):
@@ -48,7 +49,18 @@ class Target(Protocol):
     port: int
     child: Child
 
-    def start(self, *, leaf: Leaf | None = None, workers: int = 1, hosts: Sequence[Leaf] = ()) -> tuple[Child, int]: ...
+    def start(
+        self,
+        *,
+        leaf: Leaf | None = None,
+        workers: int = 1,
+        hosts: Sequence[Leaf] = (),
+        routes: int = 0,
+        connections: int = 0,
+        remember: str = "",
+    ) -> tuple[Child, int]:
+        """`routes` and so on: see `bench.peers.Job`. With `remember` the report shows the configuration under that name."""
+        ...
 
     def variant(self, name: str) -> Target:
         """The same program with other certificates: "rsa", "both", "mutual", "staple", or "" for itself. Raises RuntimeError."""
@@ -70,4 +82,6 @@ class Scenario:
     loop: str = ""  # of handshakes: "closed" or "open"
     offer: Offer | None = None
     variant: str = ""
+    axis: str = ""  # what grows from one scenario to the next: a key of `bench.axes.AXES`
+    x: float = 0  # where on the axis this one is
     relayed: bool = False  # whether requests are relayed, which a target that only ends TLS cannot do

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 
 from . import load, reloads
 from .first import first_handshake
+from .growth import growth
 from .handshakes import Job
 from .processes import environment
+from .requests import requests, sizes
 from .rows import handshakes
 from .samples import Sample, Scenario, Site, Target
 
@@ -19,20 +20,6 @@ __all__ = ["SCENARIOS", "Sample", "Scenario", "Site", "Target"]
 
 
 _SETTLED = 2.5  # seconds until what is freed late has been freed
-
-
-def _cpu_per(generate: Callable[[int, Site, float], load.Load]) -> Callable[[Target, Site, float], Sample]:
-    """Server CPU seconds for each operation of a load."""
-
-    def take(target: Target, site: Site, seconds: float) -> Sample:
-        before, began = target.child.cpu(), time.perf_counter()
-        seen = generate(target.port, site, seconds)
-        used, wall = target.child.cpu() - before, time.perf_counter() - began
-        if not seen.count:
-            raise RuntimeError("no operation was completed")
-        return Sample(used / seen.count, seen.count, seen.seconds, used / wall, seen.cpu / wall, seen.errors)
-
-    return take
 
 
 def _idle_memory(target: Target, site: Site, seconds: float) -> Sample:
@@ -62,7 +49,7 @@ def _idle_memory(target: Target, site: Site, seconds: float) -> Sample:
 def _start_up(target: Target, site: Site, seconds: float, *, many: bool = False) -> Sample:
     """Seconds from the start of the process to the end of its first handshake."""
     began = time.perf_counter()
-    child, port = target.start(workers=2, hosts=site.many if many else ())
+    child, port = target.start(workers=2, hosts=site.many[:500] if many else ())
     with child:
         child.wait_port(port)
         first_handshake(port)
@@ -74,60 +61,7 @@ def _start_up(target: Target, site: Site, seconds: float, *, many: bool = False)
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in [
-        Scenario(
-            "h1-small",
-            "CPU per small HTTP/1.1 request",
-            "µs",
-            1e6,
-            _cpu_per(lambda port, site, s: load.h1(port, site.core, s)),
-            ("wrk|h2load",),
-            relayed=True,
-        ),
-        Scenario(
-            "h1-headers",
-            "CPU per HTTP/1.1 request with ten more fields",
-            "µs",
-            1e6,
-            _cpu_per(lambda port, site, s: load.h1(port, site.core, s, fields=True)),
-            ("wrk",),
-            relayed=True,
-        ),
-        Scenario(
-            "h2-small",
-            "CPU per small HTTP/2 request (50 connections of 10 streams)",
-            "µs",
-            1e6,
-            _cpu_per(lambda port, site, s: load.h2(port, site.core, s, path="/small", connections=50, streams=10)),
-            ("h2load",),
-            relayed=True,
-        ),
-        Scenario(
-            "h2-64k",
-            "CPU per HTTP/2 answer of 64 KiB",
-            "µs",
-            1e6,
-            _cpu_per(lambda port, site, s: load.h2(port, site.core, s, path="/64k", connections=10, streams=10)),
-            ("h2load",),
-            relayed=True,
-        ),
-        Scenario(
-            "bulk-down",
-            "CPU per GB downloaded",
-            "s/GB",
-            1,
-            _cpu_per(lambda port, site, s: load.download(port, site.core, site.bulk)),
-            ("curl",),
-            relayed=True,
-        ),
-        Scenario(
-            "bulk-up",
-            "CPU per GB uploaded",
-            "s/GB",
-            1,
-            _cpu_per(lambda port, site, s: load.upload(port, site.core, site.large)),
-            ("curl",),
-            relayed=True,
-        ),
+        *requests(),
         *handshakes(),
         Scenario("idle-memory", "memory per idle TLS connection", "KiB", 1 / 1024, _idle_memory),
         Scenario("start", "time from start to the first handshake (2 workers)", "ms", 1e3, _start_up),
@@ -147,5 +81,7 @@ SCENARIOS: dict[str, Scenario] = {
             reloads.under_load,
             only=("edge", "nginx"),
         ),
+        *sizes(),
+        *growth(),
     ]
 }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .proxies import with_threads
+
 if TYPE_CHECKING:
     from .peers import Job
 
@@ -27,6 +29,7 @@ alpn-protos = "http/1.1"
 
 def hitch(program: str, job: Job) -> tuple[list[str], str]:
     leafs = [job.leaf] if job.second is None else [job.leaf, job.second]
+    leafs += job.hosts  # each for the names that it holds
     staple = "" if job.staple is None else f'    ocsp-resp-file = "{job.staple}"\n'
     pems = "".join(f'pem-file = {{\n    cert = "{leaf.both}"\n{staple}}}\n' for leaf in leafs)
     more = "" if job.client_ca is None else f'client-verify = required\nclient-verify-ca = "{job.client_ca}"\n'
@@ -48,7 +51,15 @@ key = {job.leaf.key}
 sslVersionMin = TLSv1.2
 socket = l:TCP_NODELAY=1
 socket = r:TCP_NODELAY=1
-{more}"""
+{more}{hosts}"""
+
+STUNNEL_HOST = """\
+[h{number}]
+sni = bench:h{number}.bench.example
+connect = 127.0.0.1:{job.origin}
+cert = {leaf.chain}
+key = {leaf.key}
+"""
 
 
 def stunnel(program: str, job: Job) -> tuple[list[str], str]:
@@ -57,7 +68,8 @@ def stunnel(program: str, job: Job) -> tuple[list[str], str]:
     if job.staple is not None:
         raise RuntimeError("stunnel as Debian has it (5.68) shows no staple")
     more = "" if job.client_ca is None else f"verifyChain = yes\nCAfile = {job.client_ca}\n"
-    text = STUNNEL.format(job=job, more=more)
+    hosts = "".join(STUNNEL_HOST.format(job=job, number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
+    text = STUNNEL.format(job=job, more=more, hosts=hosts)
     (job.folder / "stunnel.conf").write_text(text)
     return [program, str(job.folder / "stunnel.conf")], text
 
@@ -69,7 +81,7 @@ async def app(scope, protocol):
 
 
 def granian(program: str, job: Job) -> tuple[list[str], str]:
-    if job.second is not None:
+    if job.second is not None or job.hosts:
         raise RuntimeError("granian has one certificate")
     if job.staple is not None:
         raise RuntimeError("granian shows no staple")
@@ -97,13 +109,16 @@ http:
   routers:
     origin: {{ rule: "PathPrefix(`/`)", service: origin, tls: {{}} }}
     sink: {{ rule: "PathPrefix(`/sink`)", service: sink, tls: {{}} }}
-  services:
+{routers}  services:
     origin: {{ loadBalancer: {{ servers: [{{ url: "http://127.0.0.1:{job.origin}" }}] }} }}
     sink: {{ loadBalancer: {{ servers: [{{ url: "http://127.0.0.1:{job.sink}" }}] }} }}
 tls:
   stores: {{ default: {{ defaultCertificate: {{ certFile: "{job.leaf.chain}", keyFile: "{job.leaf.key}" }} }} }}
   options:
     default: {{ minVersion: VersionTLS12{more} }}
+{certificates}"""
+TRAEFIK_ROUTER = """\
+    {name}: {{ rule: "PathPrefix(`{path}/`)", service: origin, tls: {{}} }}
 """
 
 
@@ -115,10 +130,14 @@ def traefik(program: str, job: Job) -> tuple[list[str], str]:
         if job.client_ca is None
         else f', clientAuth: {{ caFiles: ["{job.client_ca}"], clientAuthType: RequireAndVerifyClientCert }}'
     )
+    routers = "".join(TRAEFIK_ROUTER.format(name=path[1:], path=path) for path in job.paths)
+    pairs = "".join(f'  - {{ certFile: "{leaf.chain}", keyFile: "{leaf.key}" }}\n' for leaf in job.hosts)
+    certificates = f"  certificates:\n{pairs}" if pairs else ""
+    stapling = "" if job.staple is None else "ocsp: {}\n"
     text, routes = (
-        TRAEFIK.format(job=job, stapling="" if job.staple is None else "ocsp: {}\n"),
-        TRAEFIK_ROUTES.format(job=job, more=more),
+        TRAEFIK.format(job=job, stapling=stapling),
+        TRAEFIK_ROUTES.format(job=job, more=more, routers=routers, certificates=certificates),
     )
     (job.folder / "traefik.yaml").write_text(text)
     (job.folder / "routes.yaml").write_text(routes)
-    return [program, f"--configFile={job.folder}/traefik.yaml"], text + "---\n" + routes
+    return with_threads([program, f"--configFile={job.folder}/traefik.yaml"], job), text + "---\n" + routes

@@ -1,0 +1,112 @@
+"""Families of scenarios: what a target is told for each place on an axis, and what the report makes of the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench import peers
+from bench.axes import AXES, families, of_growth, size
+from bench.certificates import issue_many
+from bench.measure import Result
+from bench.report import compose, show
+from bench.samples import Sample
+from bench.scenarios import SCENARIOS
+
+
+def composed(costs: dict[str, dict[str, float]]) -> dict[str, Any]:
+    results = []
+    for name, each in costs.items():
+        made = Result(SCENARIOS[name])
+        made.rounds = [{target: Sample(cost / 1e6, 1000, 1.0, 0.9, 0.5, 0) for target, cost in each.items()}] * 2
+        results.append(made)
+    facts = {"when": "2026-11-22T00:00:00+00:00", "command": ["bench"], "machine": {"cpu": "x", "kernel": "y"}, "rounds": 2}
+    return compose(facts, results, ["edge", "nginx"])
+
+
+def test_every_scenario_of_a_family_has_its_axis_and_its_place() -> None:
+    named: dict[str, list[float]] = {}
+    for scenario in SCENARIOS.values():
+        if scenario.axis:
+            named.setdefault(scenario.axis, []).append(scenario.x)
+    assert set(named) == set(AXES)
+    assert sorted(named["workers"]) == [1, 2, 4]
+    assert sorted(named["connections"]) == [10, 100, 1000, 10_000]
+    assert sorted(named["hosts"]) == sorted(named["routes"]) == [1, 10, 100, 1000]
+    assert sorted(named["h1-down"]) == sorted(named["h2-down"]) == [0, 1 << 10, 1 << 14, 1 << 16, 1 << 20]
+    assert sorted(named["h1-up"]) == sorted(named["h2-up"]) == [1 << 14, 1 << 20]
+    assert sorted(named["h1-fields"]) == sorted(named["h2-fields"]) == [0, 10, 40]
+    assert [name for name, each in SCENARIOS.items() if each.axis and each.core] == [
+        "h1-small",
+        "h1-headers",
+        "h2-small",
+        "h2-64k",
+    ]
+
+
+def test_the_sentence_of_a_family_is_its_last_place_over_its_first() -> None:
+    facts = composed(
+        {
+            "routes-1000": {"edge": 40.8, "nginx": 30},
+            "routes-1": {"edge": 40, "nginx": 20},
+            "hosts-1": {"edge": 400, "nginx": 400},
+            "hosts-1000": {"nginx": 420},
+            "h1-0": {"edge": 30, "nginx": 20},
+            "h1-1m": {"edge": 1500, "nginx": 1600},
+        }
+    )
+    said = of_growth(facts)
+    assert said == [
+        "A request on the last of 1,000 routes costs 1.02 times one where there is 1 at edge (nginx 1.50).",
+        "An HTTP/1.1 answer of 1 MiB costs 50.0 times one of 0 B at edge (nginx 80.0).",
+    ]
+    assert set(said) <= set(facts["conclusions"])
+    assert not [words for words in facts["conclusions"] if "the last of 1 route" in words], "one sentence for the family"
+    found = families(facts)
+    assert [family.name for family in found] == ["hosts", "routes", "h1-down"]
+    assert found[1].line(facts, "edge") == [(1, pytest.approx(40)), (1000, pytest.approx(40.8))]
+    assert found[0].line(facts, "edge") == [(1, pytest.approx(400))]
+
+
+def test_a_core_run_shows_its_scenarios_one_by_one() -> None:
+    facts = composed({"h1-small": {"edge": 30, "nginx": 20}, "h1-headers": {"edge": 33, "nginx": 22}})
+    assert families(facts) == []
+    assert len(facts["conclusions"]) == 2
+
+
+def test_a_place_alone_is_no_family() -> None:
+    facts = composed({"routes-1000": {"edge": 30, "nginx": 20}})
+    assert families(facts) == []
+    assert "the last of 1,000 routes" in facts["conclusions"][0]
+
+
+def test_the_terminal_has_every_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Result(SCENARIOS["connections-10000"])
+    made.rounds = [{"edge": Sample(4e-5, 9, 1.0, 0.1, 0, 0, {"memory, MiB": 300.0})}]
+    show([made], ["edge"], Console(width=120))
+    out = capsys.readouterr().out
+    assert "connections-10000" in out
+    assert "memory, MiB 300" in out
+
+
+def test_sizes_are_said_as_people_do() -> None:
+    assert [size(each) for each in (0, 1 << 10, 1 << 16, 1 << 20)] == ["0 B", "1 KiB", "64 KiB", "1 MiB"]
+
+
+def test_every_peer_is_told_of_hosts_routes_and_workers(tmp_path: Path) -> None:
+    leafs = issue_many(tmp_path / "many", 3)
+    job = peers.Job(tmp_path, leafs[0], 1, 2, 3, workers=4, hosts=leafs, routes=12, connections=12_288)
+    for name, peer in peers.PEERS.items():
+        if name == "granian":
+            with pytest.raises(RuntimeError, match="one certificate"):
+                peer.configure(name, job)
+            continue
+        program, text = peer.configure(name, job)
+        told = " ".join([*program, text, *(path.read_text() for path in tmp_path.glob("*.*[pt]"))])
+        assert str(leafs[2].chain) in told or str(leafs[2].both) in told, name
+        if peer.relays:
+            assert "/service-0011" in told, name
+            assert "4" in told.replace("443", ""), name
