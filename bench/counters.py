@@ -144,7 +144,7 @@ def _lengths(scenario: Scenario) -> tuple[float, float]:
 
 def _counted(scenario: Scenario) -> bool:
     """Whether its load falls on the running target, in a closed loop: the others start a fresh process or follow the clock."""
-    return scenario.loop == "closed" or (scenario.relayed and scenario.unit in ("µs", "s/GB"))
+    return not scenario.fresh and (scenario.loop == "closed" or (scenario.relayed and scenario.unit in ("µs", "s/GB")))
 
 
 def further(short: tuple[Sample, dict[str, float]], long: tuple[Sample, dict[str, float]]) -> dict[str, float]:

@@ -142,4 +142,4 @@ def growth() -> Iterator[Scenario]:
 
 
 def _scenario(axis: str, x: int, what: str, take: Callable[[Target, Site, float], Sample], *, relayed: bool) -> Scenario:
-    return Scenario(f"{axis}-{x}", what, "µs", 1e6, take, core=False, axis=axis, x=x, relayed=relayed)
+    return Scenario(f"{axis}-{x}", what, "µs", 1e6, take, core=False, axis=axis, x=x, fresh=True, relayed=relayed)

@@ -57,6 +57,8 @@ def main(words: list[str], console: Console) -> int:
     scenario = SCENARIOS.get(arguments.scenario)
     if scenario is None or not 1 <= arguments.seconds <= 600:
         raise ValueError("--scenario is one of those of `bench --help`, and --seconds is between 1 and 600")
+    if scenario.fresh:
+        raise ValueError(f"{scenario.name} starts edge afresh for each sample, which nothing can be attached to in time")
     if "nginx" not in find() or missing("taskset"):
         raise ValueError("the bench needs nginx (it is the upstream of every target) and taskset")
     sampler, cores = _sampler(), Cores()

@@ -84,4 +84,5 @@ class Scenario:
     variant: str = ""
     axis: str = ""  # what grows from one scenario to the next: a key of `bench.axes.AXES`
     x: float = 0  # where on the axis this one is
+    fresh: bool = False  # whether it starts the target afresh, and the running one does nothing
     relayed: bool = False  # whether requests are relayed, which a target that only ends TLS cannot do

@@ -39,6 +39,7 @@ def test_every_scenario_of_a_family_has_its_axis_and_its_place() -> None:
     assert sorted(named["h1-down"]) == sorted(named["h2-down"]) == [0, 1 << 10, 1 << 14, 1 << 16, 1 << 20]
     assert sorted(named["h1-up"]) == sorted(named["h2-up"]) == [1 << 14, 1 << 20]
     assert sorted(named["h1-fields"]) == sorted(named["h2-fields"]) == [0, 10, 40]
+    assert all(each.fresh for each in SCENARIOS.values() if each.axis in ("workers", "connections", "hosts", "routes"))
     assert [name for name, each in SCENARIOS.items() if each.axis and each.core] == [
         "h1-small",
         "h1-headers",

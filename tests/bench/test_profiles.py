@@ -15,7 +15,8 @@ from bench import profiles
 def test_wrong_usage_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["profile", "--scenario", "nothing"]) == 2
     assert command.main(["profile", "--seconds", "0"]) == 2
-    assert capsys.readouterr().err.count("bench: ") == 2
+    assert command.main(["profile", "--scenario", "routes-1000"]) == 2
+    assert capsys.readouterr().err.count("bench: ") == 3
 
 
 def test_a_missing_sampler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
