@@ -54,7 +54,7 @@ bench-compare: $(VENV)/.bench ## compare the run NEW (the latest) with the run B
 	@test -n "$(BASE)" || { echo 'make bench-compare BASE=bench-results/OLD.json [NEW=bench-results/NEW.json]' >&2; exit 2; }
 	@$(PY) -m bench compare "$(BASE)" "$(or $(NEW),$(shell ls -t bench-results/2*.json 2>/dev/null | head -n 1))" $(ARGS)
 
-bench-profile: $(VENV)/.bench ## a flame graph of edge under the load of a scenario (ARGS="--scenario h1-small")
+bench-profile: $(VENV)/.bench ## flame graphs of edge under the load of a scenario (ARGS="--scenario h1-small")
 	@$(PY) -m bench profile $(ARGS)
 
 micro: $(VENV)/.test ## measure the pure rooms one by one

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +15,15 @@ import pytest
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import target
+from bench import rows, target
 from bench.certificates import Leaf, issue
-from bench.conclusions import of_handshakes
+from bench.conclusions import LATE, of_handshakes
 from bench.handshakes import Job, Seen, run
 from bench.latency import Latency, curve, percentile
 from bench.offer import Offer
 from bench.probe import Prober, Refused
+from bench.processes import environment
+from bench.samples import Site
 
 
 class Server:
@@ -33,6 +38,7 @@ class Server:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._listening.getsockname()[1]
         self.stall = 0.0  # seconds, once, from the first connection on
+        self.accepted = threading.Event()
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
 
@@ -42,6 +48,7 @@ class Server:
                 raw, _ = self._listening.accept()
             except OSError:
                 return
+            self.accepted.set()
             threading.Event().wait(self.stall)
             self.stall = 0.0
             threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
@@ -144,6 +151,53 @@ def test_an_open_loop_charges_a_stall_to_everybody_who_was_due_meanwhile(server:
     assert found is not None
     assert found.p50 is not None
     assert found.p50 > 0.1
+
+
+def test_a_client_that_got_no_processor_is_found_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped for half a second while handshakes are due: the server looks slow, and is not."""
+
+    def starved(job: Job, core: int | None) -> Seen:
+        command = [sys.executable, "-m", "bench.handshakes", job.text()]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True) as client:
+            assert server.accepted.wait(30)
+            client.send_signal(signal.SIGSTOP)
+            threading.Event().wait(0.5)
+            client.send_signal(signal.SIGCONT)
+            out, _ = client.communicate(timeout=60)
+        return Seen.read(out.splitlines()[-1])
+
+    class Child:
+        def cpu(self) -> float:
+            return 0.0
+
+    class Fake:
+        port, child = server.port, Child()
+
+    monkeypatch.setattr(rows, "drive", starved)
+    monkeypatch.setattr(rows, "RATE", 300.0)
+    row = next(scenario for scenario in rows.handshakes() if scenario.name == "latency1.3-full")
+    sample = row.take(Fake(), Site(0, Path(), 1, 1), 2.0)  # type: ignore[arg-type]
+    assert sample.value > 0.3, "whoever was due meanwhile has waited"
+    assert sample.details[LATE] > 300
+    assert sample.doubt.startswith("the client was late itself by")
+
+
+def test_the_worst_lateness_stands_in_where_p99_has_too_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handshakes that were held up by the limit in flight say nothing of the client, and leave fewer that do."""
+    seen = Seen(600, 600, 0, 0, 1.0, 0.1, 0.1, [0.02] * 600, [0.0001] * 300 + [0.009])
+
+    class Child:
+        def cpu(self) -> float:
+            return 0.0
+
+    class Fake:
+        port, child = 1, Child()
+
+    monkeypatch.setattr(rows, "drive", lambda *_: seen)
+    row = next(scenario for scenario in rows.handshakes() if scenario.name == "latency1.3-full")
+    sample = row.take(Fake(), Site(0, Path(), 1, 1), 1.0)  # type: ignore[arg-type]
+    assert sample.details[LATE] == 9.0
+    assert sample.doubt
 
 
 def test_percentiles_claim_no_more_than_the_samples_carry() -> None:
