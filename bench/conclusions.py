@@ -15,6 +15,7 @@ Facts = dict[str, Any]
 _SAME = 0.1
 _FULL = 0.95  # of a core: whoever uses more is the limit
 _BUSY = 0.85  # of a core: below that a closed loop was held up by something else
+_TO_FIRST_BYTE = ("hello_to_flight", "flight_to_finished", "to_first_byte")
 
 LATE = "client late at p99, ms"
 """A detail of open loops: how late the client itself was."""
@@ -31,9 +32,16 @@ def _p50(row: Facts | None) -> float | None:
     return None if value is None else float(value)
 
 
+def _first_byte(row: Facts | None) -> float | None:
+    """Milliseconds from the hello to the answer's first byte."""
+    phases = (row or {}).get("phases_ms") or {}
+    parts = [float(value) for key in _TO_FIRST_BYTE if (value := phases.get(key)) is not None]
+    return sum(parts) if len(parts) == len(_TO_FIRST_BYTE) else None
+
+
 def _find(rows: list[Facts], **wanted: Any) -> Facts | None:
     """The first measured row with this offer; what is not wanted is as an ordinary client has it."""
-    plain = {"certificate": "", "resumed": False} | wanted
+    plain = {"certificate": "", "resumed": False, "early": False} | wanted
     return next((row for row in rows if "refused" not in row and all(row["offer"][key] == plain[key] for key in plain)), None)
 
 
@@ -77,6 +85,10 @@ def of_handshakes(facts: Facts) -> list[str]:
         said.append("It has no post-quantum group that we know (X25519MLKEM768).")
     if any(row.get("early_data") for row in rows):
         said.append("It lets clients that come back send early data (0-RTT), which can be replayed.")
+    late, soon = (_first_byte(_find(rows, version="1.3", resumed=True, early=early)) for early in (False, True))
+    if late and soon:
+        words = f"{figure(soon)} ms after the hello with early data, {figure(late)} ms without"
+        said.append(f"The first byte of an answer comes {words}.")
     for version in able:
         rsa, ecdsa = (_find(rows, version=version, certificate=kind) for kind in ("rsa", "ecdsa"))
         if (one := _p50(rsa)) and (other := _p50(ecdsa)):
@@ -195,6 +207,12 @@ def _of_kinds(facts: Facts, subject: str) -> list[str]:
         if ratios := _quotients(facts, (scenario, subject), ("tls1.3-full", subject)):
             words = range_words(ratios[0], ratios[-1], len(ratios))
             said.append(f"{what.format(f'{median(ratios):.2f}')} at {subject} (server CPU, TLS 1.3; {words}).")
+    if ratios := _quotients(facts, ("tls1.3-early", subject), ("tls1.3-resumed-request", subject)):
+        words = range_words(ratios[0], ratios[-1], len(ratios))
+        said.append(
+            f"A resumed handshake with its request in early data costs {median(ratios):.2f} times one with the request after it "
+            f"at {subject} ({words}); what it saves clients is a round trip."
+        )
     if ratios := _quotients(facts, ("tls1.3-full-staple", subject), ("tls1.3-full-unstapled", subject)):
         words = range_words(ratios[0], ratios[-1], len(ratios))
         said.append(

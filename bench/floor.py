@@ -184,11 +184,11 @@ class Floor:
         self._stack.close()
 
     def sample(self, offer: Offer, variant: str) -> dict[str, float] | None:
-        """Microseconds of ``crypto`` and ``kernel`` for one handshake of `offer`; None for a variant that has no floor.
+        """Microseconds of ``crypto`` and ``kernel`` for one handshake of `offer`; None where there is no floor.
 
         Raises RuntimeError or OSError.
         """
-        if variant not in _SERVED:
+        if variant not in _SERVED or offer.request:
             return None
         given = offer.facts()
         leaf = self._certificates.rsa if variant == "rsa" else self._certificates.leaf

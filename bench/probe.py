@@ -77,6 +77,8 @@ class Prober:
 
     def take(self) -> Taken:
         """Raises Refused, or OSError when there is no connection."""
+        if self.offer.early and self._request is None:
+            raise Refused("early data is a request, and none is to be sent")
         if self.offer.resumed and self._session is None:
             self._one(None)
             if self._session is None:
@@ -94,10 +96,16 @@ class Prober:
             prepare(ssl, self.offer, self._name, session)
             pipe = _Pipe(sock, ssl, incoming, outgoing)
             hello = time.perf_counter()
+            if self.offer.early and self._request is not None and session is not None:
+                pipe.early(self._request, session)
             pipe.handshake()
             finished = time.perf_counter()
             flight, sent, round_trips = pipe.received, pipe.sent, pipe.round_trips
-            answered = pipe.first_byte(self._request, self.offer.version)
+            answered: float | None
+            if self.offer.early and session is not None:
+                answered = pipe.answer_to_early(session)
+            else:
+                answered = pipe.first_byte(self._request, self.offer.version)
             taken = Taken(
                 tcp=connected - began,
                 hello_to_flight=pipe.first - hello,
@@ -147,6 +155,28 @@ class _Pipe:
             if not self._feed():
                 raise Refused("the server closed the connection during the handshake")
 
+    def early(self, request: bytes, session: Any) -> None:
+        """Send `request` with the hello. Raises Refused when `session` allows no early data."""
+        if lib.SSL_SESSION_get_max_early_data(session) < len(request):
+            raise Refused("the server's tickets allow no early data")
+        if lib.SSL_write_early_data(self._ssl, request, len(request), ffi.new("size_t *")) != 1:
+            raise Refused(reasons()[1] or "early data cannot be sent")
+        self._flush()
+
+    def answer_to_early(self, session: Any) -> float:
+        """When the answer's first byte came; then reads on, shortly, until there is another session than `session`.
+
+        The answer proves that early data was accepted, for the request was sent in no other way. Raises Refused without one.
+        """
+        self._sock.settimeout(_LONGEST_ANSWER_WAIT)
+        if not self._read():
+            raise Refused("early data was not answered: the server did not take it")
+        answered = time.perf_counter()
+        self._sock.settimeout(_TICKET_WAIT)
+        while lib.SSL_get_session(self._ssl) == session and self._read():
+            pass
+        return answered
+
     def first_byte(self, request: bytes | None, version: str) -> float | None:
         """Send `request`, and say when the answer's first byte came; without a request only wait for tickets, shortly."""
         self._sock.settimeout(_LONGEST_ANSWER_WAIT if request else _TICKET_WAIT)
@@ -155,6 +185,10 @@ class _Pipe:
             self._flush()
         elif version == "1.2":
             return None  # its ticket came with the handshake
+        return time.perf_counter() if self._read() else None
+
+    def _read(self) -> bool:
+        """One byte of the answer. False when there is none any more, or none in time. Raises Refused."""
         try:
             while (result := lib.SSL_read(self._ssl, BUFFER, 1)) != 1:
                 problem = lib.SSL_get_error(self._ssl, result)
@@ -162,10 +196,10 @@ class _Pipe:
                     raise Refused(reasons()[1] or "the server ended the connection with an alert")
                 lib.ERR_clear_error()
                 if problem != lib.SSL_ERROR_WANT_READ or not self._feed():
-                    return None
+                    return False
         except OSError:
-            return None
-        return time.perf_counter()
+            return False
+        return True
 
     def _feed(self) -> bool:
         data = self._sock.recv(65_536)

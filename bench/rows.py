@@ -8,6 +8,7 @@ saturation each target's latency is only the length of its own queue.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from .conclusions import LATE
 from .handshakes import Job
@@ -50,19 +51,31 @@ def handshakes() -> Iterator[Scenario]:
         yield _cost(
             f"tls{version}-full-both", both, "both", "the server's choice of an ECDSA and an RSA certificate, X25519", core=False
         )
+    after = Offer(resumed=True, request=True)
+    ahead = replace(after, early=True)
+    yield _cost("tls1.3-resumed-request", after, "", "ECDSA P-256, X25519, and one request after it", core=True)
+    yield _cost("tls1.3-early", ahead, "early", "ECDSA P-256, X25519, and one request in its early data", core=True)
     for version in ("1.3", "1.2"):
         for kind in ("full", "resumed"):
-            offer = Offer(version, resumed=kind == "resumed")
-            yield Scenario(
-                f"latency{version}-{kind}",
-                f"p99 latency of {kind} TLS {version} handshakes at {RATE:.0f} a second",
-                "ms",
-                1e3,
-                _at_rate(offer),
-                core=(version, kind) == ("1.3", "full"),
-                loop="open",
-                offer=offer,
-            )
+            offer, first = Offer(version, resumed=kind == "resumed"), (version, kind) == ("1.3", "full")
+            yield _latency(f"latency{version}-{kind}", offer, "", f"{kind} TLS {version} handshakes", core=first)
+    words = "resumed TLS 1.3 handshakes to the first byte of an answer"
+    yield _latency("latency1.3-resumed-request", after, "", f"{words}, request after them,", core=False)
+    yield _latency("latency1.3-early", ahead, "early", f"{words}, request in early data,", core=False)
+
+
+def _latency(name: str, offer: Offer, variant: str, what: str, *, core: bool) -> Scenario:
+    return Scenario(
+        name,
+        f"p99 latency of {what} at {RATE:.0f} a second",
+        "ms",
+        1e3,
+        _at_rate(offer, variant),
+        core=core,
+        loop="open",
+        offer=offer,
+        variant=variant,
+    )
 
 
 def _cost(name: str, offer: Offer, variant: str, what: str, *, core: bool) -> Scenario:
@@ -105,10 +118,11 @@ def _saturated(offer: Offer, variant: str) -> Callable[[Target, Site, float], Sa
     return take
 
 
-def _at_rate(offer: Offer) -> Callable[[Target, Site, float], Sample]:
+def _at_rate(offer: Offer, variant: str) -> Callable[[Target, Site, float], Sample]:
     """The 99th percentile in seconds of an open loop at `RATE`."""
 
     def take(target: Target, site: Site, seconds: float) -> Sample:
+        target = target.variant(variant)
         job = Job(
             "127.0.0.1", target.port, offer=offer, mode="open", rate=RATE, seconds=max(1.0, seconds), connections=_IN_FLIGHT
         )

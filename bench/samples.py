@@ -63,7 +63,7 @@ class Target(Protocol):
         ...
 
     def variant(self, name: str) -> Target:
-        """The same program with other certificates: "rsa", "both", "mutual", "staple", or "" for itself. Raises RuntimeError."""
+        """The same program in another way: "rsa", "both", "mutual", "staple", "early", or "" for itself. Raises RuntimeError."""
         ...
 
 

@@ -78,8 +78,13 @@ def parse_target(text: str, name: str | None = None) -> Address:
     return Address(host, int(port), name)
 
 
-def matrix(groups: list[str], versions: list[str], *, staple: bool = False, chain: str = "", key: str = "") -> list[Offer]:
-    """The rows: per version full with each group, full with each kind of certificate, resumed with the first group."""
+def matrix(
+    groups: list[str], versions: list[str], *, staple: bool = False, chain: str = "", key: str = "", early: bool = False
+) -> list[Offer]:
+    """The rows: per version full with each group, full with each kind of certificate, resumed with the first group.
+
+    With `early` one of TLS 1.3 whose request goes as early data.
+    """
     rows = []
     for version in versions:
         base = Offer(version, groups[0], staple=staple, chain=chain, key=key)
@@ -90,6 +95,8 @@ def matrix(groups: list[str], versions: list[str], *, staple: bool = False, chai
         rows += [replace(base, group=group) for group in usable]
         rows += [replace(base, certificate=kind) for kind in ("ecdsa", "rsa")]
         rows.append(replace(base, resumed=True))
+        if early and version == "1.3":
+            rows.append(replace(base, resumed=True, request=True, early=True))
     return rows
 
 
@@ -251,7 +258,9 @@ def measure_target(arguments: argparse.Namespace, progress: Callable[[str], None
     began = datetime.datetime.now().astimezone()
     path = None if arguments.no_request else arguments.path
     versions, groups = arguments.versions.split(","), arguments.groups.split(",")
-    offers = matrix(groups, versions, staple=arguments.staple, chain=arguments.client_cert, key=arguments.client_key)
+    offers = matrix(
+        groups, versions, staple=arguments.staple, chain=arguments.client_cert, key=arguments.client_key, early=path is not None
+    )
     if not offers:
         raise ValueError("no version has one of these groups")
     rows = look(address, offers, count=arguments.count, path=path, progress=progress)

@@ -173,6 +173,9 @@ def test_a_client_that_got_no_processor_is_found_out(server: Server, monkeypatch
     class Fake:
         port, child = server.port, Child()
 
+        def variant(self, name: str) -> Fake:
+            return self
+
     monkeypatch.setattr(rows, "drive", starved)
     monkeypatch.setattr(rows, "RATE", 300.0)
     row = next(scenario for scenario in rows.handshakes() if scenario.name == "latency1.3-full")
@@ -192,6 +195,9 @@ def test_the_worst_lateness_stands_in_where_p99_has_too_few_samples(monkeypatch:
 
     class Fake:
         port, child = 1, Child()
+
+        def variant(self, name: str) -> Fake:
+            return self
 
     monkeypatch.setattr(rows, "drive", lambda *_: seen)
     row = next(scenario for scenario in rows.handshakes() if scenario.name == "latency1.3-full")
