@@ -7,6 +7,8 @@ word that keeps its meaning) and ``detail``. Requests of one connection are answ
 The supervisor serves it between its other duties: nothing here waits, and what a client can hold is bounded: 16 connections, one
 line of 64 KiB, and a minute without a request or without taking the answer. Of the requests that a client sends at once, a turn
 of the loop takes one or two.
+
+Who may take the name of the socket is decided by a lock beside it (`edge.process.control_lock`).
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from typing import Any
 
 import orjson
 
+from edge.process import control_lock
+from edge.process.control_lock import AlreadyRunning, ControlLock
 from edge.process.errors import StartError
 from edge.process.loop import Loop, Timer
 
-__all__ = ["VERSION", "AlreadyRunning", "Answer", "ControlSocket", "Peer", "claim", "failure", "path_in"]
+__all__ = ["VERSION", "AlreadyRunning", "Answer", "Claim", "ControlSocket", "Peer", "claim", "failure", "inherit", "path_in"]
 
 VERSION = 1
 NAME = "edge.sock"
@@ -37,10 +41,6 @@ _IDLE = 60.0  # seconds
 _READ = 64 * 1024
 
 Answer = Callable[[dict[str, Any]], None]
-
-
-class AlreadyRunning(StartError):
-    """Another gateway answers on this socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,50 @@ def path_in(runtime_dir: str) -> str:
     return os.path.join(runtime_dir, NAME)
 
 
-def claim(runtime_dir: str) -> tuple[socket.socket, str]:
-    """Make the socket: it takes connections from now on. Returns it with its path.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A control socket that is ours, with its path and the lock that makes it ours."""
+
+    sock: socket.socket
+    path: str
+    lock: ControlLock
+
+    def give_up(self) -> None:
+        """We do not start."""
+        self.sock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.lock.close()
+
+
+def claim(runtime_dir: str) -> Claim:
+    """Make the socket: it takes connections from now on.
 
     Raises AlreadyRunning; StartError for a place that cannot be used, with what to do about it.
     """
-    path = path_in(runtime_dir)
     _make_directory(runtime_dir)
-    running = _who_listens(path)
-    if running:
-        raise AlreadyRunning(f"another gateway ({running}) runs already: it listens on {path}")
+    lock = ControlLock.take(runtime_dir)
+    try:
+        path = path_in(runtime_dir)
+        running = _who_listens(path)
+        if running:  # without the lock: a gateway of before there was one, or its file was taken away
+            raise AlreadyRunning(f"another gateway ({running}) runs already: it listens on {path}")
+        return Claim(_listening_on(path), path, lock)
+    except StartError:
+        lock.close()
+        raise
+
+
+def inherit(runtime_dir: str, sock: int, lock: int | None) -> Claim:
+    """Take over the descriptors of the program before us. `lock` None: it had none.
+
+    Raises StartError when there was none and none can be had.
+    """
+    held = ControlLock.take(runtime_dir) if lock is None else ControlLock(lock, os.path.join(runtime_dir, control_lock.NAME))
+    return Claim(socket.socket(fileno=sock), path_in(runtime_dir), held)
+
+
+def _listening_on(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -86,7 +120,7 @@ def claim(runtime_dir: str) -> tuple[socket.socket, str]:
         sock.close()
         reason = "the path is longer than 107 bytes" if len(os.fsencode(path)) > 107 else error.strerror or str(error)
         raise StartError(f"no control socket at {path}: {reason}. Set server.runtime_dir") from error
-    return sock, path
+    return sock
 
 
 def _make_directory(path: str) -> None:
@@ -141,16 +175,16 @@ class ControlSocket:
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
-        path: str,
+        claimed: Claim,
         handle: Callable[[dict[str, Any], Peer, Answer], None],
         *,
         waits: bool = False,
     ) -> None:
         self._loop = loop
-        self._sock = sock
-        self.path = path
-        self._made = os.stat(path)
+        self._sock = claimed.sock
+        self._lock = claimed.lock
+        self.path = claimed.path
+        self._made = os.stat(self.path)
         self._handle = handle
         self._clients: set[_Client] = set()
         self._ours = True  # the name
@@ -159,16 +193,19 @@ class ControlSocket:
 
     def open(self) -> None:
         """Take connections. Idempotent."""
+        self._lock.sign()
         self._loop.watch(self._sock, self._accept)
 
     def leave(self) -> None:
         """Take no more connections, and leave the name alone: another program accepts from the same socket."""
         self._loop.forget(self._sock)
         self._sock.close()
+        self._lock.leave()
         self._ours = False
 
-    def fileno(self) -> int:
-        return self._sock.fileno()
+    def heirlooms(self) -> dict[str, int]:
+        """What the program that takes over gets of it."""
+        return {"control": self._sock.fileno(), "control-lock": self._lock.descriptor}
 
     def _accept(self) -> None:
         try:
@@ -261,6 +298,7 @@ class ControlSocket:
     def close_copies(self) -> None:
         """In a child: close what belongs to the supervisor."""
         self._sock.close()
+        self._lock.leave()
         for client in self._clients:
             client.sock.close()
 
@@ -271,5 +309,6 @@ class ControlSocket:
             if self._ours and os.path.samestat(os.stat(self.path), self._made):
                 os.unlink(self.path)
         self._sock.close()
+        self._lock.close()
         for client in list(self._clients):
             self._drop(client)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from edge.observe.counters import Table
 from edge.process import control_socket, pidfile, privileges, stapling, ticketing
@@ -97,7 +96,7 @@ def _prepare(
         if control is None:
             control = _control(settings, degraded, must_be_alone=origin is not None)
         if control is not None and predecessor is None:
-            undo.callback(_give_up, *control)
+            undo.callback(control.give_up)
         claimed = claim_admin(settings.admin, inherited)
         admin, lacking = bind_admin(settings.admin, claimed) if settings.admin.written else ([], "")
         undo.callback(close_admin, admin)
@@ -143,17 +142,18 @@ def _prepare(
     return supervisor
 
 
-def _inherited_control(settings: Settings, predecessor: Predecessor | None) -> tuple[socket.socket, str] | None:
+def _inherited_control(settings: Settings, predecessor: Predecessor | None) -> control_socket.Claim | None:
     """The control socket of the program before us, if it lies where ours would."""
     if predecessor is None or predecessor.estate.facts.get("control") != control_socket.path_in(settings.server.runtime_dir):
         return None
-    descriptor = predecessor.estate.named.pop("control", None)
+    named = predecessor.estate.named
+    descriptor = named.pop("control", None)
     if descriptor is None:
         return None
-    return socket.socket(fileno=descriptor), control_socket.path_in(settings.server.runtime_dir)
+    return control_socket.inherit(settings.server.runtime_dir, descriptor, named.pop("control-lock", None))
 
 
-def _control(settings: Settings, degraded: dict[str, str], *, must_be_alone: bool) -> tuple[socket.socket, str] | None:
+def _control(settings: Settings, degraded: dict[str, str], *, must_be_alone: bool) -> control_socket.Claim | None:
     """The control socket. Without one the gateway serves as well, but cannot be asked anything: that is told."""
     try:
         return control_socket.claim(settings.server.runtime_dir)
@@ -164,12 +164,6 @@ def _control(settings: Settings, degraded: dict[str, str], *, must_be_alone: boo
     except StartError as error:
         degraded["control"] = str(error)
     return None
-
-
-def _give_up(sock: socket.socket, path: str) -> None:
-    sock.close()
-    with suppress(OSError):
-        os.unlink(path)
 
 
 def _tables(settings: Settings) -> dict[str, HostTable]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge.observe.counters import Table
 from edge.process import privileges
+from edge.process.control_socket import Claim
 from edge.process.controller import ControllerWork
 from edge.process.handover import Predecessor
 from edge.process.listening import Sockets
@@ -63,7 +63,7 @@ class Parts:
     identity: privileges.Identity | None
     descriptors: int
     origin: Origin | None
-    control: tuple[socket.socket, str] | None  # with its path
+    control: Claim | None
     controller: ControllerWork
     lacking: str  # a sentence about the admin listener when it could not be had
     extra_children: Sequence[ExtraChild]

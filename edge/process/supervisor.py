@@ -84,7 +84,7 @@ class Supervisor:
         self._control: ControlSocket | None = None
         if parts.control is not None:
             handle, waits = self.operations.from_socket, parts.predecessor is not None
-            self._control = ControlSocket(self.loop, *parts.control, handle=handle, waits=waits)
+            self._control = ControlSocket(self.loop, parts.control, handle=handle, waits=waits)
         self.manager = ServiceManager(self, parts.notifier)
         self.upgrade = Upgrade(self)
         self.operations.add("upgrade", lambda _request, by, answer: self.upgrade.start(by, answer))
@@ -302,7 +302,7 @@ class Supervisor:
 
     def heirlooms(self) -> dict[str, int]:
         """Descriptors that exist once and go to the next program."""
-        return {"control": self._control.fileno()} if self._control is not None else {}
+        return self._control.heirlooms() if self._control is not None else {}
 
     def retire(self, pid: int) -> None:
         """Another program, with this pid, serves on the same sockets: leave it what exists once, and drain."""

@@ -40,6 +40,17 @@ def ask(edge: Gateway, op: str, **more: object) -> dict[str, Any]:
             return answer
 
 
+def second(edge: Gateway) -> int:
+    """Start another gateway on the same directory: the pid that it names when it is refused."""
+    done = subprocess.run(
+        [*edge.program, "run", "--config", str(edge.config)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    found = re.search(r"another gateway \(pid (\d+)\) runs already: it holds .*/edge\.lock", done.stderr)
+    assert found is not None, done.stderr
+    assert done.returncode != 0
+    return int(found[1])
+
+
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -185,6 +196,7 @@ def test_it_can_be_done_again_and_again(upgraded: Callable[..., Gateway], pki: P
         pids.append(answer["pid"])
         assert ask(edge, "status")["pid"] == answer["pid"]
         wait_for(lambda: gone(pids[-2]), "the end of the one before")
+        assert second(edge) == answer["pid"]
     assert len(set(pids)) == 4
     assert curl(edge, "/", ca=pki.ca).status == 200
 
@@ -312,6 +324,7 @@ def test_in_place_the_process_stays_and_its_workers_drain(upgraded: Callable[...
     assert not before & set(edge.pids()) - {pid}
     status = ask(edge, "status")
     assert (status["pid"], len(status["workers"]), status["ready"]) == (pid, 2, True)
+    assert second(edge) == pid
     assert curl(edge, "/", ca=pki.ca).status == 200
     assert edge.end(10) == 0
 

@@ -39,6 +39,7 @@ class OnSmallDisk(Gateway):
 
     def __init__(self, spawn: Spawn, folder: Path, port: int) -> None:
         self.port = port
+        self.drain = "60s"
         self.config = folder / "edge.toml"
         self._disk = folder / "disk"
         self._disk.mkdir()
@@ -150,7 +151,7 @@ def test_without_descriptors_it_waits_and_can_be_asked(spawn: Spawn, short_tmp: 
     limit = 100
     ours, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     gateway = Gateway.__new__(Gateway)
-    gateway.port, gateway.folder, gateway.config = free_port(), short_tmp, short_tmp / "edge.toml"
+    gateway.port, gateway.folder, gateway.config, gateway.drain = free_port(), short_tmp, short_tmp / "edge.toml", "60s"
     gateway.write()
     program = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n{_PROGRAM}"
     gateway.process = spawn(sys.executable, "-c", program, gateway.config, stderr=subprocess.PIPE)

@@ -25,8 +25,9 @@ class Side:
 
     def __init__(self, folder: Path) -> None:
         self.loop = Loop(lambda error: self.failures.append(error))
-        sock, self.path = claim(os.fspath(folder))
-        self.server = ControlSocket(self.loop, sock, self.path, self.handle)
+        claimed = claim(os.fspath(folder))
+        self.path = claimed.path
+        self.server = ControlSocket(self.loop, claimed, self.handle)
         self.waiting: list[Answer] = []
         self.peers: list[Peer] = []
         self.failures: list[Exception] = []
@@ -178,9 +179,8 @@ def test_a_second_gateway_is_refused_and_a_dead_ones_socket_is_replaced(side: Si
     left.mkdir()
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(os.fspath(left / "edge.sock"))
-    sock, path = claim(os.fspath(left))
-    sock.close()
-    os.unlink(path)
+    claim(os.fspath(left)).give_up()
+    assert not (left / "edge.sock").exists()
 
 
 def test_the_end_takes_its_own_name_away_and_no_other(short_tmp: Path) -> None:
