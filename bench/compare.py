@@ -25,7 +25,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Verdict", "compare", "main", "quotient"]
+__all__ = ["Verdict", "compare", "instructions", "main", "quotient"]
 
 _CONFIDENCE = 0.95
 
@@ -129,6 +129,22 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Verdict]:
     return found
 
 
+def instructions(old: dict[str, Any], new: dict[str, Any], target: str) -> list[tuple[str, float, str]]:
+    """Where both runs have counted: scenario, new / old instructions for each operation, and a verdict in words.
+
+    They vary so little that the ranges of a few passes tell two versions apart: "more" or "fewer" when these do not touch.
+    Whether runs on two machines can be compared is the reader's to know: another processor's library takes another path.
+    """
+    before = {scenario["name"]: scenario.get("counters", {}).get(target) for scenario in old["scenarios"]}
+    found = []
+    for scenario in new["scenarios"]:
+        one, other = before.get(scenario["name"]), scenario.get("counters", {}).get(target)
+        if one and other and one["instructions"]:
+            words = "more" if other["low"] > one["high"] else "fewer" if other["high"] < one["low"] else "no difference shown"
+            found.append((scenario["name"], other["instructions"] / one["instructions"], words))
+    return found
+
+
 def main(words: list[str], console: Console) -> int:
     """``bench compare`` with `words` behind it. Returns 1 when the subject has become slower somewhere. "
     "Raises ValueError or OSError."""
@@ -167,4 +183,6 @@ def main(words: list[str], console: Console) -> int:
             each.scenario, each.target, f"{each.ratio:.2f}", interval, "ratio" if each.relative else "value", each.words
         )
     console.print(table)
+    for scenario, ratio, verdict in instructions(old, new, new["subject"]):
+        console.print(f"instructions of {new['subject']}, {scenario}: {ratio:.3f} ({verdict})", highlight=False)
     return 1 if slower else 0

@@ -81,6 +81,18 @@ def test_the_command_says_what_became_slower(tmp_path: Path, capsys: pytest.Capt
     assert "No difference" in capsys.readouterr().out
 
 
+def test_instructions_are_compared_where_both_runs_have_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, low, high in (("old", 1000.0, 1010.0), ("new", 960.0, 970.0), ("same", 1005.0, 1020.0), ("none", 0.0, 0.0)):
+        made = facts({"nginx": BUSY, "edge": BUSY})
+        if low:
+            made["scenarios"][0]["counters"] = {"edge": {"instructions": (low + high) / 2, "low": low, "high": high}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(made))
+    for new, said in (("new", "tls1.3-full: 0.960 (fewer)"), ("same", "tls1.3-full: 1.007 (no difference shown)"), ("none", "")):
+        assert command.main(["compare", str(tmp_path / "old.json"), str(tmp_path / f"{new}.json")]) == 0
+        out = capsys.readouterr().out
+        assert said in out if said else "instructions" not in out
+
+
 def test_what_cannot_be_compared_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.json").write_text(json.dumps(facts({"edge": [1.0]}, kind="handshake")))
     (tmp_path / "b.json").write_text("{")
