@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
-from .conclusions import figure
+from .conclusions import figure, quotients, range_words
 
-__all__ = ["AXES", "Axis", "Family", "families", "of_growth", "size"]
+__all__ = ["AXES", "Axis", "Family", "families", "grown", "of_growth", "size"]
 
 Facts = dict[str, Any]
 
@@ -142,20 +143,31 @@ def families(facts: Facts) -> list[Family]:
     return made
 
 
-def of_growth(facts: Facts) -> list[str]:
-    """A sentence for each family: what the last place costs of the first, at the subject and at the others."""
-    said = []
+def grown(facts: Facts) -> list[Facts]:
+    """For the JSON: each family with the cost of its last place divided by that of its first, within a round, for each target."""
+    made = []
     for family in families(facts):
-        ratios = {}
-        for name in facts["names"]:
-            line = family.line(facts, name)
-            if len(line) > 1 and line[0][0] == family.xs[0] and line[-1][0] == family.xs[-1] and line[0][1]:
-                ratios[name] = line[-1][1] / line[0][1]
-        subject, axis = facts["subject"], family.axis
-        if subject not in ratios:
+        names = [facts["scenarios"][number]["name"] for number in family.members]
+        ratios = {name: quotients(facts, (names[-1], name), (names[0], name)) for name in facts["names"]}
+        grows = {
+            name: {"ratio": median(each), "low": each[0], "high": each[-1], "rounds": len(each)}
+            for name, each in ratios.items()
+            if each
+        }
+        made.append({"axis": family.name, "title": family.axis.title, "scenarios": names, "x": family.xs, "grows": grows})
+    return made
+
+
+def of_growth(facts: Facts) -> list[str]:
+    """A sentence for each family of ``facts["growth"]``: what the last place costs of the first, at the subject and at others."""
+    said = []
+    for family in facts.get("growth", []):
+        axis, grows, subject = AXES[family["axis"]], family["grows"], facts["subject"]
+        if (mine := grows.get(subject)) is None:
             continue
-        dear, cheap = axis.dear.format(axis.said(family.xs[-1])), axis.cheap.format(axis.said(family.xs[0]))
-        others = ", ".join(f"{name} {figure(ratio)}" for name, ratio in ratios.items() if name != subject)
-        beside = f" ({others})" if others else ""
-        said.append(f"{dear[0].upper()}{dear[1:]} costs {figure(ratios[subject])} times {cheap} at {subject}{beside}.")
+        dear, cheap = axis.dear.format(axis.said(family["x"][-1])), axis.cheap.format(axis.said(family["x"][0]))
+        others = ", ".join(f"{name} {figure(each['ratio'])}" for name, each in grows.items() if name != subject)
+        beside = f"; {others}" if others else ""
+        spread = range_words(mine["low"], mine["high"], mine["rounds"])
+        said.append(f"{dear[0].upper()}{dear[1:]} costs {figure(mine['ratio'])} times {cheap} at {subject} ({spread}{beside}).")
     return said

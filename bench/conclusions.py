@@ -9,13 +9,16 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-__all__ = ["LATE", "figure", "of_doubts", "of_handshakes", "of_peers", "range_words"]
+__all__ = ["LATE", "OWN_CLIENT", "figure", "of_doubts", "of_handshakes", "of_peers", "quotients", "range_words"]
 
 Facts = dict[str, Any]
 _SAME = 0.1
 _FULL = 0.95  # of a core: whoever uses more is the limit
 _BUSY = 0.85  # of a core: below that a closed loop was held up by something else
 _TO_FIRST_BYTE = ("hello_to_flight", "flight_to_finished", "to_first_byte")
+
+OWN_CLIENT = "the bench's own client"
+"""Where requests come from when no tool for them is installed."""
 
 LATE = "client late at p99, ms"
 """A detail of open loops: how late the client itself was."""
@@ -134,7 +137,7 @@ def range_words(low: float, high: float, rounds: int, places: int = 2) -> str:
     return f"{low:.{places}f} to {high:.{places}f}{proven}"
 
 
-def _quotients(facts: Facts, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
+def quotients(facts: Facts, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
     """The cost of `one` (scenario, target) divided by that of `other` in each round that has both, ascending."""
     found = []
     rounds = {each["name"]: each["rounds"] for each in facts["scenarios"]}
@@ -180,7 +183,7 @@ def _of_cheapest(facts: Facts, scenario: str, subject: str) -> list[str]:
     cheapest = min(others, key=lambda name: others[name])
     if cheapest == subject:
         return [f"No full TLS 1.3 handshake here is cheaper than {subject}'s."] if len(others) > 1 else []
-    ratios = _quotients(facts, (scenario, cheapest), (scenario, subject))
+    ratios = quotients(facts, (scenario, cheapest), (scenario, subject))
     beside = f"{median(ratios):.2f} of {subject} ({range_words(ratios[0], ratios[-1], len(ratios))})" if ratios else ""
     return [f"The cheapest full TLS 1.3 handshake here is {cheapest}'s: {figure(others[cheapest])} µs, {beside}."]
 
@@ -189,7 +192,7 @@ def _of_kinds(facts: Facts, subject: str) -> list[str]:
     """What resumption saves, and what other keys and groups cost, each compared within a round."""
     said = []
     for version in ("1.3", "1.2"):
-        if not (ratios := _quotients(facts, (f"tls{version}-resumed", subject), (f"tls{version}-full", subject))):
+        if not (ratios := quotients(facts, (f"tls{version}-resumed", subject), (f"tls{version}-full", subject))):
             continue
         spread = f"{1 - ratios[-1]:.0%} to {1 - ratios[0]:.0%}"
         if len(ratios) < 2:
@@ -204,16 +207,16 @@ def _of_kinds(facts: Facts, subject: str) -> list[str]:
         ("tls1.3-full-mlkem", "X25519MLKEM768 costs {} times X25519"),
         ("tls1.3-full-mutual", "Mutual TLS costs {} times a handshake without a client's certificate"),
     ):
-        if ratios := _quotients(facts, (scenario, subject), ("tls1.3-full", subject)):
+        if ratios := quotients(facts, (scenario, subject), ("tls1.3-full", subject)):
             words = range_words(ratios[0], ratios[-1], len(ratios))
             said.append(f"{what.format(f'{median(ratios):.2f}')} at {subject} (server CPU, TLS 1.3; {words}).")
-    if ratios := _quotients(facts, ("tls1.3-early", subject), ("tls1.3-resumed-request", subject)):
+    if ratios := quotients(facts, ("tls1.3-early", subject), ("tls1.3-resumed-request", subject)):
         words = range_words(ratios[0], ratios[-1], len(ratios))
         said.append(
             f"A resumed handshake with its request in early data costs {median(ratios):.2f} times one with the request after it "
             f"at {subject} ({words}); what it saves clients is a round trip."
         )
-    if ratios := _quotients(facts, ("tls1.3-full-staple", subject), ("tls1.3-full-unstapled", subject)):
+    if ratios := quotients(facts, ("tls1.3-full-staple", subject), ("tls1.3-full-unstapled", subject)):
         words = range_words(ratios[0], ratios[-1], len(ratios))
         said.append(
             f"With an OCSP staple a full TLS 1.3 handshake costs {median(ratios):.2f} times one without at {subject} ({words})."
@@ -284,6 +287,21 @@ def of_doubts(facts: Facts) -> list[str]:
             f"had a full core (the server's down to {min(neither):.0%}): something else used them, and the rates are not what "
             f"the servers can do."
         )
+    full_loads: dict[str, list[str]] = {}
+    for each in facts["scenarios"]:
+        for name, found in each["summary"].items():
+            if each.get("relayed") and found["load_busy"] > _FULL and found["busy"] < _FULL:
+                full_loads.setdefault(name, []).append(each["name"])
+    for name, scenarios in full_loads.items():
+        said.append(
+            f"With {name} the load's core, client and upstream together, was full and the server's was not in "
+            f"{', '.join(scenarios)}: that is not the most that {name} can do, only what each request cost it."
+        )
+    if own := [protocol for protocol, client in facts.get("clients", {}).items() if client == OWN_CLIENT]:
+        tools = {"HTTP/1.1": "wrk", "HTTP/2": "h2load"}
+        missing = " and ".join(tools[protocol] for protocol in own)
+        verb = "is" if len(own) == 1 else "are"
+        said.append(f"{missing} {verb} not installed: requests over {' and '.join(own)} come from {OWN_CLIENT}.")
     load, cores = facts["machine"].get("load_average", (0,))[0], facts["machine"].get("cores") or 1
     if load > cores / 2:
         said.append(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import client
+from .conclusions import OWN_CLIENT
 from .handshakes import Job, Seen
 from .machine import Cores
 from .offer import Offer
@@ -159,7 +160,7 @@ def own(job: client.Job) -> Load:
 
 def clients() -> dict[str, str]:
     """What the load of requests comes from, by protocol."""
-    own, version = "the bench's own client", {"wrk": "-v", "h2load": "--version", "curl": "--version"}
+    version = {"wrk": "-v", "h2load": "--version", "curl": "--version"}
     found = {}
     for protocol, programs in (("HTTP/1.1", ("wrk", "h2load")), ("HTTP/2", ("h2load",)), ("bulk", ("curl",))):
         present = [program for program in programs if not missing(program)]
@@ -167,7 +168,7 @@ def clients() -> dict[str, str]:
             done = subprocess.run([present[0], version[present[0]]], capture_output=True, text=True, timeout=20, check=False)
             found[protocol] = " ".join((done.stdout or done.stderr).split("\n")[0].split())[:60]
         elif protocol != "bulk":
-            found[protocol] = own
+            found[protocol] = OWN_CLIENT
     return found
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from importlib import resources
 
 from .breakdown import counters, floor
-from .conclusions import figure
+from .conclusions import OWN_CLIENT, figure
+from .curves import curves
 from .elements import Facts, Place, colours, legend, section, table, value
 from .markup import Markup, at, tag
 from .plot import COLOURS, bar, latency, stack
@@ -32,7 +33,8 @@ def page(facts: Facts) -> str:
     peers = facts["kind"] == "peers"
     if peers:
         title = "What TLS and relaying cost here"
-        sections = [*_scenarios(facts), *_open_loops(facts), *floor(facts), *counters(facts), *_problems(facts)]
+        measured = [*_scenarios(facts), *curves(facts), *_open_loops(facts)]
+        sections = [*measured, *floor(facts), *counters(facts), *_problems(facts)]
     else:
         title = f"TLS handshakes with {facts['target']['given']}"
         sections = [*_handshakes(facts), *_loops(facts)]
@@ -64,7 +66,10 @@ def _scenarios(facts: Facts) -> list[Markup]:
     kinds = colours(names)
     rows: list[list[object]] = []
     charts: list[Markup] = []
+    apart = {name for family in facts.get("growth", []) for name in family["scenarios"]}
     for number, scenario in enumerate(facts["scenarios"]):
+        if scenario["name"] in apart and not scenario["core"]:
+            continue
         summary = scenario["summary"]
         row: list[object] = [scenario["what"], scenario["unit"]]
         bars = []
@@ -95,8 +100,10 @@ def _scenarios(facts: Facts) -> list[Markup]:
         f"or there is one round only, so that no difference is proven."
     )
     lines = "A bar is the median, its thin line the range over the rounds. Each plot begins at 0 and has a scale of its own."
+    if not rows:
+        return []
     found = [
-        section("Everything in one table", tag("p", note), table(["", "unit", *names], rows)),
+        section("Everything in one table" if not apart else "One by one", tag("p", note), table(["", "unit", *names], rows)),
         section("Each of them", tag("p", lines), tag("div", *charts, class_="charts")),
     ]
     return [*found, *_saturation(facts)]
@@ -278,6 +285,10 @@ def _grounds(facts: Facts) -> list[Markup]:
     ]
     if versions := facts.get("versions"):
         found.append(section("Versions", table(["", ""], ([name, text] for name, text in versions.items()), "words")))
+    if clients := facts.get("clients"):
+        rows = [[f"requests over {protocol}", text] for protocol, text in clients.items()]
+        own = [["handshakes, and many connections", OWN_CLIENT]]
+        found.append(section("Where the load comes from", table(["", ""], [*rows, *own], "words")))
     if configurations := facts.get("configurations"):
         details = [tag("details", tag("summary", name), tag("pre", text)) for name, text in configurations.items()]
         found.append(section("Configurations", *details))

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .axes import families, of_growth
+from .axes import families, grown, of_growth
 from .conclusions import figure, of_doubts, of_peers, range_words
 from .counters import summaries
 from .measure import BASE, SUBJECT, Result, Summary
@@ -133,6 +133,8 @@ def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> d
     if parts:
         facts = facts | {"floor": {"parts": parts}}
     made = {"version": 1, "kind": "peers"} | facts | {"base": BASE, "names": names, "subject": subject, "scenarios": scenarios}
+    if growth := grown(made):
+        made["growth"] = growth
     in_families = {number for family in families(made) for number in family.members if not scenarios[number]["core"]}
     others = [
         sentence(result, subject)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ from rich.console import Console
 from bench import peers
 from bench.axes import AXES, families, of_growth, size
 from bench.certificates import issue_many
+from bench.conclusions import OWN_CLIENT, figure, of_doubts
+from bench.markup import lookup
 from bench.measure import Result
+from bench.page import page
+from bench.plot import growth
 from bench.report import compose, show
 from bench.samples import Sample
 from bench.scenarios import SCENARIOS
@@ -61,8 +67,8 @@ def test_the_sentence_of_a_family_is_its_last_place_over_its_first() -> None:
     )
     said = of_growth(facts)
     assert said == [
-        "A request on the last of 1,000 routes costs 1.02 times one where there is 1 at edge (nginx 1.50).",
-        "An HTTP/1.1 answer of 1 MiB costs 50.0 times one of 0 B at edge (nginx 80.0).",
+        "A request on the last of 1,000 routes costs 1.02 times one where there is 1 at edge (1.02 to 1.02; nginx 1.50).",
+        "An HTTP/1.1 answer of 1 MiB costs 50.0 times one of 0 B at edge (50.00 to 50.00; nginx 80.0).",
     ]
     assert set(said) <= set(facts["conclusions"])
     assert not [words for words in facts["conclusions"] if "the last of 1 route" in words], "one sentence for the family"
@@ -111,3 +117,51 @@ def test_every_peer_is_told_of_hosts_routes_and_workers(tmp_path: Path) -> None:
         if peer.relays:
             assert "/service-0011" in told, name
             assert "4" in told.replace("443", ""), name
+
+
+def test_the_page_has_a_plot_and_a_table_for_each_family_with_the_figures_of_the_json() -> None:
+    facts = composed(
+        {
+            "connections-10": {"edge": 30, "nginx": 20},
+            "connections-100": {"edge": 31},
+            "connections-1000": {"edge": 33, "nginx": 22},
+            "h1-small": {"edge": 30, "nginx": 20},
+            "h1-fields-40": {"edge": 60, "nginx": 40},
+        }
+    )
+    facts["scenarios"][0]["summary"]["edge"]["details"] = {"memory, MiB": 44.0}
+    text = page(json.loads(json.dumps(facts)))
+    shown = re.findall(r'data-at="([^"]*)">([^<]*)<', text)
+    for place, words in shown:
+        assert words.removesuffix(" ×") == figure(lookup(facts, place)), place
+    places = {place for place, _ in shown}
+    assert {f"scenarios/{number}/summary/edge/value" for number in range(5)} < places
+    assert {"growth/0/grows/edge/ratio", "growth/1/grows/nginx/high", "scenarios/0/summary/edge/details/memory, MiB"} < places
+    assert "Cost by open connections" in text
+    assert "HTTP/1.1: cost by request fields" in text
+    assert text.count('class="line ') == 4
+    assert text.count("<figcaption>") == 1, "only the core scenario stands on its own as well"
+
+
+@pytest.mark.parametrize(
+    "line", [[(1, 5.0)], [(1, 40.0), (1000, 41.0)], [(0, 9.0), (1, 10.0), (1000, 9999.0)], [(1, 1e-3), (1000, 1e6)]]
+)
+def test_lines_stay_inside_of_their_plot(line: list[tuple[float, float]]) -> None:
+    drawn = growth({"edge": ("subject", line)}, [(x, str(x)) for x in (0, 1, 1000)], "things", "µs")
+    assert drawn is not None
+    assert drawn.count("<circle") == len(line)
+    for number in map(float, re.findall(r' (?:cx|cy|y1|y2|x1|x2)="([^"]*)"', drawn)):
+        assert 0 <= number <= 760
+    for down in map(float, re.findall(r' cy="([^"]*)"', drawn)):
+        assert 13 <= down <= 265
+    assert growth({"edge": ("subject", [])}, [(1, "1")], "things", "µs") is None
+
+
+def test_the_report_says_which_client_it_was_and_when_the_load_was_the_limit() -> None:
+    facts = composed({"h1-small": {"edge": 30, "nginx": 20}, "h2-small": {"edge": 40, "nginx": 20}})
+    facts["clients"] = {"HTTP/1.1": "wrk 4.1", "HTTP/2": OWN_CLIENT}
+    facts["scenarios"][1]["summary"]["edge"] |= {"load_busy": 0.99, "busy": 0.5}
+    said = "\n".join(of_doubts(facts))
+    assert "h2load is not installed: requests over HTTP/2 come from the bench's own client." in said
+    assert "With edge the load's core, client and upstream together, was full and the server's was not in h2-small:" in said
+    assert "wrk 4.1" in page(facts)
