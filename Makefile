@@ -2,9 +2,11 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check -q
+PIP_OPTIONS := --disable-pip-version-check -q --retries 10 --timeout 60
+PIP := $(PY) -m pip $(PIP_OPTIONS)
 SOURCES := edge bench tests tools config
-JOBS ?= auto
+# Half as many again as there are processors: many tests wait for what other processes do in their own time.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN || echo 2); echo $$((n + (n + 1) / 2)))
 # Lowest share of lines and branches that the tests must reach, in percent; checked when CI is set, and by `make coverage`.
 COVERAGE_FLOOR ?= 94
 COVERAGE := --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
@@ -21,10 +23,10 @@ run: $(VENV)/.run ## start the demo: https://localhost:8443 in front of a built-
 	@exec $(VENV)/bin/edge demo
 
 test: $(VENV)/.test $(VENV)/.sslyze ## run all tests (ARGS="-k name" for some of them)
-	@$(PY) -m pytest -n $(JOBS) $(if $(CI),$(COVERAGE)) $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(if $(CI),$(COVERAGE)) $(ARGS)
 
 coverage: $(VENV)/.test $(VENV)/.sslyze ## run all tests and check the coverage
-	@$(PY) -m pytest -n $(JOBS) $(COVERAGE) --cov-report=html $(ARGS)
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(COVERAGE) --cov-report=html $(ARGS)
 
 check: $(VENV)/.test ## lint, formatting, types
 	@$(PY) -m ruff check .
@@ -86,7 +88,7 @@ $(VENV)/.test: setup.cfg pyproject.toml $(VENV)/.base
 # It wants other versions of what edge stands on, so it lives in an environment of its own.
 $(VENV)/.sslyze: setup.cfg $(VENV)/.base
 	@sh tools/mkvenv $(VENV)/sslyze
-	@$(VENV)/sslyze/bin/python -m pip --disable-pip-version-check -q install 'sslyze>=6.3,<7'
+	@$(VENV)/sslyze/bin/python -m pip $(PIP_OPTIONS) install 'sslyze>=6.3,<7'
 	@touch $@
 
 $(VENV)/.bench: setup.cfg pyproject.toml $(VENV)/.base
