@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .conclusions import thousands
 from .elements import Facts, Place, legend, section, table, value
 from .markup import Markup, tag
 from .plot import stack
@@ -55,8 +56,7 @@ def counters(facts: Facts) -> list[Markup]:
             if of[name]["instructions_ratio"]:
                 ratio = [value(facts, *place, "instructions_ratio", ending=" ×"), ", "]
             per_cycle = f"{of[name]['instructions'] / of[name]['cycles']:.2f} per cycle" if of[name]["cycles"] else ""
-            cell = tag("span", f"{of[name]['instructions'] / 1e3:,.1f}")
-            row.append(tag("span", cell, tag("small", *ratio, per_cycle, class_="ratio")))
+            row.append(tag("span", thousands(of[name]["instructions"]), tag("small", *ratio, per_cycle, class_="ratio")))
         rows.append(row)
     kernel = (
         "the kernel's part is in them" if "instructions:k" in counted["events"] else "the program's alone, without the kernel's"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-__all__ = ["LATE", "OWN_CLIENT", "figure", "of_doubts", "of_handshakes", "of_peers", "quotients", "range_words"]
+__all__ = ["LATE", "OWN_CLIENT", "figure", "of_doubts", "of_handshakes", "of_peers", "quotients", "range_words", "thousands"]
 
 Facts = dict[str, Any]
 _SAME = 0.1
@@ -27,6 +27,11 @@ LATE = "client late at p99, ms"
 def figure(value: float) -> str:
     """Three digits or so: 1234, 123, 12.3, 1.23, 0.12."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def thousands(value: float) -> str:
+    """`value` in thousands: 13,886, 1,843, 145, 70.3."""
+    return f"{value / 1e3:,.0f}" if value >= 1e5 else figure(value / 1e3)
 
 
 def _p50(row: Facts | None) -> float | None:
@@ -234,15 +239,16 @@ def _of_open_loops(facts: Facts, subject: str) -> list[str]:
         if mine["ratio"] and subject != facts["base"]:
             base = facts["base"]
             words += f", {figure(each['summary'][base]['value'])} ms at {base}"
+            late = mine["doubtful"] or each["summary"][base]["doubtful"]
             spread = range_words(mine["ratio_low"], mine["ratio_high"], mine["rounds"])
-            words += f"; within a round {mine['ratio']:.2f} ({spread})"
+            words += f"; within a round {mine['ratio']:.2f} ({'of a late client, which proves nothing' if late else spread})"
         said.append(words + ".")
-        late = [name for name, found in each["summary"].items() if found["doubtful"]]
-        if late:
-            worst = max(each["latency"][name]["late"] for name in late)
+        doubtful = [name for name, found in each["summary"].items() if found["doubtful"]]
+        if doubtful:
+            worst = max(each["latency"][name]["late"] for name in doubtful)
             said.append(
-                f"That is the machine's more than the servers': the client was late itself in every sample of {', '.join(late)}, "
-                f"by up to {figure(worst)} ms."
+                f"That is the machine's more than the servers': the client was late itself in every sample of "
+                f"{', '.join(doubtful)}, by up to {figure(worst)} ms."
             )
         if aside := sum(found["aside"] for found in each["summary"].values()):
             said.append(f"{aside} sample{'s' if aside > 1 else ''} of it did not count: the client was late itself.")
@@ -254,7 +260,7 @@ def _of_counters(facts: Facts, subject: str) -> list[str]:
     of: Facts = next((each.get("counters", {}) for each in facts["scenarios"] if each["name"] == "tls1.3-full"), {})
     if (mine := of.get(subject)) is None:
         return []
-    words = f"{subject} executes {mine['instructions'] / 1e3:,.0f} thousand instructions per full TLS 1.3 handshake"
+    words = f"{subject} executes {thousands(mine['instructions'])} thousand instructions per full TLS 1.3 handshake"
     if mine["instructions_ratio"]:
         words += (
             f", {mine['instructions_ratio']:.2f} of {facts['base']}'s, in {mine['cycles_ratio']:.2f} of its cycles "

@@ -96,8 +96,8 @@ def _scenarios(facts: Facts) -> list[Markup]:
             charts.append(tag("figure", tag("figcaption", f"{scenario['what']}, {scenario['unit']}"), *bars))
     note = (
         f"Medians over {facts['rounds']} round{'s' if facts['rounds'] > 1 else ''} in which the targets took turns. Lower is "
-        f"better. In small print the ratio to {base} within a round, and its range over the rounds: with ? where that includes 1 "
-        f"or there is one round only, so that no difference is proven."
+        f"better. In small print the ratio to {base} within a round, and its range over the rounds: with ? where no "
+        f"difference is proven, because that includes 1, there is one round only, or the load side was late."
     )
     lines = "A bar is the median, its thin line the range over the rounds. Each plot begins at 0 and has a scale of its own."
     if not rows:
@@ -112,10 +112,10 @@ def _scenarios(facts: Facts) -> list[Markup]:
 def _ratio(facts: Facts, place: Place, found: Facts) -> Markup:
     """The ratio to the base and its range, marked where it proves nothing."""
     low, high = found["ratio_low"], found["ratio_high"]
-    doubtful = "?" if low <= 1 <= high or found["rounds"] < 2 else ""
+    doubtful = "?" if low <= 1 <= high or found["rounds"] < 2 or found["doubtful"] else ""
     spread: list[object] = []
     if found["rounds"] > 1:
-        spread = [" (", value(facts, *place, "ratio_low"), " to ", value(facts, *place, "ratio_high"), ")"]
+        spread = [" (", value(facts, *place, "ratio_low"), "–", value(facts, *place, "ratio_high"), ")"]
     return tag("span", value(facts, *place, "ratio", ending=" ×"), *spread, doubtful)
 
 
@@ -185,7 +185,7 @@ def _open_loops(facts: Facts) -> list[Markup]:
 def _problems(facts: Facts) -> list[Markup]:
     problems = [words for scenario in facts["scenarios"] for words in scenario["problems"]] + facts.get("left_out", [])
     problems += facts.get("counters", {}).get("problems", [])
-    return [section("What went wrong", tag("ul", *(tag("li", words) for words in problems)))] if problems else []
+    return [section("What went wrong or is in doubt", tag("ul", *(tag("li", words) for words in problems)))] if problems else []
 
 
 # one target
@@ -252,12 +252,17 @@ def _loops(facts: Facts) -> list[Markup]:
                     *shown,
                     loop["failed"],
                     f"{loop['client_busy']:.0%}",
-                    loop["client_limit"],
+                    value(facts, *place, "client_late_ms"),
+                    "in doubt" if loop["client_limit"] else "",
                 ]
             )
         drawn = latency({loop["label"]: (kinds[loop["label"]], loop["curve"]) for _, loop in loops})
-        heads = ["", "a second", *(name for _, name in _PERCENTILES), "failed", "client's core", "client"]
-        note = f"Handshakes {words}; milliseconds. A dash: too few samples for that percentile."
+        heads = ["", "a second", *(name for _, name in _PERCENTILES), "failed", "client's core", "client late", ""]
+        note = (
+            f"Handshakes {words}; milliseconds. A dash: too few samples for that percentile. Beside them the share of its "
+            f"core that the client used, and how late it was itself (its p99): above 95 % of the core, or late by more than "
+            f"1 ms, the figures are the client's as well as the server's, and in doubt."
+        )
         sections.append(
             section(
                 f"Rates, {mode} loop",

@@ -22,6 +22,7 @@ __all__ = ["compose", "sentence", "show", "write"]
 
 
 _VERBS = {"KiB": "uses", "ms": "needs"}
+_FEW = 2  # details
 _ROOM = 4  # targets that a terminal of 80 columns has room for, with values and ratios
 
 
@@ -37,6 +38,8 @@ def sentence(result: Result, subject: str = "edge") -> str:
     if not mine.ratio:
         return f"{subject} {verb} {figure(mine.value)} {scenario.unit} of {scenario.what}; no round has both it and {BASE}."
     spread = range_words(mine.ratio_low, mine.ratio_high, mine.rounds)
+    if mine.doubtful or base.doubtful:
+        return f"{subject} {verb} {figures} at {BASE} ({scenario.what}); the client was late itself, so nothing is proven."
     within = "within a round " if mine.rounds > 1 else ""
     return f"{subject} {verb} {mine.ratio:.2f} × {BASE}'s {scenario.what}: {figures} ({within}{spread})."
 
@@ -48,14 +51,20 @@ def _busy(result: Result, names: list[str]) -> str:
 
 
 def _details(result: Result, names: list[str]) -> list[str]:
-    """A line for each target that has more figures to show."""
-    found = [(name, summary.details) for name in names if (summary := result.summary(name)) is not None]
-    return [f"  {name}: " + "; ".join(f"{what} {figure(value)}" for what, value in more.items()) for name, more in found if more]
+    """More figures: a line for each of them with all targets, or for each target where there are many."""
+    found = {name: summary.details for name in names if (summary := result.summary(name)) is not None and summary.details}
+    kinds = {what: None for more in found.values() for what in more}
+    if len(kinds) <= _FEW:
+        return [
+            f"  {what}: " + ", ".join(f"{name} {figure(more[what])}" for name, more in found.items() if what in more)
+            for what in kinds
+        ]
+    return [f"  {name}: " + "; ".join(f"{what} {figure(value)}" for what, value in more.items()) for name, more in found.items()]
 
 
 def _mark(found: Summary) -> str:
-    """A question mark where the ratio's range includes 1, or is of one round."""
-    return "?" if found.rounds < 2 or found.ratio_low <= 1 <= found.ratio_high else ""
+    """A question mark where the ratio's range includes 1, or is of one round or of a late client."""
+    return "?" if found.rounds < 2 or found.doubtful or found.ratio_low <= 1 <= found.ratio_high else ""
 
 
 def show(results: list[Result], names: list[str], console: Console) -> None:

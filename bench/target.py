@@ -196,6 +196,7 @@ def told(seen: list[Seen], offer: Offer, rate: float) -> dict[str, Any]:
         "resumed": sum(one.resumed for one in seen),
         "failed": sum(one.failed for one in seen),
         "client_busy": round(busy, 3),
+        "client_late_ms": None if late is None else round((late.p99 or late.greatest) * 1e3, 3),
         "client_limit": limit,
         "handshake_ms": None if found is None else found.milliseconds(),
         "curve": [[share, round(value * 1e3, 3)] for share, value in curve(durations)],

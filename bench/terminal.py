@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .conclusions import figure
+from .conclusions import figure, thousands
 
 __all__ = ["say", "show_counters", "show_handshakes"]
 
@@ -34,18 +34,12 @@ def show_counters(facts: Facts, console: Console) -> None:
     """Instructions for each operation, in thousands, where a run beside peers has counted them."""
     if not (counted := facts.get("counters")):
         return
-    shown = _table("Thousands of instructions for each operation (instructions per cycle)")
+    shown = _table("Thousands of instructions for each operation")
     for name in ("scenario", *facts["names"]):
         shown.add_column(name, justify="left" if name == "scenario" else "right", no_wrap=True)
     for scenario in facts["scenarios"]:
         if of := scenario.get("counters"):
-            cells = [
-                f"{each['instructions'] / 1e3:,.0f} ({each['instructions'] / each['cycles']:.2f})"
-                if each and each["cycles"]
-                else "–"
-                for name in facts["names"]
-                for each in [of.get(name)]
-            ]
+            cells = [thousands(of[name]["instructions"]) if name in of else "–" for name in facts["names"]]
             shown.add_row(scenario["name"], *cells)
     console.print(shown)
     for problem in counted["problems"]:
@@ -71,21 +65,30 @@ def show_handshakes(facts: Facts, console: Console) -> None:
             *(phases[key] for key in ("tcp", "hello_to_flight", "flight_to_finished", "to_first_byte")),
         ]
         table.add_row(row["label"], *map(_ms, times), f"{row['flight_bytes']:,}", str(row["round_trips"]))
-    console.print(table)
-    console.print(
-        "all: hello to finished = flight (to the server's first byte) + finish; byte: to the answer; RT: round trips", style="dim"
-    )
+    if table.row_count:
+        console.print(table)
+        console.print(
+            "all: hello to finished = flight (to the server's first byte) + finish; byte: to the answer; RT: round trips",
+            style="dim",
+        )
     for words in refused:
         console.print(f"not done: {words}", style="dim", markup=False, soft_wrap=True)
     if facts["loops"]:
         table = _table("loops, ms from when a handshake was due (or begun, in a closed one)")
-        for name in ("row", "loop", "per s", "p50", "p90", "p99", "p99.9", "failed", "client"):
+        for name in ("row", "loop", "per s", "p50", "p90", "p99", "p99.9", "failed", "late"):
             table.add_column(name, justify="left" if name in ("row", "loop") else "right", no_wrap=True)
         for loop in facts["loops"]:
             found = loop["handshake_ms"] or dict.fromkeys(("p50", "p90", "p99", "p999"))
             times = [found[key] for key in ("p50", "p90", "p99", "p999")]
             kind = f"{loop['wanted_rate']:g}/s" if loop["wanted_rate"] else "closed"
-            cells = [f"{loop['rate']:.0f}", *map(_ms, times), str(loop["failed"]), f"{loop['client_busy']:.0%}"]
+            cells = [
+                f"{loop['rate']:.0f}",
+                *map(_ms, times),
+                str(loop["failed"]),
+                _ms(loop["client_late_ms"]) + ("?" if loop["client_limit"] else ""),
+            ]
             table.add_row(loop["label"], kind, *cells)
         console.print(table)
-    console.print("The client's own work is in every figure, and certificates are not verified.", style="dim", soft_wrap=True)
+        console.print("late: the client's own lateness at p99; ?: the figures are the client's as well", style="dim")
+    if table.row_count:
+        console.print("The client's own work is in every figure, and certificates are not verified.", style="dim", soft_wrap=True)

@@ -139,7 +139,7 @@ def test_what_only_ends_tls_relays_nothing() -> None:
 
 def test_more_figures_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     made = Result(SCENARIOS["reload"])
-    made.rounds = [{"edge": Sample(0.002, 9, 1.0, 0.1, 0, 0, {"reloads": 12, "sent again": 0})}]
+    made.rounds = [{"edge": Sample(0.002, 9, 1.0, 0.1, 0, 0, {"reloads": 12, "sent again": 0, "operations": 9})}]
     report.show([made], ["edge"], Console(width=200))
     assert "edge: reloads 12.0; sent again 0.00" in capsys.readouterr().out
 
@@ -184,6 +184,18 @@ def test_a_client_may_be_a_little_late() -> None:
     assert lateness(0.0004, 0.001) == ""
     assert lateness(0.002, 0.100) == ""
     assert "late itself by 2.0 ms" in lateness(0.002, 0.010)
+
+
+def test_a_ratio_of_a_late_client_proves_nothing() -> None:
+    made = doubtful({"nginx": (0.010, True), "edge": (0.020, True)}, {"nginx": (0.010, True), "edge": (0.022, True)})
+    assert report.sentence(made).endswith("the client was late itself, so nothing is proven.")
+
+
+def test_few_details_are_one_line_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Result(SCENARIOS["start"])
+    made.rounds = [{name: Sample(0.1, 1, 1.0, 0.1, 0, 0, {"CPU, ms": cpu}) for name, cpu in (("nginx", 14.0), ("edge", 345.0))}]
+    report.show([made], ["nginx", "edge"], Console(width=200))
+    assert "  CPU, ms: nginx 14.0, edge 345\n" in capsys.readouterr().out
 
 
 def test_a_failing_target_leaves_the_round_to_the_others() -> None:

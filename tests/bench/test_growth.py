@@ -96,7 +96,7 @@ def test_the_terminal_has_every_scenario(capsys: pytest.CaptureFixture[str]) -> 
     show([made], ["edge"], Console(width=120))
     out = capsys.readouterr().out
     assert "connections-10000" in out
-    assert "memory, MiB 300" in out
+    assert "memory, MiB: edge 300" in out
 
 
 def test_sizes_are_said_as_people_do() -> None:

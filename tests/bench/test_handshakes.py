@@ -226,6 +226,7 @@ def test_a_client_that_was_the_limit_says_so() -> None:
     assert "client was the limit" in target.told([seen], Offer(), 0.0)["client_limit"]
     late = Seen(10, 10, 0, 0, 1.0, 0.1, 0.1, [0.001] * 10, [0.004] * 10)
     assert "late" in target.told([late], Offer(), 10.0)["client_limit"]
+    assert target.told([late], Offer(), 10.0)["client_late_ms"] == 4.0
     assert target.told([Seen(10, 10, 0, 0, 1.0, 0.1, 0.1, [0.001], [0.0001])], Offer(), 10.0)["client_limit"] == ""
 
 

@@ -81,7 +81,8 @@ def handshake() -> dict[str, Any]:
     loop = {
         "label": row["label"], "offer": row["offer"], "mode": "open", "wanted_rate": 600.0, "rate": 599.0, "count": 20,
         "resumed": 0,
-        "failed": 1, "client_busy": 0.3, "client_limit": "the client was late itself", "handshake_ms": found,
+        "failed": 1, "client_busy": 0.3, "client_late_ms": 1.25, "client_limit": "the client was late itself",
+        "handshake_ms": found,
         "curve": [[0.0, 0.5], [50.0, 0.62], [90.0, 0.9]],
     }  # fmt: skip
     refused = {"label": "TLS 1.2 full, X25519", "offer": row["offer"] | {"version": "1.2"}, "refused": "alert <70>"}
