@@ -20,6 +20,14 @@ _TO_FIRST_BYTE = ("hello_to_flight", "flight_to_finished", "to_first_byte")
 OWN_CLIENT = "the bench's own client"
 """Where requests come from when no tool for them is installed."""
 
+RESUMED = {
+    "before": "resumed before, %",
+    "during": "resumed meanwhile, %",
+    "after": "resumed afterwards, %",
+    "away": "resumed of those who were away, %",
+}
+"""Details of a rotation of ticket keys: shares of the clients that came back."""
+
 LATE = "client late at p99, ms"
 """A detail of open loops: how late the client itself was."""
 
@@ -165,6 +173,7 @@ def of_peers(facts: Facts) -> list[str]:
         said += _of_floor(facts, "tls1.3-full", subject)
         said += _of_cheapest(facts, "tls1.3-full", subject)
     said += _of_kinds(facts, subject)
+    said += _of_rotation(facts, subject)
     return said + _of_counters(facts, subject) + _of_open_loops(facts, subject)
 
 
@@ -253,6 +262,22 @@ def _of_open_loops(facts: Facts, subject: str) -> list[str]:
         if aside := sum(found["aside"] for found in each["summary"].values()):
             said.append(f"{aside} sample{'s' if aside > 1 else ''} of it did not count: the client was late itself.")
     return said
+
+
+def _of_rotation(facts: Facts, subject: str) -> list[str]:
+    """Whether clients resume across a rotation of ticket keys."""
+    if (mine := _summary(facts, "rotation", subject)) is None:
+        return []
+    shares = [mine["details"][name] for name in RESUMED.values()]
+    before, during, after, away = (f"{share:.{0 if share in (0, 100) else 1}f} %" for share in shares)
+    others = [
+        f"{found['details'][RESUMED['away']]:.0f} % at {name}"
+        for name in facts["names"]
+        if name != subject and (found := _summary(facts, "rotation", name)) is not None
+    ]
+    beside = f" ({', '.join(others)})" if others else ""
+    words = f"of those that keep coming {before} before, {during} during and {after} after it"
+    return [f"Across a rotation of ticket keys {away} of the clients that were away resume at {subject}{beside}; {words}."]
 
 
 def _of_counters(facts: Facts, subject: str) -> list[str]:

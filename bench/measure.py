@@ -26,6 +26,7 @@ from .peers import PEERS, Job
 from .processes import Child, free_ports
 from .samples import Sample, Scenario, Site
 from .stapling import Stapling, wait_staple
+from .ticket_keys import place
 
 __all__ = ["BASE", "SUBJECT", "Result", "Summary", "Targets", "measure", "takes_part"]
 
@@ -68,6 +69,7 @@ class _Running:
         connections: int = 0,
         remember: str = "",
         early: bool = False,
+        ticket_keys: bool = False,
     ) -> tuple[Child, int]:
         self._starts += 1
         folder = self._folder / f"{self.name}-{self._starts}"
@@ -75,7 +77,9 @@ class _Running:
         (port,) = free_ports(1)
         job = Job(folder, leaf or self.certificates.leaf, port, self._origin.port, self._origin.sink, workers, hosts)
         job = replace(job, second=second, client_ca=client_ca, staple=staple, early=early)
-        job = replace(job, routes=routes, connections=connections or job.connections)
+        job = replace(job, routes=routes, connections=connections or job.connections, ticket_keys=ticket_keys)
+        if ticket_keys:
+            place(self.name, folder)
         command, text = PEERS[self.name].configure(self._program, job)
         self.configuration = self.configuration or text
         if remember:
@@ -123,9 +127,9 @@ class _Variant:
         elif name == "early":
             if not PEERS[of.name].early:
                 raise RuntimeError(f"{of.name} takes no early data over TCP")
-            self.child, self.port = of.start(early=True)
+            self.child, self.port = of.start(early=True, remember="early data")
         elif name == "staple":
-            self.child, self.port = of.start(leaf=of.stapled.leaf, staple=of.stapled.response)
+            self.child, self.port = of.start(leaf=of.stapled.leaf, staple=of.stapled.response, remember="staple")
         else:
             self.child, self.port = of.start(client_ca=given.ca)
         self.start, self.variant = of.start, of.variant

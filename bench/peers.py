@@ -17,6 +17,7 @@ from pathlib import Path
 from .certificates import Leaf
 from .proxies import caddy, envoy
 from .terminators import granian, hitch, stunnel, traefik
+from .ticket_keys import CONTROL, KEYS, OLDER
 
 __all__ = ["PEERS", "Job", "Peer", "choose", "find"]
 
@@ -29,7 +30,8 @@ class Job:
     can heed `hosts`, each with a certificate of its own for ``h0.bench.example`` and so on. Those that relay have `workers`
     (processes or threads), a route for each of `paths`, and room for so many `connections`.
     With `staple`, the DER of an OCSP response about `leaf`, they show it to clients that ask; who cannot raises RuntimeError.
-    With `early`, those that can (`Peer.early`) take early data.
+    With `early`, those that can (`Peer.early`) take early data. With `ticket_keys`, those of `bench.ticket_keys` take
+    the keys of tickets from files that are there.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Job:
     routes: int = 0
     connections: int = 8192
     early: bool = False
+    ticket_keys: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -157,6 +160,7 @@ def _edge(program: str, job: Job) -> tuple[list[str], str]:
     client_auth = "" if job.client_ca is None else EDGE_CLIENT_AUTH.format(job=job)
     tls, early = ('tls = { early_data = "on" }\n', "early_data = true\n") if job.early else ("", "")
     text = EDGE.format(job=job, certificates=certificates, tls=tls, client_auth=client_auth, early=early)
+    text += f'[tls]\nticket_secret = "{job.folder}/{KEYS}"\n' if job.ticket_keys else ""
     text += "".join(EDGE_HOST.format(number=number, leaf=leaf) for number, leaf in enumerate(job.hosts))
     text += "".join(EDGE_ROUTE.format(path=path) for path in job.paths)
     (job.folder / "edge.toml").write_text(text)
@@ -229,6 +233,8 @@ def _nginx(program: str, job: Job) -> tuple[list[str], str]:
         more += f"        ssl_stapling on;\n        ssl_stapling_file {job.staple};\n"
     if job.early:
         more += "        ssl_early_data on;\n        proxy_set_header Early-Data $ssl_early_data;\n"
+    if job.ticket_keys:
+        more += f"        ssl_session_ticket_key {job.folder}/{KEYS};\n        ssl_session_ticket_key {job.folder}/{OLDER};\n"
     routes = "".join(f"        location {path} {{ proxy_pass http://origin; }}\n" for path in job.paths)
     text = NGINX.format(job=job, hosts=hosts, more=more, routes=routes)
     (job.folder / "nginx.conf").write_text(text)
@@ -240,7 +246,7 @@ global
     log stdout format raw local0
     nbthread {job.workers}
     maxconn {job.connections}
-{relaxed}    ssl-default-bind-options ssl-min-ver TLSv1.2
+{more_global}    ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
     mode http
     log global
@@ -265,6 +271,7 @@ def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
     more = "" if job.second is None else f" crt {job.second.both}"
     more += "" if job.client_ca is None else f" ca-file {job.client_ca} verify required"
     more += " allow-0rtt" if job.early else ""
+    more += f" tls-ticket-keys {job.folder}/{KEYS}" if job.ticket_keys else ""
     if job.hosts:
         lines = (f"{leaf.both} h{number}.bench.example\n" for number, leaf in enumerate(job.hosts))
         (job.folder / "hosts.list").write_text("".join(lines))
@@ -274,8 +281,9 @@ def _haproxy(program: str, job: Job) -> tuple[list[str], str]:
         (job.folder / "routes.map").write_text("".join(f"{path} origin\n" for path in job.paths))
         routes = f"    use_backend %[path,map_beg({job.folder}/routes.map,origin)]\n"
     # it wants two descriptors for each connection, which is more than the system may allow
-    relaxed = "    no strict-limits\n" if job.connections > 8192 else ""
-    text = HAPROXY.format(job=job, more=more, relaxed=relaxed, routes=routes)
+    more_global = "    no strict-limits\n" if job.connections > 8192 else ""
+    more_global += f"    stats socket {job.folder}/{CONTROL} level admin\n" if job.ticket_keys else ""
+    text = HAPROXY.format(job=job, more=more, more_global=more_global, routes=routes)
     (job.folder / "haproxy.cfg").write_text(text)
     return [program, "-db", "-f", str(job.folder / "haproxy.cfg")], text
 

@@ -100,6 +100,7 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], core: int, folder: Path) -> None:
         self.name = name
+        self.folder = folder
         self._errors = folder / "stderr"
         with self._errors.open("wb") as stderr, (folder / "stdout").open("wb") as stdout:
             self._process = subprocess.Popen(

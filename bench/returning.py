@@ -51,6 +51,10 @@ class Visits(Loop):
         self.tickets.extend(self._sessions)
         self._sessions = []
 
+    def _done(self, slot: Slot) -> bool:
+        """Whether one that was answered has its next ticket too."""
+        return bool(lib.SSL_get_session(slot.ssl) != slot.session)
+
     def begin(self, due: float | None = None, *, keep: bool = False) -> None:
         """Nothing begins when no client is away."""
         if self.tickets:
@@ -77,10 +81,10 @@ class Visits(Loop):
         if not slot.sent:
             lib.SSL_write(slot.ssl, self._request, len(self._request))  # into an empty socket buffer: it is taken whole
             slot.sent = True
-        while not slot.answered or lib.SSL_get_session(slot.ssl) == slot.session:
+        while not slot.answered or not self._done(slot):
             count = lib.SSL_read(slot.ssl, ANSWER, len(ANSWER))
             if count <= 0:
-                if slot.answered and lib.SSL_get_session(slot.ssl) != slot.session:
+                if slot.answered and self._done(slot):
                     lib.ERR_clear_error()
                     break  # a ticket is read without a byte for us
                 return self._more(slot, count)

@@ -58,6 +58,7 @@ class Target(Protocol):
         routes: int = 0,
         connections: int = 0,
         remember: str = "",
+        ticket_keys: bool = False,
     ) -> tuple[Child, int]:
         """`routes` and so on: see `bench.peers.Job`. With `remember` the report shows the configuration under that name."""
         ...

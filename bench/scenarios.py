@@ -13,6 +13,7 @@ from .growth import growth
 from .handshakes import Job
 from .processes import environment
 from .requests import requests, sizes
+from .rotation import ROTATION
 from .rows import handshakes
 from .samples import Sample, Scenario, Site, Target
 
@@ -81,6 +82,7 @@ SCENARIOS: dict[str, Scenario] = {
             reloads.under_load,
             only=("edge", "nginx"),
         ),
+        ROTATION,
         *sizes(),
         *growth(),
     ]
