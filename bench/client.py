@@ -6,8 +6,8 @@ the load starts several (`load.own`).
 
 All connections are opened first and each has answered one request before the clock starts. Then `streams` × `connections`
 requests are under way, or `in_flight` when that is given; each goes to the connection that has been quiet longest, so that
-with 10,000 connections every request meets one whose state no cache holds any more. With `hold` it says "ready" then, and
-starts its clock when a line comes.
+with 10,000 connections every request meets one whose state no cache holds any more. With `hold` it says "ready" then, starts
+its clock when a line comes, and closes nothing before another one comes: the server's work on either is not in the figures.
 
 It is dearer than wrk: some 20 µs of its own core for each request. So it can be the limit, and says how busy it was.
 """
@@ -201,7 +201,10 @@ class _Loop:
 
 
 def run(job: Job) -> Seen:
-    """Do `job` in this process, which is to do nothing else. Raises RuntimeError or OSError with a sentence."""
+    """Do `job` in this process, which is to do nothing else; what was seen is written as well, before connections are closed.
+
+    Raises RuntimeError or OSError with a sentence.
+    """
     loop = _Loop(job)
     try:
         loop.establish()
@@ -219,7 +222,12 @@ def run(job: Job) -> Seen:
         while (passed := time.perf_counter() - began) < job.seconds:
             for _ in range(loop.turn()):
                 loop.begin()
-        return Seen(loop.count - before, before, loop.errors - errors, passed, time.process_time() - used)
+        seen = Seen(loop.count - before, before, loop.errors - errors, passed, time.process_time() - used)
+        sys.stdout.write(json.dumps(asdict(seen)) + "\n")
+        sys.stdout.flush()
+        if job.hold:
+            sys.stdin.readline()
+        return seen
     finally:
         loop.close()
 
@@ -227,7 +235,7 @@ def run(job: Job) -> Seen:
 def main(arguments: list[str]) -> None:
     """The command line of the module's description."""
     try:
-        sys.stdout.write(json.dumps(asdict(run(Job(**json.loads(arguments[0]))))) + "\n")
+        run(Job(**json.loads(arguments[0])))
     except (RuntimeError, OSError) as error:
         sys.exit(str(error))
 

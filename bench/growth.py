@@ -38,7 +38,7 @@ _IN_FLIGHT = 10
 _ROOM = 12_288  # connections that a target is told to have room for
 _OWN_DESCRIPTORS = 200
 _WARM = 0.3  # seconds
-_OPENING = 240.0  # seconds until all connections are open
+_PATIENCE = 30.0  # seconds for a client that has failed to end
 
 
 @contextlib.contextmanager
@@ -109,20 +109,28 @@ def _open(x: int, shown: int) -> Callable[[Target, Site, float], Sample]:
 
 
 def _timed(process: subprocess.Popen[bytes], child: Child, site: Site) -> Sample:
+    assert process.stdin is not None
     assert process.stdout is not None
-    ready = process.stdout.readline()
-    if ready != b"ready\n":
-        raise RuntimeError(process.communicate(timeout=_OPENING)[1].decode(errors="replace").strip()[-300:])
+    if process.stdout.readline() != b"ready\n":
+        raise RuntimeError(_last_words(process))
     memory = child.memory()
     before, upstream = child.cpu(), site.upstream()
-    out, errors = process.communicate(b"go\n", timeout=_OPENING)
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
     used, upstream = child.cpu() - before, site.upstream() - upstream
-    if process.returncode:
-        raise RuntimeError(errors.decode(errors="replace").strip()[-300:])
-    seen = client.Seen(**json.loads(out))
+    if not answer:
+        raise RuntimeError(_last_words(process))
+    seen = client.Seen(**json.loads(answer))
+    if not seen.count:
+        raise RuntimeError("no request was completed")
     details = {"memory, MiB": memory / (1 << 20)}
     busy = min(1.0, (seen.cpu + upstream) / seen.seconds)
     return Sample(used / seen.count, seen.count, seen.seconds, min(1.0, used / seen.seconds), busy, seen.errors, details)
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    return process.communicate(timeout=_PATIENCE)[1].decode(errors="replace").strip()[-300:] or "the client ended"
 
 
 def growth() -> Iterator[Scenario]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from bench import client, load
 from bench.certificates import Leaf, issue
 from bench.client import Job, run
 from bench.exchanges import H1, H2
+from bench.processes import environment
 from bench.requests import requests
 
 FIELDS = [("X-One", "1"), ("X-Two", "2")]
@@ -213,6 +217,20 @@ def test_many_connections_come_from_many_addresses_and_few_requests_are_under_wa
     assert seen.before == 60
     assert seen.count >= 2
     assert len(server.addresses) == 50
+
+
+def test_the_clock_waits_for_a_line_and_what_is_open_for_another(server: Server) -> None:
+    command = [sys.executable, "-m", "bench.client", Job(server.port, seconds=0.2, connections=2, hold=True).text()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        assert client.Seen(**json.loads(process.stdout.readline())).before == 2
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
 def test_a_server_that_closes_is_said(server: Server) -> None:
