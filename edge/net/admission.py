@@ -9,6 +9,10 @@ The hello has been read and its context chosen; nothing has been computed yet. H
   wait. Who has waited for too long, or finds the queue full, is refused: that client tries again later or elsewhere, and all
   others are served.
 
+A ticket whose HMAC is ours proves that its bearer was here, not that it will resume: an expired one, or a good one in a hello
+that cannot use it, ends in a full handshake that was let through as a resumed one. What turns out so is charged to the address;
+beyond that budget its tickets are not believed, and it counts as new. The charge comes late, by the handshakes under way.
+
 Refusals are counted one by one and logged in sum, once a second: a flood must not become a flood of lines.
 """
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from edge.settings.model import Handshakes
 
 __all__ = ["Admission", "Applicant", "beyond_budget"]
+
+_FALSE = 1.0, 10.0  # a second, and seconds
 
 
 class Applicant(Protocol):
@@ -48,8 +54,8 @@ class Admission:
     """The decisions of one worker. `tell` gets, once a second, a reason, how many were refused for it, and one's address."""
 
     __slots__ = (
-        "_abandoned", "_began", "_exempt", "_full", "_hub", "_refusals", "_resumed", "_serving", "_settings", "_tell",
-        "_turn_at", "_waiting",
+        "_abandoned", "_began", "_exempt", "_false", "_full", "_hub", "_refusals", "_resumed", "_serving", "_settings",
+        "_tell", "_turn_at", "_waiting",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, settings: Handshakes, tell: Callable[[str, int, str], None]) -> None:
@@ -67,6 +73,7 @@ class Admission:
         before = getattr(self, "_settings", None)
         if before is None or (before.full, before.burst) != (settings.full, settings.burst):
             self._full = _budget(settings.full, settings.burst)
+            self._false = self._full_again(settings)  # of those that looked as if they would resume, and did not
         if before is None or (before.resumed, before.burst) != (settings.resumed, settings.burst):
             self._resumed = _budget(settings.resumed, settings.burst)
         if before is None or (before.abandoned, before.burst) != (settings.abandoned, settings.burst):
@@ -90,7 +97,7 @@ class Admission:
         full, resuming = self._full, self._resumed
         is_resumed: bool | None = None
         if (full is not None or resuming is not None) and not self._is_exempt(peer):
-            is_resumed = resumed()
+            is_resumed = self._will_resume(peer, resumed)
             budget = resuming if is_resumed else full
             if budget is not None and not budget.spend(_key(peer), now):
                 self._refuse("resumed" if is_resumed else "full", peer)
@@ -105,7 +112,7 @@ class Admission:
         if self._began < at_once and not self._waiting:
             self._began += 1
             applicant.admitted()
-        elif is_resumed or (is_resumed is None and resumed()):
+        elif is_resumed or (is_resumed is None and self._will_resume(peer, resumed)):
             applicant.admitted()
         elif len(self._waiting) < self._settings.waiting:
             self._waiting.append((applicant, now + self._settings.wait))
@@ -116,6 +123,15 @@ class Admission:
         else:
             self._refuse("overload", peer)
             applicant.refused("overload")
+
+    def _will_resume(self, peer: str, resumed: Callable[[], bool]) -> bool:
+        false = self._false
+        return resumed() and (not len(false) or self._is_exempt(peer) or false.has(_key(peer), self._hub.now))
+
+    def did_not_resume(self, peer: str) -> None:
+        """A hello from this address had a ticket that is ours, and its handshake was full, or was not finished."""
+        if not self._is_exempt(peer):
+            self._false.charge(_key(peer), self._hub.now)
 
     def abandoned(self, peer: str) -> None:
         """A handshake from this address was begun and not finished, by the client's fault."""
@@ -149,9 +165,14 @@ class Admission:
         refusals, self._refusals = self._refusals, {}
         for reason, (count, peer) in refusals.items():
             self._tell(reason, count, peer)
-        for budget in (self._full, self._resumed, self._abandoned):
+        for budget in (self._full, self._false, self._resumed, self._abandoned):
             if budget is not None:
                 budget.forget(now)
+
+    @staticmethod
+    def _full_again(settings: Handshakes) -> Budget:
+        """As much as of full handshakes; where these have no bound, a little."""
+        return Budget(*_FALSE) if settings.full is None else Budget(settings.full, settings.burst)
 
     def _refuse(self, reason: str, peer: str) -> None:
         count, first = self._refusals.get(reason, (0, peer))

@@ -249,6 +249,8 @@ class ClientTransport(Transport):
         if hello is not None and hello.session_ticket and context is not None:
             result = "resumed" if info.resumed else context.ticket_result(hello.session_ticket, resumed=False)
             owner.journal.ticket_came(owner.listener, result)
+            if result == "expired":
+                owner.admission.did_not_resume(self.conn.peer)
         stream = context.host.stream if context is not None else None
         if stream is not None:
             self._begin_stream(stream, b"")
@@ -331,7 +333,10 @@ class ClientTransport(Transport):
 
     def _log_failure(self, fault: Fault) -> None:
         if fault.side is Side.CLIENT and self.bytes_in:
-            self.owner.admission.abandoned(self.conn.peer)
+            admission, hello, context = self.owner.admission, self._hello, self._context
+            admission.abandoned(self.conn.peer)
+            if hello is not None and context is not None and context.tickets.is_ours(hello.session_ticket):
+                admission.did_not_resume(self.conn.peer)
         self.owner.log_handshake_failure(self.conn, self._hello, fault, self._stage, self.hub.now - self.since)
 
     def fail(self, fault: Fault) -> None:

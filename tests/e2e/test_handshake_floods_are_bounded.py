@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
+from OpenSSL._util import lib
 
 from tests.records import ALERT, RecordWriter, keep_secrets
 
@@ -184,6 +185,52 @@ def test_a_forged_ticket_is_no_proof(start_gateway: StartGateway, pki: Pki) -> N
     session = connect(other, pki)
     connect(edge, pki)
     assert refused(edge, pki, session)
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_a_good_ticket_that_cannot_be_used_is_no_way_around_the_budget(
+    start_gateway: StartGateway, pki: Pki, finish: bool
+) -> None:
+    """A session without the extended master secret may not be resumed by a client that offers it (RFC 7627 section 5.3): such a
+    ticket is ours by its HMAC, and its handshake is a full one each time."""
+    edge = start_gateway('[handshakes]\nfull = "1/h"\nburst = "3h"\n' + pki.host() + PING)
+    without, offering = (SSL.Context(SSL.TLS_CLIENT_METHOD) for _ in range(2))
+    for context in (without, offering):
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    without.set_options(1)  # SSL_OP_NO_EXTENDED_MASTER_SECRET
+    session = _shake(edge, without)
+    assert session is not None
+    done = 0
+    for _ in range(20):
+        with contextlib.suppress(OSError, SSL.Error):
+            _shake(edge, offering, session, finish=finish)
+            done += 1
+    # one before; then what the budget has left, and as much again until the tickets are not believed any more
+    assert done <= 6
+    assert edge.event_line(event="handshakes-refused")["reason"] == "full"
+
+
+def _shake(edge: Gateway, context: SSL.Context, session: SSL.Session | None = None, *, finish: bool = True) -> SSL.Session | None:
+    """A handshake, or its beginning, and no more. The session."""
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as sock:
+        connection = SSL.Connection(context, None)
+        connection.set_tlsext_host_name(b"localhost")
+        if session is not None:
+            assert lib.SSL_set_session(connection._ssl, session._session) == 1
+        connection.set_connect_state()
+        while True:
+            with contextlib.suppress(SSL.WantReadError):
+                connection.do_handshake()
+                assert not lib.SSL_session_reused(connection._ssl)
+                connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)  # else the session is none to come back with
+                return connection.get_session()
+            sock.sendall(connection.bio_read(65_536))
+            came = sock.recv(65_536)
+            if not came:
+                raise ConnectionError("hung up")
+            if not finish:
+                return None
+            connection.bio_write(came)
 
 
 def test_who_abandons_handshakes_may_not_connect_any_more(start_gateway: StartGateway, pki: Pki) -> None:

@@ -30,6 +30,10 @@ class Client:
         self.state, self.reason = "refused", reason
 
 
+FALSE_ONES = 10
+"""That are believed where full handshakes have no budget."""
+
+
 class Door:
     """An admission on a loop of its own, and what it told."""
 
@@ -139,3 +143,36 @@ def test_other_settings_keep_what_was_spent(doors: list[Door]) -> None:
     assert door.come().state == "refused"
     door.admission.renew(Handshakes(full=5.0, burst=1.0, at_once=5))
     assert door.come().state == "admitted"
+
+
+def test_tickets_that_do_not_resume_are_not_believed_for_long(doors: list[Door]) -> None:
+    """They would make full handshakes without a budget, and without waiting."""
+    door = Door(Handshakes(full=1.0, burst=2.0, resumed=1000.0))
+    doors.append(door)
+    for _ in range(2):
+        assert door.come(resumed=True).state == "admitted"
+        door.admission.did_not_resume("192.0.2.1")
+    assert states([door.come(resumed=True) for _ in range(3)]) == "aar"
+    assert door.come(resumed=True).reason == "full"
+    assert door.come("192.0.2.2", resumed=True).state == "admitted"
+    door.hub.now += 100
+    assert door.come(resumed=True).state == "admitted"
+
+
+def test_nor_are_they_served_before_others(doors: list[Door]) -> None:
+    door = Door(Handshakes(at_once=1))
+    doors.append(door)
+    assert door.come().state == "admitted"
+    for _ in range(FALSE_ONES):
+        assert door.come(resumed=True).state == "admitted"
+        door.admission.did_not_resume("192.0.2.1")
+    assert door.come(resumed=True).state == "waits"
+    assert door.come("192.0.2.2", resumed=True).state == "admitted"
+
+
+def test_exempt_networks_are_believed(doors: list[Door]) -> None:
+    door = Door(Handshakes(full=1.0, burst=1.0, resumed=1000.0, exempt=(ip_network("192.0.2.0/24"),)))
+    doors.append(door)
+    for _ in range(20):
+        assert door.come(resumed=True).state == "admitted"
+        door.admission.did_not_resume("192.0.2.1")
