@@ -43,7 +43,7 @@ def exchange(one: dict[str, Any], plans: list[Any], states: list[Any]) -> Any:
         head=SimpleNamespace(
             version=one["version"], protocol=one["protocol"], method=b"GET", authority=b"a.test", target=b"/", fields=[]
         ),
-        conn=SimpleNamespace(record=AccessRecord()),
+        conn=SimpleNamespace(record=AccessRecord(), prepared=None),
         request_id=b"",
         status=one["status"],
         plan=plans[one["route"]],
