@@ -46,8 +46,8 @@ fuzz: $(VENV)/.fuzz ## fuzz every parser for FUZZ_SECONDS each (60)
 bench: $(VENV)/.bench ## measure against nginx and the other peers that are installed, in ten minutes (ARGS="--help")
 	@$(PY) -m bench $(ARGS)
 
-bench-full: $(VENV)/.bench ## the whole matrix of handshakes, sizes and growth too, two hours at most
-	@$(PY) -m bench --full --limit 120 --rounds 6 $(ARGS)
+bench-full: $(VENV)/.bench ## the whole matrix of handshakes, sizes, growth and instructions too, two hours at most
+	@$(PY) -m bench --full --counters --limit 120 --rounds 6 $(ARGS)
 
 bench-peers: $(VENV)/.peers ## install the peers that PyPI has, name those of the system
 	@$(PY) -m bench --list

@@ -14,7 +14,9 @@ be counted, only the program's own is.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -121,21 +123,24 @@ class Counting:
 
     def _tell(self, order: str) -> None:
         """perf says ``ack`` when it has done so, and closes its end when it is gone."""
-        try:
+        answer = b""
+        with contextlib.suppress(OSError):
             os.write(self._orders, f"{order}\n".encode())
-            answer = os.read(self._answers, 16)
-        except OSError:
-            answer = b""
+            if select.select([self._answers], [], [], _PATIENCE)[0]:
+                answer = os.read(self._answers, 16)
         if not answer.startswith(b"ack"):
-            said = self._process.communicate(timeout=_PATIENCE)[1].decode(errors="replace")
+            self._process.kill()
+            said = self._process.communicate()[1].decode(errors="replace")
             raise Uncountable(f"perf does not count: {' '.join(said.split())[:200]}")
 
     def _end(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
-        self._process.communicate()
-        for descriptor in (self._orders, self._answers):
-            os.close(descriptor)
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        os.close(self._orders)
+        os.close(self._answers)
 
 
 def _lengths(scenario: Scenario) -> tuple[float, float]:
@@ -175,8 +180,8 @@ def count(
                 if not takes_part(name, scenario) or (scenario.name, name) in given_up:
                     continue
                 if time.monotonic() > end:
-                    problems.append(f"{scenario.name}: the time was up before {name} was counted in pass {number + 1}")
-                    continue
+                    problems.append(f"the time was up in pass {number + 1} of counting, before {scenario.name} with {name}")
+                    return {"events": list(wanted), "scenarios": found, "problems": problems}
                 progress(f"counting instructions, pass {number + 1} of {_PASSES}: {scenario.name}, {name}")
                 pair: list[tuple[Sample, dict[str, float]]] = []
                 try:
@@ -187,7 +192,7 @@ def count(
                         if sample.errors or set(counting.seen) != set(wanted):
                             raise RuntimeError(f"{sample.errors} errors, {len(counting.seen)} of {len(wanted)} counters")
                         pair.append((sample, counting.seen))
-                except (RuntimeError, OSError) as error:
+                except (RuntimeError, OSError, Uncountable) as error:
                     problems.append(f"{scenario.name}: {name} was not counted in pass {number + 1}: {error}")
                     given_up.add((scenario.name, name))
                     continue

@@ -57,7 +57,7 @@ def read(lines: Iterable[str]) -> Stacks:
 
 
 def record(pid: int, seconds: float, folder: Path) -> tuple[Stacks, str]:
-    """Watch process `pid` for `seconds`: its stacks, and the event that was counted ("cycles:u": without the kernel).
+    """Watch process `pid` for `seconds`: its stacks, and the event that was counted (with ":u" at its end: without the kernel).
 
     Raises Unseen.
     """
@@ -74,6 +74,9 @@ def record(pid: int, seconds: float, folder: Path) -> tuple[Stacks, str]:
         said = said or " ".join(done.stderr.split())[:200]
     else:
         raise Unseen(f"perf may not record here: {said}")
+    # what was counted in the end: perf leaves the kernel out by itself where it may not look into it
+    done = subprocess.run([perf, "evlist", "-i", str(data)], capture_output=True, text=True, check=False, timeout=60, env=given)
+    event = next(iter(done.stdout.split()), event)
     command = [perf, "script", "-i", str(data), "--no-inline", "-F", "ip,sym,dso"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=300, env=given)
     stacks = read(done.stdout.splitlines())

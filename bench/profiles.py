@@ -141,7 +141,7 @@ def _show(name: str, stacks: native.Stacks, event: str, output: Path, console: C
     picture.write_text(flame.draw(f"edge, {name}: native code, {event} of one worker", stacks), encoding="utf-8")
     picture.with_suffix(".folded").write_text(native.folded(stacks), encoding="utf-8")
     samples = sum(stacks.values())
-    without = "" if event == "cycles" else ", without the kernel, which may not be looked into here"
+    without = "" if not event.endswith(":u") else ", without the kernel, which may not be looked into here"
     console.print(f"Native code ({samples:,} samples{without}): {picture}", highlight=False, soft_wrap=True)
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for head in ("share", "library", "function"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from bench import counters
 from bench.counters import Counting, Uncountable, events, further, summaries
 from bench.machine import Cores
 from bench.processes import Child
-from bench.samples import Sample
+from bench.samples import Sample, Scenario, Site
+
+pytestmark = pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
 
 WORK = (
     "import socket, sys\n"
@@ -108,3 +111,63 @@ def test_a_process_that_is_gone_is_not_counted(tmp_path: Path) -> None:
         child.end()
         with pytest.raises(Uncountable, match="perf"), Counting(child, wanted, tmp_path):
             raise AssertionError("it counts nothing")
+
+
+class Perf:
+    """A stand-in of perf that does what `script` (of a shell) says; $orders and $answers are its descriptors."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.path = folder / "perf"
+        find = "for each; do case $each in fd:*) each=${each#fd:}; orders=${each%,*}; answers=${each#*,};; esac; done\n"
+        self.path.write_text(f"#!/bin/bash\n{find}{script}\n")
+        self.path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("echo 'no permission' >&2; exit 1", "no permission"), ("read -u $orders; echo ack >&$answers; exit 0", "perf")],
+)
+def test_a_perf_that_gives_up_is_told(script: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = Perf(tmp_path, script)
+    monkeypatch.setattr(counters.shutil, "which", lambda _: str(made.path))
+    with (
+        Child("one", ["sleep", "60"], Cores().server, tmp_path) as child,
+        pytest.raises(Uncountable, match=words),
+        Counting(child, ("instructions:u",), tmp_path),
+    ):
+        pass
+
+
+def test_one_target_that_cannot_be_counted_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.child = name
+
+        def variant(self, _: str) -> Fake:
+            return self
+
+    class Targets:
+        running = {name: Fake(name) for name in ("edge", "gone")}  # noqa: RUF012
+
+    class Counted:
+        def __init__(self, child: str, wanted: tuple[str, ...], folder: Path) -> None:
+            if child == "gone":
+                raise Uncountable("perf does not count: it is gone")
+            self.seen = dict.fromkeys(wanted, 100.0)
+
+        def __enter__(self) -> Counted:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(counters, "events", lambda: ("instructions:u",))
+    monkeypatch.setattr(counters, "Counting", Counted)
+    scenario = Scenario("x", "x", "µs", 1e6, lambda *_: sample(10), loop="closed")
+    arguments = {"end": 1e18, "progress": lambda _: None}
+    found = counters.count([scenario], Targets(), Site(0, Path(), 1, 1), tmp_path / "one", **arguments)  # type: ignore[arg-type]
+    assert found["scenarios"] == {"x": {"edge": [{"instructions:u": 10.0}] * 2}}
+    assert found["problems"] == ["x: gone was not counted in pass 1: perf does not count: it is gone"]
+    arguments["end"] = 0.0
+    found = counters.count([scenario], Targets(), Site(0, Path(), 1, 1), tmp_path / "two", **arguments)  # type: ignore[arg-type]
+    assert found["problems"] == ["the time was up in pass 1 of counting, before x with edge"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rich.console import Console
 
 from bench import __main__ as command
 from bench import flame, native, profiles
@@ -105,6 +106,27 @@ def test_a_machine_that_shows_nothing_says_why(code: int, words: str, monkeypatc
     with pytest.raises(native.Unseen, match=words):
         native.record(1, 0.1, tmp_path)
     assert asked == (["cycles", "cycles:u", "cpu-clock:u"] if code else ["cycles"])
+
+
+def test_a_kernel_that_may_not_be_looked_into_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """perf then counts the program alone, and is content."""
+    told = {"record": "", "evlist": "cycles:u\n", "script": SCRIPT}
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "perf.data").touch()
+        return subprocess.CompletedProcess(command, 0, told[command[1]], "")
+
+    monkeypatch.setattr(shutil, "which", lambda _: "perf")
+    monkeypatch.setattr(subprocess, "run", run)
+    stacks, event = native.record(1, 0.1, tmp_path)
+    assert event == "cycles:u"
+    profiles._show("x", stacks, event, tmp_path / "x.svg", Console(width=120))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "3 samples, without the kernel, which may not be looked into here" in out
+    assert "3 samples are few: shares are known to 58 points or so." in out
+    assert "66.7% _rust.abi3.so all of it" in out
 
 
 def test_without_perf_there_is_no_native_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
