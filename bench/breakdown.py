@@ -1,13 +1,29 @@
-"""Sections of the page on what a cost consists of: the floor under a handshake, and the instructions of an operation."""
+"""Sections of the page on what a cost consists of and what goes with it: the floor under a handshake, the instructions of an
+operation, and the other figures of a scenario, such as the share of clients that resumed."""
 
 from __future__ import annotations
 
-from .conclusions import thousands
+from .conclusions import LATE, thousands
 from .elements import Facts, Place, legend, section, table, value
 from .markup import Markup, tag
 from .plot import stack
 
-__all__ = ["counters", "floor"]
+__all__ = ["counters", "details", "floor"]
+
+
+def details(facts: Facts) -> list[Markup]:
+    """What scenarios say beside their value; how late the client was stands with the latencies."""
+    names, rows = facts["names"], []
+    for number, scenario in enumerate(facts["scenarios"]):
+        summary = scenario["summary"]
+        told = dict.fromkeys(key for found in summary.values() for key in found["details"] if key != LATE)
+        for key in told:
+            places = [("scenarios", number, "summary", name, "details", key) for name in names]
+            with_it = [name in summary and key in summary[name]["details"] for name in names]
+            cells = [value(facts, *place) if there else "–" for place, there in zip(places, with_it, strict=True)]
+            rows.append([scenario["name"], key, *cells])
+    note = "Medians over the rounds."
+    return [section("More figures", tag("p", note), table(["", "", *names], rows))] if rows else []
 
 
 def floor(facts: Facts) -> list[Markup]:

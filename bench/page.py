@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from .breakdown import counters, floor
+from .breakdown import counters, details, floor
 from .conclusions import OWN_CLIENT, figure
 from .curves import curves
 from .elements import Facts, Place, colours, legend, section, table, value
@@ -34,7 +34,7 @@ def page(facts: Facts) -> str:
     if peers:
         title = "What TLS and relaying cost here"
         measured = [*_scenarios(facts), *curves(facts), *_open_loops(facts)]
-        sections = [*measured, *floor(facts), *counters(facts), *_problems(facts)]
+        sections = [*measured, *details(facts), *floor(facts), *counters(facts), *_problems(facts)]
     else:
         title = f"TLS handshakes with {facts['target']['given']}"
         sections = [*_handshakes(facts), *_loops(facts)]

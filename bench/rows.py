@@ -53,8 +53,8 @@ def handshakes() -> Iterator[Scenario]:
         )
     after = Offer(resumed=True, request=True)
     ahead = replace(after, early=True)
-    yield _cost("tls1.3-resumed-request", after, "", "ECDSA P-256, X25519, and one request after it", core=True)
-    yield _cost("tls1.3-early", ahead, "early", "ECDSA P-256, X25519, and one request in its early data", core=True)
+    yield _cost("tls1.3-resumed-request", after, "", "ECDSA P-256, X25519, and one request after it", core=False)
+    yield _cost("tls1.3-early", ahead, "early", "ECDSA P-256, X25519, and one request in its early data", core=False)
     for version in ("1.3", "1.2"):
         for kind in ("full", "resumed"):
             offer, first = Offer(version, resumed=kind == "resumed"), (version, kind) == ("1.3", "full")

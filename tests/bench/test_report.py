@@ -143,6 +143,13 @@ def test_every_figure_of_the_page_is_the_one_of_the_json(facts: dict[str, Any]) 
         assert text.removesuffix(" ×") in (figure(value), f"{value:,}"), place
 
 
+def test_what_a_scenario_says_beside_its_value_is_on_the_page() -> None:
+    facts = run()
+    assert "More figures" not in page(facts)
+    facts["scenarios"][0]["summary"]["edge"]["details"] = {"resumed, %": 99.5}
+    assert ("scenarios/0/summary/edge/details/resumed, %", "99.5") in read(page(facts)).figures
+
+
 def test_everything_that_was_found_is_on_the_page() -> None:
     facts = run()
     text = page(facts)
