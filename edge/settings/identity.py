@@ -1,10 +1,10 @@
 """What makes two hosts the same to a client that has proven who it is.
 
 `policy_id` covers everything that decides who a client is and on which terms it was let in: the host's names, versions, suites
-and groups, and all of its client authentication. It is the session-id context of the host's TLS context and the input from
-which its ticket keys derive, so a ticket of one policy means nothing to another one: without that, resumption walks around
-client authentication. `coalesce_id` covers only the certificates and the client authentication: two hosts that share it may
-share a connection (INTERFACE rule 4), all others answer 421.
+and groups, how long its tickets live, and all of its client authentication. It is the session-id context of the host's TLS
+context and the input from which its ticket keys derive, so a ticket of one policy means nothing to another one: without that,
+resumption walks around client authentication. `coalesce_id` covers only the certificates and the client authentication: two
+hosts that share it may share a connection (INTERFACE rule 4), all others answer 421.
 
 The client authentication counts whole, field by field as the model has it, so a new key of it cannot be forgotten here. Left
 out is what says nothing about who comes in: where something was written, what a trust store is called, what upstreams are told.
@@ -38,7 +38,7 @@ _BESIDE = _CALLED | {
     (Crl, "next_update"),
     *((ClientAuth, name) for name in ("forward", "chain", "max_age")),
 }  # says nothing about who comes in
-_OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups", "early_data")
+_OF_TLS = ("min_version", "max_version", "ciphers", "ciphersuites", "groups", "early_data", "ticket_lifetime")
 
 
 def _digest(parts: list[bytes]) -> bytes:
@@ -107,7 +107,7 @@ def coalesce_id(host: Host) -> bytes:
 def policy_id(host: Host) -> bytes:
     """32 bytes: the host's names, what it negotiates and who may be its client. Renewing a certificate leaves it unchanged."""
     names = [name.encode() for name in sorted(host.names)]
-    return _digest([b"policy 3", *names, *_negotiated(host.tls), *_terms(host.client_auth)])
+    return _digest([b"policy 4", *names, *_negotiated(host.tls), *_terms(host.client_auth)])
 
 
 def same_terms(one: Host, other: Host) -> bool:

@@ -56,7 +56,7 @@ class ServerContext:
         self._stapler.attach(self._pointer)
         self.strict = self._stapler.strict
         self._ring = ring
-        self.tickets = ring.enrol(self._pointer, self.policy_id)
+        self.tickets = ring.enrol(self._pointer, self.policy_id, host.tls.ticket_lifetime)
 
     def admit(self) -> None:
         """Where `strict`: before an engine is made. Raises Fault ``staple-missing``."""
@@ -98,6 +98,8 @@ class ServerContext:
             return "resumed"
         if self.tickets.named(ticket) is not None:
             return "expired" if self.tickets.is_ours(ticket) else "forged"
+        if self.tickets.is_over(ticket):
+            return "expired"
         return "foreign" if self._ring.knows(ticket) else "unknown"
 
     def __repr__(self) -> str:

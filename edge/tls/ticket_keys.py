@@ -14,6 +14,8 @@ the session is under the old key too and the chain of resumptions ends with its 
 Invariants
 * Between two calls from outside every context holds the newest key.
 * A name is a claim, the HMAC is the proof (`ContextKeys.is_ours`).
+* A host takes tickets under an older key for as long as its own tickets live, counted from when the next key came. Generations
+  may live longer for the sake of other hosts; a chain of resumptions, where the older key stays, must not.
 * A key that is over is wiped, and a wiped key is never written into a context.
 * Where the layout of contexts could not be proven (`edge.tls.layout`) nothing is written: contexts keep OpenSSL's own keys, which
   processes share only when the context was made before they were forked.
@@ -24,7 +26,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import inf
 from struct import Struct
+from time import time
 from typing import Any
 from weakref import WeakSet
 
@@ -88,7 +93,7 @@ def derived(shared: bytes, rotation: float, epoch: int) -> bytes:
 class TicketKey:
     """The key of one generation for one policy."""
 
-    __slots__ = ("_keys", "_mac", "name", "wiped")
+    __slots__ = ("_keys", "_mac", "name", "until", "wiped")
 
     def __init__(self, secret: bytes, policy: bytes, mac: int) -> None:
         """`policy` is the policy identity; the HMAC key lies at `mac` in what goes into the context."""
@@ -97,6 +102,7 @@ class TicketKey:
         self._keys: Any = ffi.new("unsigned char[]", derived[NAME:])
         self._mac: Any = ffi.buffer(self._keys + mac, 32)
         self.wiped = False
+        self.until = inf  # POSIX seconds; set by who has other keys beside it
 
     def proves(self, ticket: bytes) -> bool:
         """Whether the ticket was made with this key."""
@@ -115,12 +121,16 @@ class TicketKey:
 class ContextKeys:
     """The keys of one context."""
 
-    __slots__ = ("__weakref__", "_by_name", "_context", "_keys", "_keys_field", "_name_field", "_policy", "newest")
+    __slots__ = ("__weakref__", "_by_name", "_context", "_keys", "_keys_field", "_lifetime", "_name_field", "_policy", "newest")
 
-    def __init__(self, context: Any, policy: bytes) -> None:
-        """`context` is an `SSL_CTX *` that outlives this object. It keeps the key that it has until `hold`."""
+    def __init__(self, context: Any, policy: bytes, lifetime: float) -> None:
+        """`context` is an `SSL_CTX *` that outlives this object. It keeps the key that it has until `hold`.
+
+        `lifetime`: seconds for which its tickets are good.
+        """
         self._context = context
         self._policy = policy
+        self._lifetime = lifetime
         self._by_name: dict[bytes, TicketKey] = {}
         self._keys: dict[bytes, TicketKey] = {}  # by the generation's secret
         self.newest: TicketKey | None = None
@@ -132,9 +142,12 @@ class ContextKeys:
         self._name_field = found.name_field(self._context)
         self._keys_field = found.keys_field(self._context)
         old, self._keys = self._keys, {}
+        generations = sorted(generations, key=lambda one: one.since)
         for generation in generations:
             key = old.pop(generation.secret, None)
             self._keys[generation.secret] = key if key is not None else TicketKey(generation.secret, self._policy, found.mac)
+        for one, following in pairwise(generations):
+            self._keys[one.secret].until = following.since + self._lifetime
         self._by_name = {key.name: key for key in self._keys.values()}
         self.newest = self._keys[newest.secret]
         self.write(self.newest)
@@ -143,15 +156,20 @@ class ContextKeys:
         return self._by_name
 
     def named(self, ticket: bytes) -> TicketKey | None:
-        """The key that a ticket says it is under: a claim."""
-        return self._by_name.get(ticket[:NAME])
+        """The key that a ticket says it is under: a claim. None when it is too old for this host."""
+        key = self._by_name.get(ticket[:NAME])
+        return None if key is None or (key is not self.newest and key.until < time()) else key
+
+    def is_over(self, ticket: bytes) -> bool:
+        """Whether it names a key that is there for other hosts' sake."""
+        return ticket[:NAME] in self._by_name and self.named(ticket) is None
 
     def is_ours(self, ticket: bytes) -> bool:
         """Whether a ticket was issued under this context's policy by whoever holds its generation: a proof, in two microseconds.
 
         It may have expired all the same.
         """
-        key = self._by_name.get(ticket[:NAME])
+        key = self.named(ticket)
         return key is not None and key.proves(ticket)
 
     def write(self, key: TicketKey) -> None:
@@ -172,9 +190,10 @@ class KeyRing:
         self._contexts: WeakSet[ContextKeys] = WeakSet()
         self._names: set[bytes] = set()
 
-    def enrol(self, context: Any, policy: bytes) -> ContextKeys:
-        """The keys of a new context (an `SSL_CTX *`): those of now, and those that come while it lives."""
-        keys = ContextKeys(context, policy)
+    def enrol(self, context: Any, policy: bytes, lifetime: float) -> ContextKeys:
+        """The keys of a new context (an `SSL_CTX *`): those of now, and those that come while it lives. Its tickets are good for
+        `lifetime` seconds."""
+        keys = ContextKeys(context, policy, lifetime)
         if self.newest is not None:
             self._names.update(keys.hold(layout(), self.generations, self.newest))
         self._contexts.add(keys)

@@ -36,6 +36,7 @@ MTLS = ClientAuth(mode=ClientAuthMode.REQUIRE, trust=Trust(name="m", ca_pem=b"1"
         (replace(BASE, names=("b.example", "a.example")), True, True),
         (replace(BASE, names=("c.example",)), False, True),
         (replace(BASE, tls=TlsPolicy(min_version="1.3")), False, True),
+        (replace(BASE, tls=replace(BASE.tls, ticket_lifetime=60.0)), False, True),
         (replace(BASE, certificates=(builders.certificate("renewed"),)), True, False),
         (replace(BASE, client_auth=MTLS), False, False),
     ],

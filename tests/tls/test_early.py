@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from edge.wire.hello import ClientHello, HelloReader
 from tests.tls.peers import Client, host, meet
 
 NOW = 1_700_000_000.0
-GENERATION = Generation(b"g" * 32, 0.0, 1e12)
+GENERATION = Generation(b"g" * 32, time.time(), 1e12)
 
 
 def ring(*generations: Generation) -> KeyRing:
@@ -203,7 +204,7 @@ def test_only_tickets_of_ours_under_the_newest_key() -> None:
     server = context(keys)
     data = first_flight(Client(session=session_of(server)), b"early")
     hello = hello_of(data)
-    newer = Generation(b"n" * 32, 1.0, 1e12)
+    newer = Generation(b"n" * 32, time.time(), 1e12)
     keys.update((GENERATION, newer), newer)
     assert server.early_refusal(hello, filter_(), NOW) == "older"
     keys.update((newer,), newer)

@@ -14,6 +14,7 @@ from edge.tls.choice import ServerContext
 from edge.tls.layout import LayoutError, layout
 from edge.tls.older_key import OlderKeyEngine
 from edge.tls.ticket_keys import MOST, Generation, KeyRing, pack, unpack
+from edge.wire.hello import HelloReader
 from tests.tls.peers import PKI, TLS12, TLS13, Client, Meeting, host, meet
 
 BOTH = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["1.2", "1.3"])
@@ -21,7 +22,7 @@ RETRY = "X448:P-256"  # the client's share is of the first, the server takes onl
 
 
 def generation() -> Generation:
-    return Generation(os.urandom(32), 0.0, 4e9)
+    return Generation(os.urandom(32), time.time(), 4e9)
 
 
 def ring_of(*generations: Generation) -> KeyRing:
@@ -376,3 +377,27 @@ def test_a_ticket_past_its_lifetime_is_refused_by_openssl(version: int) -> None:
     time.sleep(2.1)  # OpenSSL reads the clock itself, in whole seconds
     meeting, _ = visit(context, version, session)
     assert not resumed(meeting)
+
+
+@BOTH
+def test_generations_that_live_for_other_hosts_are_over_here(version: int) -> None:
+    """Else a chain of renewed tickets would live as long as the longest tickets of any host."""
+    now = time.time()
+    old, new = Generation(os.urandom(32), now - 4000, 4e9), Generation(os.urandom(32), now - 200, 4e9)
+    auth = ClientAuthMode.REQUIRE
+    short, long = host("short.test", client_auth=auth, ticket_lifetime=100.0), host("long.test", client_auth=auth)
+    for each, takes in ((short, False), (long, True)):
+        ring = ring_of(old)
+        context = ServerContext(each, ring)
+        certificate = PKI.client()
+        client = Client(version=version, sni=each.names[0], certificate=certificate)
+        assert not resumed(meet(context, client))
+        session = client.finish()
+        ring.update([new, old], new)
+        again = Client(version=version, sni=each.names[0], certificate=certificate, session=session)
+        hello = HelloReader(65536).feed(again.step())
+        assert hello is not None
+        assert context.tickets.is_ours(hello.session_ticket) is takes
+        assert context.ticket_result(hello.session_ticket, resumed=False) == "expired"
+        again = Client(version=version, sni=each.names[0], certificate=certificate, session=session)
+        assert resumed(meet(context, again)) is takes
