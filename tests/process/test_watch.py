@@ -36,7 +36,7 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         one.close()
 
 
-def told(watch: Watch, seconds: float = 5.0) -> list[str]:
+def told(watch: Watch, seconds: float = 60.0) -> list[str]:
     """What is told next, waiting as a selector's loop does."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
