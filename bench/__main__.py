@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scenario", action="append", default=[], metavar="NAME", help="only these (repeat it, or separate by commas)"
     )
-    parser.add_argument("--list", action="store_true", help="say which targets are installed, and end")
+    parser.add_argument("--list", action="store_true", help="say which targets are installed and which clients, and end")
     parser.add_argument(
         "--full", action="store_true", help="the whole matrix of handshakes, sizes and growth too, not only the core set"
     )
@@ -177,7 +177,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _list(console: Console) -> int:
-    """Which targets there are, with their versions; how to get those that are missing."""
+    """Which targets there are, with their versions; how to get those that are missing; what the load would come from."""
     found = find()
     for name, path in found.items():
         console.print(f"{name:10}{PEERS[name].version(path)[:100]}", highlight=False, markup=False, soft_wrap=True)
@@ -188,6 +188,8 @@ def _list(console: Console) -> int:
         console.print(f"missing: apt-get install {' '.join(system)}", highlight=False)
     if ours:
         console.print(f"missing: pip install {' '.join(ours)}", highlight=False)
+    for protocol, client in clients().items():
+        console.print(f"load: {protocol} by {client}", highlight=False, markup=False)
     return 0
 
 

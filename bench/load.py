@@ -166,7 +166,7 @@ def clients() -> dict[str, str]:
         present = [program for program in programs if not missing(program)]
         if present:
             done = subprocess.run([present[0], version[present[0]]], capture_output=True, text=True, timeout=20, check=False)
-            found[protocol] = " ".join((done.stdout or done.stderr).split("\n")[0].split())[:60]
+            found[protocol] = " ".join(re.split(r"[\n(\[]", done.stdout or done.stderr)[0].split())[:60]
         elif protocol != "bulk":
             found[protocol] = OWN_CLIENT
     return found

@@ -291,7 +291,7 @@ def _grounds(facts: Facts) -> list[Markup]:
     if versions := facts.get("versions"):
         found.append(section("Versions", table(["", ""], ([name, text] for name, text in versions.items()), "words")))
     if clients := facts.get("clients"):
-        rows = [[f"requests over {protocol}", text] for protocol, text in clients.items()]
+        rows = [[protocol, text] for protocol, text in clients.items()]
         own = [["handshakes, and many connections", OWN_CLIENT]]
         found.append(section("Where the load comes from", table(["", ""], [*rows, *own], "words")))
     if configurations := facts.get("configurations"):

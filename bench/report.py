@@ -47,7 +47,11 @@ def sentence(result: Result, subject: str = "edge") -> str:
 def _busy(result: Result, names: list[str]) -> str:
     """How much of its core each target used, so that one sees what the limit was."""
     shares = [f"{name} {found.busy:.0%}" for name in names if (found := result.summary(name)) is not None and found.busy]
-    return f"  core busy: {', '.join(shares)}" if shares and not result.scenario.name.startswith("start") else ""
+    return (
+        f"  {result.scenario.name}, core busy: {', '.join(shares)}"
+        if shares and not result.scenario.name.startswith("start")
+        else ""
+    )
 
 
 def _details(result: Result, names: list[str]) -> list[str]:
@@ -56,7 +60,8 @@ def _details(result: Result, names: list[str]) -> list[str]:
     kinds = {what: None for more in found.values() for what in more}
     if len(kinds) <= _FEW:
         return [
-            f"  {what}: " + ", ".join(f"{name} {figure(more[what])}" for name, more in found.items() if what in more)
+            f"  {result.scenario.name}, {what}: "
+            + ", ".join(f"{name} {figure(more[what])}" for name, more in found.items() if what in more)
             for what in kinds
         ]
     return [f"  {name}: " + "; ".join(f"{what} {figure(value)}" for what, value in more.items()) for name, more in found.items()]

@@ -195,7 +195,7 @@ def test_few_details_are_one_line_for_all(capsys: pytest.CaptureFixture[str]) ->
     made = Result(SCENARIOS["start"])
     made.rounds = [{name: Sample(0.1, 1, 1.0, 0.1, 0, 0, {"CPU, ms": cpu}) for name, cpu in (("nginx", 14.0), ("edge", 345.0))}]
     report.show([made], ["nginx", "edge"], Console(width=200))
-    assert "  CPU, ms: nginx 14.0, edge 345\n" in capsys.readouterr().out
+    assert "  start, CPU, ms: nginx 14.0, edge 345\n" in capsys.readouterr().out
 
 
 def test_a_failing_target_leaves_the_round_to_the_others() -> None:

@@ -246,6 +246,15 @@ def test_a_failing_client_ends_with_a_sentence() -> None:
         load.own(Job(port, connections=1))
 
 
+def test_several_processes_share_the_connections(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = load.Cores()
+    cores.clients = [cores.load, cores.load]
+    monkeypatch.setattr(load, "Cores", lambda: cores)
+    found = load.own(Job(server.port, seconds=0.3, connections=5))
+    assert found.count > 5
+    assert found.errors == 0
+
+
 def test_it_takes_the_place_of_missing_tools(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "missing", lambda *names: list(names))
     assert load.clients() == {"HTTP/1.1": "the bench's own client", "HTTP/2": "the bench's own client"}
