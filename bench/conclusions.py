@@ -15,6 +15,7 @@ Facts = dict[str, Any]
 _SAME = 0.1
 _FULL = 0.95  # of a core: whoever uses more is the limit
 _BUSY = 0.85  # of a core: below that a closed loop was held up by something else
+_ENOUGH = 4  # rounds, for a range that is worth something
 _TO_FIRST_BYTE = ("hello_to_flight", "flight_to_finished", "to_first_byte")
 
 OWN_CLIENT = "the bench's own client"
@@ -333,6 +334,13 @@ def of_doubts(facts: Facts) -> list[str]:
         missing = " and ".join(tools[protocol] for protocol in own)
         verb = "is" if len(own) == 1 else "are"
         said.append(f"{missing} {verb} not installed: requests over {' and '.join(own)} come from {OWN_CLIENT}.")
+    mine = (each["summary"].get(facts["subject"]) for each in facts["scenarios"])
+    rounds = min((found["rounds"] for found in mine if found is not None), default=_ENOUGH)
+    if 1 < rounds < _ENOUGH:
+        said.append(
+            f"{rounds} rounds are few: of two equal targets the ratios of all rounds lie on one side of 1 by chance in "
+            f"{2 ** (1 - rounds):.0%} of runs."
+        )
     load, cores = facts["machine"].get("load_average", (0,))[0], facts["machine"].get("cores") or 1
     if load > cores / 2:
         said.append(
