@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench.measure import Result
 from bench.page import page
 from bench.plot import growth
 from bench.report import compose, show
-from bench.samples import Sample
+from bench.samples import Sample, Site
 from bench.scenarios import SCENARIOS
 
 
@@ -165,3 +166,9 @@ def test_the_report_says_which_client_it_was_and_when_the_load_was_the_limit() -
     assert "h2load is not installed: requests over HTTP/2 come from the bench's own client." in said
     assert "With edge the load's core, client and upstream together, was full and the server's was not in h2-small:" in said
     assert "wrk 4.1" in page(facts)
+
+
+def test_too_few_descriptors_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4096, 4096))
+    with pytest.raises(RuntimeError, match="10,000 connections need more descriptors than the 4,096"):
+        SCENARIOS["connections-10000"].take(None, Site(0, Path(), 1, 1), 1.0)  # type: ignore[arg-type]
