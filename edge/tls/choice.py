@@ -68,7 +68,8 @@ class ServerContext:
             tickets = self.tickets
             key = tickets.named(ticket)
             if key is not None and key is not tickets.newest:
-                return OlderKeyEngine(self._pointer, self, sni, tickets, key, check=self.check)
+                stapler = self._stapler if self._stapler.guards else None
+                return OlderKeyEngine(self._pointer, self, sni, tickets, key, stapler, check=self.check)
         if self._stapler.guards:
             return GuardedEngine(self._pointer, self, sni, self._stapler, check=self.check)
         return ServerEngine(self._pointer, self, sni, check=self.check)

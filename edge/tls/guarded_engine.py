@@ -15,7 +15,7 @@ from edge.tls.clients import ClientCheck
 from edge.tls.engine import ServerEngine
 from edge.tls.staples import Stapler
 
-__all__ = ["GuardedEngine"]
+__all__ = ["GuardedEngine", "demand_staple"]
 
 
 class GuardedEngine(ServerEngine):
@@ -27,5 +27,10 @@ class GuardedEngine(ServerEngine):
 
     def _complete(self) -> None:
         super()._complete()
-        if not lib.SSL_session_reused(self._ssl) and self._stapler.refuses(self._ssl):
-            raise Fault(Side.EDGE, "staple-missing", detail="of the certificate that this client can use")
+        demand_staple(self._stapler, self._ssl)
+
+
+def demand_staple(stapler: Stapler, ssl: Any) -> None:
+    """Raise Fault ``staple-missing`` when a handshake that is over has shown a certificate that needed one."""
+    if not lib.SSL_session_reused(ssl) and stapler.refuses(ssl):
+        raise Fault(Side.EDGE, "staple-missing", detail="of the certificate that this client can use")

@@ -8,6 +8,8 @@ and the newest is put back after each, whatever happens. Which calls these are c
 * any other answer means that none will. TLS 1.3 then issues its new tickets under the newest key when the client's Finished
   comes. TLS 1.2 sends no new ticket on resumption.
 
+A ticket that names an older key need not resume: then a certificate is shown, and what holds for it elsewhere holds here too.
+
 On hosts that ask for client certificates the older key stays for all calls of the handshake: the renewing ticket is
 under it too, and no chain of resumptions lives longer than a generation.
 """
@@ -19,6 +21,8 @@ from typing import Any
 from edge.tls.binding import buffer, ffi, lib
 from edge.tls.clients import ClientCheck
 from edge.tls.engine import ServerEngine
+from edge.tls.guarded_engine import demand_staple
+from edge.tls.staples import Stapler
 from edge.tls.ticket_keys import ContextKeys, TicketKey
 
 __all__ = ["OlderKeyEngine"]
@@ -29,12 +33,15 @@ _start: Any = ffi.new("char **")
 
 
 class OlderKeyEngine(ServerEngine):
-    __slots__ = ("_key", "_tickets")
+    __slots__ = ("_key", "_stapler", "_tickets")
 
     def __init__(
-        self, pointer: Any, owner: object, sni: str | None, tickets: ContextKeys, key: TicketKey, *, check: ClientCheck | None
-    ) -> None:
+        self, pointer: Any, owner: object, sni: str | None, tickets: ContextKeys, key: TicketKey, stapler: Stapler | None = None,
+        *, check: ClientCheck | None,
+    ) -> None:  # fmt: skip
+        """`stapler`: where one of several certificates may not be shown without a staple."""
         super().__init__(pointer, owner, sni, check=check)
+        self._stapler = stapler
         self._tickets = tickets
         self._key: TicketKey | None = key
 
@@ -51,6 +58,11 @@ class OlderKeyEngine(ServerEngine):
             tickets.write(tickets.newest)
             if self.established or not (self._check is not None or self._hello_to_come()):
                 self._key = None
+
+    def _complete(self) -> None:
+        super()._complete()
+        if self._stapler is not None:
+            demand_staple(self._stapler, self._ssl)
 
     def _hello_to_come(self) -> bool:
         """Whether the next bytes may be, or end, a ClientHello. Asked before `drain`."""

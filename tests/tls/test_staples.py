@@ -13,7 +13,9 @@ from OpenSSL import SSL
 from edge.errors import Fault
 from edge.settings.model import Certificate, Host, TlsPolicy
 from edge.tls.choice import ServerContext
+from edge.tls.older_key import OlderKeyEngine
 from edge.tls.staples import PROCESS, Staple, Stapler, Staples, pack, unpack
+from edge.tls.ticket_keys import Generation, KeyRing, TicketKey
 from edge.wire.hello import HelloReader
 from tests.authority import Authority, Issued
 from tests.builders import fault_of
@@ -32,8 +34,9 @@ def _certificate(issued: Issued, key_type: str = "ecdsa", staple: str = "") -> C
     )  # fmt: skip
 
 
-def _context(*certificates: Certificate) -> ServerContext:
-    return ServerContext(Host(names=("localhost",), listeners=("tls",), certificates=certificates, tls=TlsPolicy()))
+def _context(*certificates: Certificate, ring: KeyRing | None = None) -> ServerContext:
+    host = Host(names=("localhost",), listeners=("tls",), certificates=certificates, tls=TlsPolicy())
+    return ServerContext(host, ring or KeyRing())
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,7 @@ class Met:
     fault: str = ""
 
 
-def meet(context: ServerContext, version: str, *, asks: bool = True, sigalgs: bytes = b"") -> Met:
+def meet(context: ServerContext, version: str, *, asks: bool = True, sigalgs: bytes = b"", ticket: bytes = b"") -> Met:
     """A handshake in memory."""
     met = Met()
     settings = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -87,7 +90,7 @@ def meet(context: ServerContext, version: str, *, asks: bool = True, sigalgs: by
         if engine is None:
             hello = HelloReader(65_536).feed(flight)
             assert hello is not None
-            engine = context.engine(hello.sni)
+            engine = context.engine(hello.sni, ticket or hello.session_ticket)
         try:
             engine.receive(flight)
         except Fault as fault:
@@ -158,6 +161,18 @@ def test_of_two_certificates_only_the_one_without_a_staple_is_refused(version: s
     assert meet(context, version, sigalgs=b"rsa_pss_rsae_sha256:RSA+SHA256").done
     PROCESS.replace({ECDSA.fingerprint: Staple(CA.answer(ECDSA.certificate), LATER)})
     assert meet(context, version, asks=False, sigalgs=b"ECDSA+SHA256").fault == ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_ticket_that_only_names_an_older_key_is_no_way_around_it(version: str) -> None:
+    old, new = Generation(b"o" * 32, time.time() - 2, 4e9), Generation(b"n" * 32, time.time() - 1, 4e9)
+    ring = KeyRing()
+    ring.update([old, new], new)
+    context = _context(_certificate(ECDSA, staple="refuse"), _certificate(RSA, "rsa"), ring=ring)
+    forged = TicketKey(old.secret, context.policy_id, 0).name + bytes(160)
+    assert type(context.engine("localhost", forged)) is OlderKeyEngine
+    assert meet(context, version, asks=False, sigalgs=b"ECDSA+SHA256", ticket=forged).fault == "edge staple-missing"
+    assert meet(context, version, asks=False, sigalgs=b"rsa_pss_rsae_sha256:RSA+SHA256", ticket=forged).done
 
 
 def test_what_is_packed_is_unpacked() -> None:
