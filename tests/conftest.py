@@ -98,6 +98,7 @@ def _runs_tests(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.umask(0o022)  # tests look at the modes of files
     if sys.platform == "linux" and _runs_tests(config):
         pr_set_child_subreaper = 36
         ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
