@@ -249,6 +249,8 @@ class H2Client:
                 self._closing = True
                 self.transport.close()
             else:  # while it drains too: requests may be on their way until the PING is answered
+                if self._draining:
+                    self._final_by = min(self._final_by, now + _REST)
                 self.transport.arm_session_earlier(now + _REST)
 
     def _fail(self, fault: Fault) -> None:
@@ -311,7 +313,7 @@ class H2Client:
         self.transport.arm_session_earlier(due)
         if self.codec.open_streams:
             return
-        if now >= self._idle_since + limits.idle_timeout or self._draining:
+        if now >= self._idle_since + limits.idle_timeout or (self._draining and self.codec.going_away):
             self._draining = True
             self.codec.goaway(now_final=True)  # says which requests may be asked again: those that it crosses on its way
             self.transport.mark()
@@ -363,5 +365,5 @@ class H2Client:
             self.codec.goaway()
             self.transport.mark()
             now = self._context.clock.now
-            self._final_by = now + _LAST_CALL
-            self.transport.arm_session_earlier(now + (_LAST_CALL if self.streams else _REST))
+            self._final_by = now + (_LAST_CALL if self.streams else _REST)
+            self.transport.arm_session_earlier(self._final_by)
