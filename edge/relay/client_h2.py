@@ -106,7 +106,7 @@ class H2ClientStream:
 class H2Client:
     __slots__ = (
         "_closing", "_conn", "_context", "_draining", "_final_by", "_front", "_head_since", "_idle_since", "_leftovers",
-        "_served", "_settle_by", "codec", "streams", "transport",
+        "_said_all", "_served", "_settle_by", "codec", "streams", "transport",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, front: Front, conn: ConnectionInfo, context: Context) -> None:
@@ -120,6 +120,7 @@ class H2Client:
         self.streams: dict[int, H2ClientStream] = {}
         self._closing = False
         self._draining = False
+        self._said_all = False  # no answer comes behind the PING that asks whether the client knows of the end
         self._final_by = inf
         self._served = 0
         self._idle_since = now
@@ -170,7 +171,7 @@ class H2Client:
                 stream.exchange.client_writable()
         if self._draining and codec.finished and not self.streams and not self._closing:
             self._closing = True
-            self.transport.linger = False  # by its answer to the PING the client has everything and asks nothing more
+            self.transport.linger = not self._said_all  # the answer to the PING shows that the client has what stood before it
             self.transport.close()
         elif codec.has_more and not self._closing:
             self.transport.pause()
@@ -201,6 +202,7 @@ class H2Client:
 
     def _begin(self, sid: int, head: RequestHead) -> None:
         self._served += 1
+        self._said_all = False
         stream = H2ClientStream(self, sid)
         exchange = Exchange(self._context, self._front, self._conn, stream, head)
         stream.exchange = exchange
@@ -362,6 +364,7 @@ class H2Client:
         """Say GOAWAY; open streams finish."""
         if not self._draining:
             self._draining = True
+            self._said_all = not self.codec.open_streams
             self.codec.goaway()
             self.transport.mark()
             now = self._context.clock.now

@@ -379,7 +379,22 @@ def test_draining_ends_as_soon_as_the_client_has_heard_of_it() -> None:
     said = stage.line.take()
     assert stage.line.alive()
     stage.client(said[-17:-13] + b"\1" + said[-12:])  # the PING, acknowledged
-    assert stage.line.closed
+    assert stage.line.closed and not stage.line.linger
+
+
+def test_draining_waits_for_a_client_that_may_not_have_its_answers_yet() -> None:
+    """A client that credits what it reads must not meet a reset, which would take the unread rest."""
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    stage.session.drain()
+    stage.settle()
+    ping = stage.line.take()[-17:]
+    assert ping[3] == 6
+    assert b"hi" in stage.upstream(OK)
+    stage.client(ping[:4] + b"\1" + ping[5:])
+    assert stage.line.closed and stage.line.linger
 
 
 def test_draining_serves_what_crosses_its_goaway_and_names_the_last_at_the_end() -> None:
