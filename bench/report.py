@@ -24,6 +24,7 @@ __all__ = ["compose", "sentence", "show", "write"]
 _VERBS = {"KiB": "uses", "ms": "needs"}
 _FEW = 2  # details
 _ROOM = 4  # targets that a terminal of 80 columns has room for, with values and ratios
+_BRIEF = 9  # columns that each needs with ratios alone
 
 
 def sentence(result: Result, subject: str = "edge") -> str:
@@ -75,14 +76,33 @@ def _mark(found: Summary) -> str:
 def show(results: list[Result], names: list[str], console: Console) -> None:
     """The table, with a sentence and how busy everybody was for each scenario."""
     title = f"Medians over rounds; ratios to {BASE}, ? where nothing is proven; lower is better"
-    brief = len(names) > _ROOM
     console.print(title, style="italic", highlight=False, soft_wrap=True)
+    brief = len(names) > _ROOM
+    longest = max((len(result.scenario.name) for result in results), default=0)
+    room = max(_ROOM, (console.width - longest) // _BRIEF) if brief else _ROOM
+    for start in range(0, len(names), room):
+        console.print(_table(results, names[start : start + room], brief=brief))
+    subject = SUBJECT if SUBJECT in names else names[0]
+    for result in results:
+        if result.scenario.loop:
+            console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
+        if words := _busy(result, names):
+            console.print(words, soft_wrap=True, highlight=False, style="dim")
+        for words in _details(result, names):
+            console.print(words, soft_wrap=True, highlight=False, style="dim")
+    for result in results:
+        for problem in result.problems:
+            console.print(f"! {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(results: list[Result], names: list[str], *, brief: bool) -> Table:
+    """Values, and ratios where there is a base; `brief`: ratios alone, where there is a base."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("scenario", no_wrap=True)
     if not brief:
         table.add_column("unit")
     for name in names:
-        table.add_column(name, justify="right", min_width=5)
+        table.add_column(name, justify="right", min_width=5, no_wrap=True)
     for result in results:
         cells = []
         for name in names:
@@ -96,18 +116,7 @@ def show(results: list[Result], names: list[str], console: Console) -> None:
             else:
                 cells.append(f"{figure(found.value)} ({found.ratio:.2f} ×{_mark(found)})")
         table.add_row(result.scenario.name, *([] if brief else [result.scenario.unit]), *cells)
-    console.print(table)
-    subject = SUBJECT if SUBJECT in names else names[0]
-    for result in results:
-        if result.scenario.loop:
-            console.print("• " + sentence(result, subject), soft_wrap=True, highlight=False)
-        if words := _busy(result, names):
-            console.print(words, soft_wrap=True, highlight=False, style="dim")
-        for words in _details(result, names):
-            console.print(words, soft_wrap=True, highlight=False, style="dim")
-    for result in results:
-        for problem in result.problems:
-            console.print(f"! {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+    return table
 
 
 def compose(facts: dict[str, Any], results: list[Result], names: list[str]) -> dict[str, Any]:

@@ -198,6 +198,15 @@ def test_few_details_are_one_line_for_all(capsys: pytest.CaptureFixture[str]) ->
     assert "  start, CPU, ms: nginx 14.0, edge 345\n" in capsys.readouterr().out
 
 
+def test_a_table_of_many_targets_is_parted_rather_than_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["nginx", "edge", "haproxy", "envoy", "caddy", "traefik", "granian", "hitch", "stunnel"]
+    made = result(*({name: 10.0 + at for at, name in enumerate(names)} for _ in range(2)))
+    report.show([made], names, Console(width=80))
+    out = capsys.readouterr().out
+    assert "…" not in out and max(map(len, out.splitlines()[1:-1])) <= 80
+    assert all(name in out for name in names) and "1.80" in out
+
+
 def test_a_failing_target_leaves_the_round_to_the_others() -> None:
     def take(target: object, site: Site, seconds: float) -> Sample:
         if target == "broken":
