@@ -299,17 +299,14 @@ def of_doubts(facts: Facts) -> list[str]:
     """What the reader has to know of the machine and the client before the figures beside peers are worth something."""
     said = []
     closed = [each for each in facts["scenarios"] if each["loop"] == "closed"]
-    full_clients = [
-        f"{each['name']} with {name}"
+    full_clients = {
+        each["name"]: names
         for each in closed
-        for name, found in each["summary"].items()
-        if found["load_busy"] > _FULL and found["busy"] < _FULL
-    ]
+        if (names := [name for name, of in each["summary"].items() if of["load_busy"] > _FULL and of["busy"] < _FULL])
+    }
     if full_clients:
-        said.append(
-            f"The client's core was full in {', '.join(full_clients)}: the rates there are the client's, the "
-            f"costs are not touched."
-        )
+        where = "; ".join(f"{scenario} with {', '.join(names)}" for scenario, names in full_clients.items())
+        said.append(f"The client's core was full in {where}: the rates there are the client's, the costs are not touched.")
     neither = [
         found["busy"] for each in closed for found in each["summary"].values() if max(found["busy"], found["load_busy"]) < _BUSY
     ]
