@@ -24,6 +24,7 @@ from edge.http.message import ConnectionInfo
 from edge.net.admission import beyond_budget
 from edge.net.descriptors import local_address
 from edge.net.early import Unconfirmed
+from edge.net.opening import Opening
 from edge.net.plain import PlainEngine
 from edge.net.poller import READ
 from edge.net.transport import Transport
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
     from edge.net.listener import ListenerState
     from edge.settings.model import ProxyProtocol, Stream
-    from edge.tls.engine import ServerEngine, TlsInfo
+    from edge.tls.engine import TlsInfo
+    from edge.tls.server_engine import ServerEngine
     from edge.wire.hello import ClientHello
 
 __all__ = ["ClientTransport"]
@@ -85,7 +87,7 @@ class ClientTransport(Transport):
         self._proxy: ProxyReader | None = None
         self._aging: TimerHandle | None = None
         self.engine = _NOTHING_YET if listener.tls else PlainEngine()
-        self.session = _Opening(self)
+        self.session = Opening(self)
         self.watched = READ
         hub.poller.watch(fd, self, READ)
         self.session_deadline = deadline = self.since + limits.handshake_timeout
@@ -464,38 +466,3 @@ class ClientTransport(Transport):
             self._early.disarm()
             self._early = None
         self.owner.closed(self)
-
-
-class _Opening:
-    """The session of a connection that has none yet: in the handshake, and until the first byte of HTTP/1.1."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: ClientTransport) -> None:
-        self._transport = transport
-
-    def output(self) -> list[bytes]:
-        return []
-
-    def on_data(self, data: bytes) -> None:
-        self._transport.first_data(data)
-
-    def on_writable(self) -> None:
-        pass
-
-    def on_eof(self, clean: bool) -> None:
-        transport = self._transport
-        if not transport.established and transport.bytes_in:
-            transport.handshake_lost(Fault(Side.CLIENT, "client-closed", detail="during the handshake"))
-        transport.close()
-
-    def on_lost(self, fault: Fault) -> None:
-        self._transport.handshake_lost(fault)
-
-    def on_deadline(self, now: float) -> None:
-        transport = self._transport
-        if not transport.in_handshake:
-            transport.close()
-            return
-        transport.handshake_lost(Fault(Side.CLIENT, "handshake-timeout", detail=f"{transport.bytes_in} bytes came"))
-        transport.abort()

@@ -19,9 +19,9 @@ from edge.tls.binding import context_pointer
 from edge.tls.clients import ClientCheck
 from edge.tls.context import server_context, takes_early_data
 from edge.tls.early import EarlyEngine
-from edge.tls.engine import ServerEngine
 from edge.tls.guarded_engine import GuardedEngine
 from edge.tls.older_key import OlderKeyEngine
+from edge.tls.server_engine import ServerEngine
 from edge.tls.staples import Stapler
 from edge.tls.ticket_keys import PROCESS, KeyRing
 

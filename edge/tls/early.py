@@ -34,7 +34,7 @@ from edge.tls.binding import (
     from_buffer,
     lib,
 )
-from edge.tls.engine import ServerEngine
+from edge.tls.server_engine import ServerEngine
 
 __all__ = ["MAX_EARLY_DATA", "EarlyEngine"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from edge.errors import Fault, Side
 from edge.tls.binding import lib
 from edge.tls.clients import ClientCheck
-from edge.tls.engine import ServerEngine
+from edge.tls.server_engine import ServerEngine
 from edge.tls.staples import Stapler
 
 __all__ = ["GuardedEngine", "demand_staple"]

@@ -20,8 +20,8 @@ from typing import Any
 
 from edge.tls.binding import buffer, ffi, lib
 from edge.tls.clients import ClientCheck
-from edge.tls.engine import ServerEngine
 from edge.tls.guarded_engine import demand_staple
+from edge.tls.server_engine import ServerEngine
 from edge.tls.staples import Stapler
 from edge.tls.ticket_keys import ContextKeys, TicketKey
 

@@ -20,7 +20,8 @@ from edge.settings.model import Certificate, ClientAuth, ClientAuthMode, Host, T
 from edge.tls.binding import lib
 from edge.tls.choice import ServerContext
 from edge.tls.client import ClientContext, ClientEngine
-from edge.tls.engine import Engine, ServerEngine
+from edge.tls.engine import Engine
+from edge.tls.server_engine import ServerEngine
 from edge.wire.hello import HelloReader
 from tests.records import RecordWriter, keep_secrets
 

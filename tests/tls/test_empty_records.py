@@ -10,7 +10,7 @@ import pytest
 
 from edge.errors import Fault
 from edge.tls.choice import ServerContext
-from edge.tls.engine import ServerEngine
+from edge.tls.server_engine import ServerEngine
 from tests.records import ALERT, RecordWriter
 
 from .peers import TLS12, TLS13, Client, host, meet
