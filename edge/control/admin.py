@@ -175,6 +175,8 @@ class AdminServer:
         return _response(answer)
 
     async def _answer(self, request: BaseRequest) -> Answer:
+        if not request.raw_path.startswith("/"):  # RFC 9112 section 3.2.2: its authority would count, and `Host` not
+            return refusal(Refused(400, "bad-request", "the target of a request is a path here"))
         path = request.rel_url.raw_path
         endpoint = PATHS.get(path)
         settings = self._plane.settings.admin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -276,6 +277,15 @@ def _answered(sock: socket.socket) -> bytes:
     return data
 
 
+def _answer(sock: socket.socket) -> bytes:
+    """As much as there is when its head has come; the client does not end its half, which would take the answer with it."""
+    data = b""
+    with suppress(ConnectionError):
+        while b"\r\n\r\n" not in data and (part := sock.recv(65536)):
+            data += part
+    return data
+
+
 @pytest.mark.parametrize(
     "request_text",
     [
@@ -298,9 +308,9 @@ def test_nonsense_is_refused_and_the_next_one_is_served(
     sock = raw(admin)
     with suppress(OSError):
         sock.sendall(request_text)
-        sock.shutdown(socket.SHUT_WR)
-    answer = _answered(sock)
-    assert b" 200 " not in answer.split(b"\r\n")[0]
+    answer = _answer(sock)
+    if answer or len(request_text) < 1000:  # a reset, for bytes that nobody reads, may take the answer with it
+        assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer), answer[:200]
     assert b"Traceback" not in answer and b"aiohttp" not in answer
     assert admin.ask("/readyz").status == 200
     assert admin.ask("/api/v1/status").json()["controller"]["restarts"] == 0
