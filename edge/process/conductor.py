@@ -69,9 +69,9 @@ class Conductor:
         self.ask(Asked(way, by, allow_weaker=request.get("allow_weaker") is True), answer)
 
     def ask(self, asked: Asked, answer: Answer) -> None:
-        """Reload; `answer` gets the outcome as the control socket tells it."""
-        if not self._supervisor.serving:
-            self._decline(asked, answer, "not-serving", "the gateway starts or ends just now")
+        """Reload, once the gateway serves; `answer` gets the outcome as the control socket tells it."""
+        if self._supervisor.ends:
+            self._decline(asked, answer, "not-serving", "the gateway ends")
         elif self._supervisor.origin is None:
             self._decline(asked, answer, "no-file", "these settings do not come from a file")
         elif len(self._waiting) >= _MOST_WAITING and asked not in self._waiting:
@@ -84,6 +84,10 @@ class Conductor:
         if asked.way == Way.SIGNAL:  # who sends one hears no answer
             self._supervisor.log.event("reload-refused", level="error", error=error, detail=detail, by=asked.by)
         answer(failure(error, detail))
+
+    def begin(self) -> None:
+        """The gateway serves: what was asked for during the start is done now."""
+        self._next()
 
     def stop(self) -> None:
         """The gateway ends: who waits is told. What is being put in force already is left to its end."""
@@ -98,7 +102,7 @@ class Conductor:
 
     def _next(self) -> None:
         origin = self._supervisor.origin
-        if self._current is not None or not self._waiting or origin is None:
+        if self._current is not None or not self._waiting or origin is None or not self._supervisor.serving:
             return
         asked = next(iter(self._waiting))
         self._current = asked, self._waiting.pop(asked)

@@ -115,6 +115,11 @@ class Supervisor:
         return self.state is State.SERVING
 
     @property
+    def ends(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.state >= State.LEAVING
+
+    @property
     def accepts(self) -> bool:
         """Whether connections are accepted."""
         return self.state in (State.SERVING, State.LEAVING)
@@ -217,6 +222,7 @@ class Supervisor:
         self._on_ready(Serving(urls, len(self.workers), self._descriptors))
         self.steward.begin()
         self._succession.serving(self._be_the_one)
+        self.conductor.begin()
 
     def _be_the_one(self) -> None:
         """Nobody else answers for this gateway any more."""
@@ -261,7 +267,7 @@ class Supervisor:
                 self.children.reap()
                 self._ended_all()
             elif number in (signal.SIGTERM, signal.SIGINT):
-                if self.state >= State.LEAVING:
+                if self.ends:
                     if number == signal.SIGINT:
                         self._exit_status = 130
                     self.end()
@@ -315,7 +321,7 @@ class Supervisor:
 
     def stop(self, why: str, *, at_once: bool = False) -> None:
         """Drain, then end. Idempotent. `at_once`: there is nobody who has to hear first that this is not ready."""
-        if self.state >= State.LEAVING:
+        if self.ends:
             return
         self.upgrade.abandon(f"the gateway is stopped ({why})")
         self.log.event("draining", reason=why, seconds=self.settings.server.drain)

@@ -50,7 +50,7 @@ class Watching:
 
     def _look(self) -> None:
         changed = self._watch.changed(time.monotonic())
-        if changed and self._supervisor.serving:
+        if changed and not self._supervisor.ends:
             self._supervisor.log.event("files-changed", files=changed[:20])
             self._tries = 0
             self._ask()

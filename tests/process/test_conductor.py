@@ -33,6 +33,7 @@ class Gateway:
         self.failures: list[Exception] = []
         self.loop = Loop(self.failures.append)
         self.serving = True
+        self.ends = False
         self.origin = SimpleNamespace(documents={})
         self.settings = SimpleNamespace(server=SimpleNamespace(watch="off"), digest="")
         self.generation = 1
@@ -47,14 +48,32 @@ def test_the_end_answers_those_who_wait_for_a_reload(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "Rehearsing", Rehearsal)
     gateway = Gateway()
     conductor = Conductor(gateway)  # type: ignore[arg-type]
+    late: Answers = []
     first: Answers = []
     second: Answers = []
     conductor.ask(Asked(Way.COMMAND, "first"), first.append)
     conductor.ask(Asked(Way.COMMAND, "second"), second.append)
-    gateway.serving = False
+    gateway.serving, gateway.ends = False, True
     conductor.stop()
+    conductor.ask(Asked(Way.COMMAND, "late"), late.append)
+    assert late[0]["error"] == "not-serving"
     assert [answer["error"] for answer in (*first, *second)] == ["not-serving", "not-serving"]
     assert not conductor.busy
+    gateway.loop.close()
+
+
+def test_what_is_asked_for_during_the_start_is_done_when_the_gateway_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Rehearsing", Rehearsal)
+    gateway = Gateway()
+    gateway.serving = False
+    conductor = Conductor(gateway)  # type: ignore[arg-type]
+    answers: Answers = []
+    conductor.ask(Asked(Way.SIGNAL, "SIGHUP"), answers.append)
+    assert not conductor.busy and not answers
+    gateway.serving = True
+    conductor.begin()
+    assert conductor.busy
+    conductor.stop()
     gateway.loop.close()
 
 
