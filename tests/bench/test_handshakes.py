@@ -24,9 +24,10 @@ from bench.offer import Offer
 from bench.probe import Prober, Refused
 from bench.processes import environment
 from bench.samples import Site
+from tests.bench.serving import Threaded, answer_once
 
 
-class Server:
+class Server(Threaded):
     """A TLS server of threads that answers one request on each connection."""
 
     def __init__(self, leaf: Leaf, *, tickets: bool = True) -> None:
@@ -35,38 +36,17 @@ class Server:
         if not tickets:
             self._context.num_tickets = 0
             self._context.options |= ssl.OP_NO_TICKET
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self._listening.getsockname()[1]
         self.stall = 0.0  # seconds, once, from the first connection on
         self.accepted = threading.Event()
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
+        super().__init__()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listening.accept()
-            except OSError:
-                return
-            self.accepted.set()
-            threading.Event().wait(self.stall)
-            self.stall = 0.0
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
+    def came(self) -> None:
+        self.accepted.set()
+        threading.Event().wait(self.stall)
+        self.stall = 0.0
 
-    def _serve(self, raw: socket.socket) -> None:
-        raw.settimeout(5)
-        try:
-            with self._context.wrap_socket(raw, server_side=True) as sock:
-                if sock.recv(4096):
-                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                sock.recv(1)
-        except OSError:
-            raw.close()
-
-    def end(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(10)
+    def serve(self, raw: socket.socket) -> None:
+        answer_once(self._context, raw)
 
 
 @pytest.fixture(scope="module")

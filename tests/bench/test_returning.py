@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from bench.offer import Offer
 from bench.probe import Prober, Refused
 from bench.scenarios import SCENARIOS
 from edge.tls.binding import SSL_OP_NO_ANTI_REPLAY, SSL_READ_EARLY_DATA_FINISH, context_pointer, ffi, lib
+from tests.bench.serving import ANSWER, Threaded
 
 AFTER = Offer(resumed=True, request=True)
 EARLY = Offer(resumed=True, request=True, early=True)
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Server:
+class Server(Threaded):
     """A TLS 1.3 server that takes early data unless it `refuses`, and answers one request per connection.
 
     `early` counts the requests that came early. Its tickets allow `allowed` bytes of early data.
@@ -40,20 +39,9 @@ class Server:
         self.early = 0
         self.refuses = False
         self.answer = ANSWER
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
+        super().__init__()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
-
-    def _serve(self, raw: socket.socket) -> None:
+    def serve(self, raw: socket.socket) -> None:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with raw:
             ssl = ffi.gc(lib.SSL_new(context_pointer(self._context)), lib.SSL_free)
@@ -77,11 +65,6 @@ class Server:
             lib.SSL_write(ssl, self.answer, len(self.answer))
         while lib.SSL_read(ssl, data, len(data)) > 0:
             pass
-
-    def end(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(10)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,47 +16,24 @@ from bench.certificates import Leaf, issue
 from bench.conclusions import RESUMED
 from bench.samples import Sample, Site
 from bench.scenarios import SCENARIOS
+from tests.bench.serving import Threaded, answer_once
 
 
-class Server:
+class Server(Threaded):
     """A TLS server that answers one request on each connection, and forgets its ticket keys when it is told to."""
 
     def __init__(self, leaf: Leaf) -> None:
         self._leaf = leaf
         self.forget()
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
+        super().__init__()
 
     def forget(self) -> None:
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.load_cert_chain(self._leaf.chain, self._leaf.key)
         self._context = made
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
-
-    def _serve(self, raw: socket.socket) -> None:
-        raw.settimeout(60)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            with self._context.wrap_socket(raw, server_side=True) as sock:
-                if sock.recv(4096):
-                    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                sock.recv(1)
-        except OSError:
-            raw.close()
-
-    def end(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(10)
+    def serve(self, raw: socket.socket) -> None:
+        answer_once(self._context, raw)
 
 
 class Child:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ from bench.probe import Prober
 from bench.scenarios import SCENARIOS
 from bench.stapling import Stapling, wait_staple
 from edge.tls.ocsp import question, verify
+from tests.bench.serving import ANSWER, Threaded
 
 
-class Server:
+class Server(Threaded):
     """A TLS server that shows `response` to clients that ask, "" to none, and answers one request."""
 
     def __init__(self, stapling: Stapling, response: bytes) -> None:
@@ -30,35 +30,19 @@ class Server:
         self._context.use_privatekey_file(str(stapling.given.leaf.key))
         self.response = response
         self._context.set_ocsp_server_callback(lambda *_: self.response)
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
+        super().__init__()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
-
-    def _serve(self, raw: socket.socket) -> None:
+    def serve(self, raw: socket.socket) -> None:
         connection = SSL.Connection(self._context, raw)
         connection.set_accept_state()
         try:
             connection.do_handshake()
             if connection.recv(4096):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                connection.sendall(ANSWER)
         except SSL.Error:
             pass
         finally:
             raw.close()
-
-    def end(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(10)
 
 
 @pytest.fixture(scope="module")
