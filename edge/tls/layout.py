@@ -23,31 +23,17 @@ caller to say. The whole takes some ten milliseconds, once per process.
 
 from __future__ import annotations
 
-import datetime
 import hmac
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from OpenSSL import SSL
 
 from edge.errors import Fault
-from edge.tls.binding import (
-    BUFFER,
-    BUFFER_SIZE,
-    SSL_SENT_AND_RECEIVED_SHUTDOWN,
-    buffer,
-    context_pointer,
-    ffi,
-    lib,
-    new_bio,
-    reasons,
-)
-from edge.wire.hello import HelloReader
+from edge.tls.binding import ffi, lib, reasons
+from edge.tls.trial import VERSIONS, WINDOW, Memory, TrialError, TrialServer, ticket_of
 
 __all__ = ["KEYS", "MAC", "NAME", "Layout", "LayoutError", "layout"]
 
@@ -60,12 +46,10 @@ MAC = 32
 KEYS = 64
 """Bytes of a key: one half for the HMAC, one for AES-256."""
 
-_WINDOW = 2048  # bytes of a context that are looked at
 _NEAR = 64  # bytes between the name and the pointer to its keys
 _BEHIND = 128  # bytes behind max_early_data
 _MARK = 0x5A3C_1177
 _TICKETS = 2  # OpenSSL's default
-_SERVER_ID = b"edge layout"
 
 
 class LayoutError(Exception):
@@ -103,7 +87,7 @@ def _outcome() -> Layout | LayoutError:
         return _proven()
     except LayoutError as error:
         return error
-    except (OSError, ValueError, SSL.Error, Fault) as error:
+    except (OSError, ValueError, SSL.Error, Fault, TrialError) as error:
         reasons()
         return LayoutError(f"{type(error).__name__}: {error}")
 
@@ -117,7 +101,7 @@ def layout() -> Layout:
 
 
 def _proven() -> Layout:
-    one, other, stranger = (_Server() for _ in range(3))
+    one, other, stranger = (TrialServer() for _ in range(3))
     found = _find(one, other)
     number = _find_tickets(one)
     found = Layout(found.name, found.pointer, found.mac, number)
@@ -128,14 +112,14 @@ def _proven() -> Layout:
 # --- finding ---
 
 
-def _find(one: _Server, other: _Server) -> Layout:
+def _find(one: TrialServer, other: TrialServer) -> Layout:
     tickets = [server.ticket(SSL.TLS1_2_VERSION) for server in (one, other)]
     if any(len(ticket) < NAME + 16 + 16 + MAC for ticket in tickets):
         raise LayoutError("a ticket is too short")
-    memory = _Memory()
-    images = [memory.read(server.address, _WINDOW) for server in (one, other)]
+    memory = Memory()
+    images = [server.image(memory) for server in (one, other)]
     pairs = list(zip(images, tickets, strict=True))
-    offsets = [at for at in range(_WINDOW - NAME) if all(image[at : at + NAME] == ticket[:NAME] for image, ticket in pairs)]
+    offsets = [at for at in range(WINDOW - NAME) if all(image[at : at + NAME] == ticket[:NAME] for image, ticket in pairs)]
     if len(offsets) != 1:
         raise LayoutError(f"the key's name stands in {len(offsets)} places")
     name = offsets[0]
@@ -150,7 +134,7 @@ def _find(one: _Server, other: _Server) -> Layout:
     return Layout(name, *places[0], None)
 
 
-def _fits(memory: _Memory, image: bytes, at: int, mac: int, ticket: bytes) -> bool:
+def _fits(memory: Memory, image: bytes, at: int, mac: int, ticket: bytes) -> bool:
     """Whether the pointer at an offset leads to the keys of a ticket."""
     address = int.from_bytes(image[at : at + 8], "little")
     if not address or address % 8 or not memory.holds(address, KEYS):
@@ -162,11 +146,11 @@ def _fits(memory: _Memory, image: bytes, at: int, mac: int, ticket: bytes) -> bo
     return (cipher.update(ticket[NAME + 16 : -MAC]) + cipher.finalize())[:1] == b"\x30"
 
 
-def _find_tickets(server: _Server) -> int | None:
+def _find_tickets(server: TrialServer) -> int | None:
     """The offset of the number of tickets, or None when it cannot be told beyond doubt."""
-    memory = _Memory()
+    memory = Memory()
     lib.SSL_CTX_set_max_early_data(server.pointer, _MARK)
-    image = memory.read(server.address, _WINDOW)
+    image = server.image(memory)
     lib.SSL_CTX_set_max_early_data(server.pointer, 0)
     mark = _MARK.to_bytes(4, "little")
     at = image.find(mark)
@@ -187,159 +171,20 @@ def _find_tickets(server: _Server) -> int | None:
     return places[0] if sent[0] == 0 < sent[1] and sent[2] == 2 * sent[1] else None
 
 
-def _prove_keys(found: Layout, one: _Server, other: _Server, stranger: _Server) -> None:
+def _prove_keys(found: Layout, one: TrialServer, other: TrialServer, stranger: TrialServer) -> None:
     name, keys = b"edge's own proof", bytes(range(KEYS))
-    stale = [(version, one.session(version)) for version in _VERSIONS]
+    stale = [(version, one.session(version)) for version in VERSIONS]
     for server in (one, other):
         ffi.memmove(found.name_field(server.pointer), name, NAME)
         ffi.memmove(found.keys_field(server.pointer), keys, KEYS)
     for version, session in stale:
         if other.resumes(version, session):
             raise LayoutError("a ticket under another key was taken")
-    for version in _VERSIONS:
+    for version in VERSIONS:
         session = one.session(version)
-        if _ticket_of(session, version)[:NAME] != name:
+        if ticket_of(session, version)[:NAME] != name:
             raise LayoutError("a new ticket does not have the name that was written")
         if not other.resumes(version, session):
             raise LayoutError(f"a ticket did not resume in another context ({version:#06x})")
         if stranger.resumes(version, session):
             raise LayoutError("a ticket resumed in a context of other keys")
-
-
-# --- reading memory ---
-
-
-class _Memory:
-    """What of this process may be read and written, as the kernel tells it: good until memory is given back."""
-
-    def __init__(self) -> None:
-        self._areas: list[tuple[int, int]] = []
-        for line in Path("/proc/self/maps").read_text().splitlines():
-            span, rights = line.split(maxsplit=2)[:2]
-            first, _, end = span.partition("-")
-            if rights.startswith("rw"):
-                self._areas.append((int(first, 16), int(end, 16)))
-
-    def holds(self, address: int, size: int) -> bool:
-        return any(first <= address and address + size <= end for first, end in self._areas)
-
-    def read(self, address: int, most: int) -> bytes:
-        """What there is from an address on, up to `most` bytes."""
-        size = max((min(most, end - address) for first, end in self._areas if first <= address < end), default=0)
-        return bytes(buffer(ffi.cast("char *", address), size))
-
-
-# --- contexts and connections to throw away ---
-
-_VERSIONS = (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION)
-
-
-@cache
-def _identity() -> tuple[x509.Certificate, Ed25519PrivateKey]:
-    key = Ed25519PrivateKey.generate()
-    name = x509.Name([])
-    moment = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-    return builder.not_valid_before(moment).not_valid_after(moment.replace(year=2099)).sign(key, None), key
-
-
-class _Server:
-    def __init__(self) -> None:
-        self._context = context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        certificate, key = _identity()
-        context.use_certificate(certificate)
-        context.use_privatekey(key)
-        context.set_session_id(_SERVER_ID)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        self.pointer: Any = context_pointer(context)
-        self.address = int(ffi.cast("uintptr_t", self.pointer))
-
-    def session(self, version: int) -> Any:
-        """A session of a full handshake."""
-        with _Pair(self.pointer, version) as pair:
-            return pair.session()
-
-    def ticket(self, version: int) -> bytes:
-        return _ticket_of(self.session(version), version)
-
-    def resumes(self, version: int, session: Any) -> bool:
-        with _Pair(self.pointer, version, session) as pair:
-            return bool(lib.SSL_session_reused(pair.server.ssl))
-
-    def bytes_after_handshake(self) -> int:
-        """What TLS 1.3 sends after the client's Finished: nothing but tickets."""
-        with _Pair(self.pointer, SSL.TLS1_3_VERSION) as pair:
-            return pair.last_flight
-
-
-class _End:
-    def __init__(self, context: Any) -> None:
-        self.ssl: Any = lib.SSL_new(context)
-        self.rbio, self.wbio = new_bio(), new_bio()
-        lib.SSL_set_bio(self.ssl, self.rbio, self.wbio)
-
-    def step(self, data: bytes) -> bytes:
-        lib.BIO_write(self.rbio, data, len(data))
-        result = lib.SSL_do_handshake(self.ssl)
-        if result != 1 and lib.SSL_get_error(self.ssl, result) != lib.SSL_ERROR_WANT_READ:
-            raise LayoutError(f"a handshake in memory failed: {reasons()[1]}")
-        return self.flight()
-
-    def flight(self) -> bytes:
-        got = lib.BIO_read(self.wbio, BUFFER, BUFFER_SIZE)
-        return bytes(buffer(BUFFER, got)) if got > 0 else b""
-
-    def free(self) -> None:
-        lib.SSL_set_shutdown(self.ssl, SSL_SENT_AND_RECEIVED_SHUTDOWN)
-        lib.SSL_free(self.ssl)
-
-
-@cache
-def _client_context(version: int) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(version)
-    context.set_max_proto_version(version)
-    return context
-
-
-class _Pair:
-    """A client and a server with the handshake done."""
-
-    def __init__(self, server: Any, version: int, session: Any = None) -> None:
-        self.server, self.client = _End(server), _End(context_pointer(_client_context(version)))
-        lib.SSL_set_accept_state(self.server.ssl)
-        lib.SSL_set_connect_state(self.client.ssl)
-        if session is not None:
-            lib.SSL_set_session(self.client.ssl, session)
-        self.last_flight = 0
-        data = self.client.step(b"")
-        while data:
-            answer = self.server.step(data)
-            self.last_flight = len(answer)
-            data = self.client.step(answer)
-
-    def __enter__(self) -> _Pair:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.free()
-        self.server.free()
-
-    def session(self) -> Any:
-        lib.SSL_write(self.server.ssl, b"x", 1)
-        data = self.server.flight()
-        lib.BIO_write(self.client.rbio, data, len(data))
-        lib.SSL_read(self.client.ssl, BUFFER, 1)  # tickets of TLS 1.3 come before it
-        return ffi.gc(lib.SSL_get1_session(self.client.ssl), lib.SSL_SESSION_free)
-
-
-def _ticket_of(session: Any, version: int) -> bytes:
-    """The ticket that a client with this session shows."""
-    end = _End(context_pointer(_client_context(version)))
-    try:
-        lib.SSL_set_connect_state(end.ssl)
-        lib.SSL_set_session(end.ssl, session)
-        hello = HelloReader(1 << 14).feed(end.step(b""))
-        return hello.session_ticket if hello is not None else b""
-    finally:
-        end.free()

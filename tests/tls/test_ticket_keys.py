@@ -72,9 +72,9 @@ def test_a_failed_proof_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ("_fits", lambda *_: False),
         ("_fits", lambda *_: True),
-        ("_ticket_of", lambda *_: b"short"),
-        ("_ticket_of", lambda *_: bytes(200)),
-        ("_Memory", lambda: (_ for _ in ()).throw(OSError("no map"))),
+        ("ticket_of", lambda *_: b"short"),
+        ("ticket_of", lambda *_: bytes(200)),
+        ("Memory", lambda: (_ for _ in ()).throw(OSError("no map"))),
     ],
 )
 def test_each_doubt_is_a_failure(name: str, instead: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,14 +86,14 @@ def test_what_is_found_must_do_what_it_says(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(layout_module, "_find", lambda *_: replace(layout(), mac=32))
     outcome = layout_module._outcome.__wrapped__()
     assert not isinstance(outcome, LayoutError)  # which half is which does not matter to contexts that agree
-    monkeypatch.setattr(layout_module._Server, "resumes", lambda *_: True)
+    monkeypatch.setattr(layout_module.TrialServer, "resumes", lambda *_: True)
     assert isinstance(layout_module._outcome.__wrapped__(), LayoutError)
-    monkeypatch.setattr(layout_module._Server, "resumes", lambda *_: False)
+    monkeypatch.setattr(layout_module.TrialServer, "resumes", lambda *_: False)
     assert isinstance(layout_module._outcome.__wrapped__(), LayoutError)
 
 
 def test_an_unclear_number_of_tickets_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_module._Server, "bytes_after_handshake", lambda *_: 1)
+    monkeypatch.setattr(layout_module.TrialServer, "bytes_after_handshake", lambda *_: 1)
     found = layout_module._outcome.__wrapped__()
     assert not isinstance(found, LayoutError)
     assert found.tickets is None
