@@ -43,10 +43,11 @@ from edge.tls.binding import (
     lib,
     reasons,
 )
-from edge.tls.clients import ClientCheck, verify_callback
+from edge.tls.clients import ClientCheck, verify_callback, verify_chain
 from edge.tls.early import MAX_EARLY_DATA
 from edge.tls.layout import LayoutError, layout
 from edge.tls.trust import TrustError, store_of, use_certificate
+from edge.tls.verify_field import set_verification
 
 __all__ = ["MODES", "VERSIONS", "ProtocolChooser", "protocol_list", "server_context", "set_bounds", "takes_early_data"]
 
@@ -168,6 +169,9 @@ def _set_client_auth(context: SSL.Context, pointer: Any, host: Host) -> None:
     store.attach(pointer)
     if auth.announce and not auth.trust.system:
         store.announce(pointer)
+    check = ClientCheck(auth)
     must = lib.SSL_VERIFY_FAIL_IF_NO_PEER_CERT if auth.mode is ClientAuthMode.REQUIRE else 0
-    lib.SSL_CTX_set_verify(pointer, lib.SSL_VERIFY_PEER | must, verify_callback if ClientCheck(auth).asks else NULL)
+    lib.SSL_CTX_set_verify(pointer, lib.SSL_VERIFY_PEER | must, verify_callback if check.asks else NULL)
     context.set_verify_depth(auth.depth)
+    if check.verified is not None:
+        set_verification(pointer, verify_chain)

@@ -57,7 +57,7 @@ class ServerEngine(Engine):
 
     def _handshake(self) -> bool:
         check = self._check
-        if check is None or not check.asks:
+        if check is None:
             return Engine._handshake(self)
         under_way = UNDER_WAY
         under_way.check, under_way.fault, under_way.leaf = check, None, None
@@ -69,7 +69,7 @@ class ServerEngine(Engine):
     def _fault(self) -> Fault:
         fault = super()._fault()
         check = self._check
-        if check is not None and check.asks and not self.established and UNDER_WAY.fault is not None:
+        if check is not None and not self.established and UNDER_WAY.fault is not None:
             fault, UNDER_WAY.fault = UNDER_WAY.fault, None
         return fault
 
@@ -134,10 +134,10 @@ class ServerEngine(Engine):
 
     def _check_client(self, check: ClientCheck) -> None:
         """Who the client is. What was not asked in this very call of the handshake is asked now: the leaf of a session."""
-        leaf = leaf_of(self._ssl)
-        judged = UNDER_WAY.leaf if check.asks else None if _session_reused(self._ssl) else leaf
-        if leaf is None or judged is None or judged.der != leaf.der:
-            fault = check.objection_later(leaf)
+        leaf = UNDER_WAY.leaf
+        if leaf is None:
+            leaf = leaf_of(self._ssl)
+            fault = check.objection_later(leaf) if leaf is None or check.asks or _session_reused(self._ssl) else None
             if fault is not None:
                 self.drain()  # the renewed ticket is not for this client
                 raise fault

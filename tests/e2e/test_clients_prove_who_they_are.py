@@ -88,6 +88,22 @@ def test_only_those_whom_a_rule_admits_come_in(
     assert line["client_serial"] == f"{x509.load_pem_x509_certificate(pay.chain.read_bytes()).serial_number:x}"
 
 
+@CURL_VERSIONS
+def test_who_came_before_is_judged_as_ever(
+    edge: Gateway, pki: Pki, run_curl: Curl, pay: Leaf, ops: Leaf, flags: tuple[str, ...]
+) -> None:
+    """Chains that were verified twice are not verified again. Nobody else comes in by that, and nobody stays out."""
+    for _ in range(4):
+        for leaf in (pay, ops):
+            assert run_curl(edge, "/", *flags, *shown(leaf), host="guarded.test").status == 200
+        for leaf in (pki.client, pki.stranger):
+            refused = run_curl(edge, "/", *flags, *shown(leaf), host="guarded.test")
+            assert refused.exit
+            assert refused.status == 0
+        assert run_curl(edge, "/", *flags, host="guarded.test").exit
+    assert edge.event_line(fault="client-certificate-unknown-ca", sni="guarded.test")["blame"] == "client"
+
+
 def test_openssls_client_sees_the_alert(edge: Gateway, pki: Pki) -> None:
     for flag in ("-tls1_2", "-tls1_3"):
         _, text = s_client(edge, flag, "-cert", str(pki.client.chain), "-key", str(pki.client.key), sni="guarded.test")
