@@ -14,7 +14,7 @@ from edge.cli.terminal import Exit, Stop
 from edge.settings.client_rules import ClientLeaf
 from edge.settings.model import ClientAuth
 
-__all__ = ["leaf_of", "verdict"]
+__all__ = ["leaf_of", "names_of", "verdict"]
 
 
 def _read(pem: bytes) -> list[x509.Certificate]:
@@ -52,3 +52,12 @@ def verdict(pem: bytes, auth: ClientAuth) -> str:
     except verification.VerificationError as error:
         return str(error).removeprefix("validation failed: ")
     return ""
+
+
+def names_of(leaf: ClientLeaf) -> list[str]:
+    """What rules look at, for people."""
+    try:
+        names = [*(f"uri {uri}" for uri in leaf.uris), *(f"dns {name}" for name in leaf.dns)]
+        return [f"it has: {', '.join([*names, f'subject {leaf.subject}'])}"]
+    except ValueError as error:
+        return [f"its names cannot be read: {error}"]

@@ -22,7 +22,8 @@ _URL = re.compile(r"(https?)://([^/?#]+)([/?][^#]*)?(#.*)?", re.IGNORECASE | re.
 
 def run(args: argparse.Namespace) -> int:
     """Print the steps; 0 when the request would be answered or relayed, 1 when it would be refused."""
-    from edge.cli.trace import Question, trace
+    from edge.cli.steps import Question
+    from edge.cli.trace import trace
 
     secure, authority, port, target = _url(args.url)
     usual = 443 if secure else 80

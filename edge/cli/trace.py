@@ -1,5 +1,7 @@
 """What the gateway would do with one request, step by step, each with the line of the settings that decided it.
 
+The steps until the handshake is over stand in `edge.cli.handshake`; here are the request's.
+
 Nothing is decided here: each step asks the code that the data path asks (the host index, the HTTP/1.1 codec, the authority
 rule, the route table, and in the end `Front`, which decides for real), so that the answer cannot differ from what a client
 would see. No socket is opened and no name is looked up; which endpoint of an upstream is taken depends on the moment and
@@ -9,15 +11,12 @@ is left open.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import cast
 
-from edge.cli.client_certificate import leaf_of
-from edge.cli.client_certificate import verdict as certificate_verdict
+from edge.cli.client_certificate import names_of
+from edge.cli.handshake import handshake, listener_of, relayed
+from edge.cli.steps import Question, Trace
 from edge.errors import Fault, MethodNotAllowed
-from edge.http.fields import split_authority
 from edge.http.h1 import ServerCodec
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
 from edge.policy.authority import Authority
@@ -29,12 +28,10 @@ from edge.relay.front import Forward, Front
 from edge.relay.ports import ClientPort
 from edge.route.paths import Path, normalise
 from edge.route.table import Match, RouteTable
-from edge.settings.client_rules import ClientLeaf, admitting, rule_text
-from edge.settings.model import ClientAuthMode, Host, Listener, Place, Route, Settings, Stream, Upstream
-from edge.settings.names import NameIndex, canonical
-from edge.tls.revocation import revocation_of
+from edge.settings.client_rules import admitting, rule_text
+from edge.settings.model import Listener, Place, Route, Settings, Upstream
 
-__all__ = ["Question", "Step", "Trace", "trace"]
+__all__ = ["trace"]
 
 
 class _Clock:
@@ -68,66 +65,17 @@ class _Now:
         return 0.0
 
 
-_NOWHERE = Place()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A request as it was asked about. `sni` None: the URL's host, if it is a name; `certificate`: PEM.
-
-    A port that is not written but only the scheme's may stand for another one: there are port mappings.
-    """
-
-    secure: bool
-    authority: str
-    port: int
-    port_is_written: bool = True
-    target: bytes
-    method: str
-    headers: tuple[tuple[str, str], ...] = ()
-    sni: str | None = None
-    certificate: bytes | None = None
-    source: str = "192.0.2.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One decision: what it is about, what came out, where it was written, and more lines about it."""
-
-    about: str
-    outcome: str
-    place: Place = _NOWHERE
-    more: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Trace:
-    """The steps, and what the client gets in the end. `status` 0: no HTTP answer at all, or the upstream's own."""
-
-    steps: list[Step] = field(default_factory=list)
-    action: str = ""  # "relay", "redirect", "respond", "wait", "refuse" or "alert"
-    status: int = 0
-    reason: str = ""  # the Fault's kind, when refused
-    location: str = ""
-
-    def add(self, about: str, outcome: str, place: Place = _NOWHERE, more: Sequence[str] = ()) -> None:
-        self.steps.append(Step(about, outcome, place, tuple(more)))
-
-    def end(self, action: str, status: int = 0, reason: str = "", location: str = "") -> None:
-        self.action, self.status, self.reason, self.location = action, status, reason, location
-
-
 def trace(settings: Settings, question: Question) -> Trace:
     """Everything that decides about `question`, in the order in which it is decided."""
     found = Trace()
-    listener = _listener(settings, question, found)
+    listener = listener_of(settings, question, found)
     if listener is None:
         return found
     conn = ConnectionInfo(question.source, 50_000, listener, secure=listener.tls)
     if listener.stream is not None and not listener.tls:
-        _relayed(listener.stream, listener.place, "every byte goes on to the upstream", found)
+        relayed(listener.stream, listener.place, "every byte goes on to the upstream", found)
         return found
-    if listener.tls and not _handshake(settings, question, listener, conn, found):
+    if listener.tls and not handshake(settings, question, listener, conn, found):
         return found
     try:
         head = _head(question, conn)
@@ -147,144 +95,6 @@ def trace(settings: Settings, question: Question) -> Trace:
     except Fault as fault:
         _refused(fault, found)
     return found
-
-
-def _listener(settings: Settings, question: Question, found: Trace) -> Listener | None:
-    on_port = [one for one in settings.listeners if any(address.port == question.port for address in one.addresses)]
-    named = split_authority(question.authority.encode("latin-1", "replace"))[0]
-    exact = [one for one in on_port if any(address.host == named for address in one.addresses)]
-    notes: list[str] = []
-    if not on_port and not question.port_is_written:
-        on_port = [one for one in settings.listeners if one.tls == question.secure]
-        notes.append(f"none listens on port {question.port}, so this one was taken; another one: write its port into the URL")
-    if not on_port:
-        ports = sorted({address.port for one in settings.listeners for address in one.addresses if address.port})
-        there = ", ".join(f":{port}" for port in ports)
-        found.add("listener", f"none listens on port {question.port}", more=[f"there are: {there}"])
-        found.end("refuse", reason="no-listener")
-        return None
-    chosen = (exact or on_port)[0]
-    notes += [f"also possible: {one.name}" for one in on_port if one is not chosen]
-    shown = f"{chosen.name} ({_addresses(chosen)}, {'TLS' if chosen.tls else 'plain'})"
-    found.add("listener", shown + ("" if chosen.place.line else ", a default"), chosen.place, notes)
-    if question.secure and not chosen.tls:
-        found.add("handshake", "fails: this listener speaks plain HTTP")
-        found.end("refuse", reason="plain-listener")
-        return None
-    if chosen.tls and not question.secure:
-        found.add("handshake", "none came: plain HTTP on a TLS listener is answered with 400", more=["Ask with https://"])
-        found.end("refuse", 400, "not-tls")
-        return None
-    return chosen
-
-
-def _addresses(listener: Listener) -> str:
-    return ", ".join(one.text for one in listener.addresses)
-
-
-def _handshake(settings: Settings, question: Question, listener: Listener, conn: ConnectionInfo, found: Trace) -> bool:
-    """The host and what its handshake asks for; False when it fails."""
-    hosts = [host for host in settings.hosts if listener.name in host.listeners]
-    index: NameIndex[Host] = NameIndex((name, host) for host in hosts for name in host.names)
-    sni = _sni(question)
-    if sni:
-        host = index.find(canonical(sni))
-        if host is None and listener.stream is not None:
-            _relayed(listener.stream, listener.place, f"no host has the name {sni}: the listener passes it through", found)
-            return False
-        if host is None:
-            found.add("host", f"no host has the name {sni}: the handshake is refused", more=["alert: unrecognized_name"])
-            found.end("alert", reason="unknown-sni")
-            return False
-        found.add("host", f"{', '.join(host.names)} (the handshake names {sni})", host.place)
-        conn.sni = sni
-    else:
-        host = index.find(listener.no_sni) if listener.no_sni is not None else None
-        if host is None and listener.stream is not None:
-            _relayed(listener.stream, listener.place, "no name in the handshake: the listener passes it through", found)
-            return False
-        if host is None:
-            found.add("host", "no name in the handshake, and `no_sni` refuses that", listener.place, ["alert: unrecognized_name"])
-            found.end("alert", reason="no-sni")
-            return False
-        found.add("host", f"{', '.join(host.names)} (no name in the handshake: `no_sni`)", host.place)
-    conn.host = host
-    if host.stream is not None and host.stream.passthrough:
-        _relayed(host.stream, host.place, "TLS goes on to the upstream as it is", found)
-        return False
-    conn.alpn = host.tls.alpn[0].encode() if host.tls.alpn else b""
-    versions = " and ".join(dict.fromkeys([host.tls.min_version, host.tls.max_version]))
-    kinds = ", ".join(f"{one.key_type} ({one.name})" for one in host.certificates)
-    place = host.certificates[0].place if host.certificates else host.place
-    found.add(
-        "context", f"TLS {versions}; {', '.join(host.tls.alpn)}", place if place.line else host.place, [f"certificates: {kinds}"]
-    )
-    admitted = _client_certificate(question, host, conn, found)
-    if admitted and host.stream is not None:
-        _relayed(host.stream, host.place, "TLS ends here, and the bytes go on", found)
-        return False
-    return admitted
-
-
-def _relayed(stream: Stream, place: Place, why: str, found: Trace) -> None:
-    found.add("stream", why, place, [f"upstream: {', '.join(target.upstream.name for target in stream.targets)}"])
-    found.end("relay")
-
-
-def _sni(question: Question) -> str:
-    if question.sni is not None:
-        return question.sni
-    name = split_authority(question.authority.encode("latin-1", "replace"))[0]
-    try:
-        ip_address(name)
-    except ValueError:
-        return name
-    return ""  # clients do not send addresses (RFC 6066 section 3)
-
-
-def _client_certificate(question: Question, host: Host, conn: ConnectionInfo, found: Trace) -> bool:
-    auth = host.client_auth
-    if auth.mode is ClientAuthMode.OFF or auth.trust is None:
-        found.add("client", "no certificate is asked for")
-        return True
-    asked = f"a certificate of {auth.trust.name!r} is {'required' if auth.mode is ClientAuthMode.REQUIRE else 'asked for'}"
-    if question.certificate is None:
-        if auth.mode is ClientAuthMode.REQUEST:
-            found.add("client", f"{asked}; none is shown, which is accepted", host.place)
-            return True
-        found.add("client", f"{asked}; none is shown: the handshake fails", host.place, ["show one: --cert FILE"])
-        found.end("alert", reason="client-certificate-missing")
-        return False
-    refused = certificate_verdict(question.certificate, auth)
-    found.add("client", f"{asked}; " + (f"this one is refused: {refused}" if refused else "this one is accepted"), host.place)
-    if refused:
-        found.end("alert", reason="client-certificate-refused")
-        return False
-    leaf = leaf_of(question.certificate)
-    revocation = revocation_of(auth.trust)
-    revoked = revocation.objection(leaf) if revocation is not None else None
-    if revoked is not None:
-        found.add("revocation", f"{revoked[0]}: {revoked[1]}; the handshake fails", host.place)
-        found.end("alert", reason=f"client-certificate-{revoked[0]}")
-        return False
-    if auth.allow:
-        rule = admitting(auth.allow, leaf)
-        if rule is None:
-            found.add("allow", "no rule admits it: the handshake fails", host.place, [*map(rule_text, auth.allow), *_names(leaf)])
-            found.end("alert", reason="client-certificate-not-allowed")
-            return False
-        found.add("allow", f"admitted by: {rule_text(rule)}", host.place)
-    conn.client = leaf
-    return True
-
-
-def _names(leaf: ClientLeaf) -> list[str]:
-    """What rules look at."""
-    try:
-        names = [*(f"uri {uri}" for uri in leaf.uris), *(f"dns {name}" for name in leaf.dns)]
-        return [f"it has: {', '.join([*names, f'subject {leaf.subject}'])}"]
-    except ValueError as error:
-        return [f"its names cannot be read: {error}"]
 
 
 def _head(question: Question, conn: ConnectionInfo) -> RequestHead:
@@ -330,7 +140,7 @@ def _demanded(route: Route, conn: ConnectionInfo, found: Trace) -> None:
     elif demand.allow:
         rule = admitting(demand.allow, leaf)
         outcome = "no rule of the route admits it" if rule is None else f"admitted by: {rule_text(rule)}"
-        found.add("allow", outcome, route.place, [*map(rule_text, demand.allow), *_names(leaf)] if rule is None else ())
+        found.add("allow", outcome, route.place, [*map(rule_text, demand.allow), *names_of(leaf)] if rule is None else ())
 
 
 def _place(place: Place) -> str:
