@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from edge.process.channel import Channel, Message, pair
 from edge.process.loop import Loop
-from edge.process.worker import ignore_signals
+from edge.process.signals import NUMBERS, ignore_signals
 
 if TYPE_CHECKING:
     from edge.observe.log import Log
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Child", "Children"]
 
 _PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before the next start, by crashes in the last minute
-_BLOCKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 _CRASH_MEMORY = 60.0  # seconds
 
 
@@ -71,11 +70,11 @@ class Children:
         sys.stderr.flush()
         self.log.flush()
         # until the child has handlers of its own, a signal to it would be written into our wake-up descriptor, as one to us
-        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
         try:
             pid = os.fork()
         except OSError:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
             ours.close()
             theirs.close()
             raise
@@ -83,7 +82,7 @@ class Children:
             status = 1
             try:
                 ignore_signals()
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
                 ours.close()
                 self._forget_others()
                 self._leave_behind(child)
@@ -92,7 +91,7 @@ class Children:
                 traceback.print_exc()
             finally:
                 os._exit(status)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
         theirs.close()
         child.pid, child.channel, child.ready, child.since = pid, ours, False, time.time()
         child.beat_at, child.beat = 0.0, {}

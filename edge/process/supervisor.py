@@ -1,7 +1,7 @@
 """The supervisor: keeps workers alive, changes what they run, ends them. It serves no traffic and waits for nothing but its poll.
 
-Handlers of signals do nothing (the interpreter writes their numbers into a pipe); the loop reads the numbers and acts, so
-no action ever interrupts another one. Its state only moves forward:
+Signals come as events of that loop (`edge.process.signals`), so no action ever interrupts another one. Its state only moves
+forward:
 
 * STARTING: workers are forked; one that ends before all are ready means that the gateway cannot run.
 * SERVING: a worker that ends is replaced, and its sockets are served by its siblings until the next one is ready.
@@ -15,10 +15,8 @@ What runs is `settings`, `tables` and `generation`, which change together at a c
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -36,6 +34,7 @@ from edge.process.loop import Loop
 from edge.process.manager import ServiceManager
 from edge.process.operations import Operations
 from edge.process.parts import ExtraChild, Parts, Serving, State
+from edge.process.signals import Signals, has_terminal
 from edge.process.status import status_of
 from edge.process.steward import Steward
 from edge.process.succession import Succession
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 _DESCRIPTORS_A_CONNECTION = 2  # the client's and the upstream's
 _STOP_GRACE = 1.0  # seconds between telling a worker to stop and killing it
 
@@ -94,8 +92,8 @@ class Supervisor:
         self._descriptors = parts.descriptors
         self._exit_status = 0
         self._ended = False
-        self._wakers: tuple[socket.socket, ...] = ()  # the pipe into which the interpreter writes the numbers of signals
-        self._has_terminal = _has_terminal()
+        self._signals = Signals(self.loop, self._on_signal)
+        self._has_terminal = has_terminal()
         self.steward = Steward(self, parts.controller, parts.lacking)
         self.controller, self.controller_work = self.steward.child, parts.controller
         self.controller.on_exit = lambda _how: self._on_other_exit()
@@ -129,12 +127,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until the end; returns the exit status. Restores the signal handlers that it found."""
-        wake, waker = self._wakers = socket.socketpair()
-        wake.setblocking(False)
-        waker.setblocking(False)
-        before = {number: signal.signal(number, _handler) for number in _SIGNALS}
-        old_wakeup = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-        self.loop.watch(wake, lambda: self._on_signals(wake))
+        self._signals.begin()
         self.loop.every(heartbeat.INTERVAL, self.workforce.look)
         try:
             for child in self._extras:
@@ -145,13 +138,11 @@ class Supervisor:
                 self.loop.turn()
         finally:
             self.children.kill_all()
-            signal.set_wakeup_fd(old_wakeup)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._signals.restore()
             if self._control is not None:
                 self._control.close()
             self.loop.close()
-            self._close_wakers()
+            self._signals.close()
             self.sockets.close()
             self.steward.close()
             pidfile.remove(self.settings.server.pid_file)
@@ -168,7 +159,7 @@ class Supervisor:
 
     def _leave_behind(self, child: Child) -> None:
         """In a new child: close what it would have power over us by, and what would hide from others that we have ended."""
-        self._close_wakers()
+        self._signals.close()
         self.upgrade.close_copies()
         self._succession.close_copies()
         self.sockets.close_others(child.number)
@@ -177,10 +168,6 @@ class Supervisor:
         if self._control is not None:
             self._control.close_copies()
         self._watching.close_copies()
-
-    def _close_wakers(self) -> None:
-        for sock in self._wakers:
-            sock.close()
 
     def on_worker_ready(self) -> None:
         """A worker accepts connections."""
@@ -261,27 +248,26 @@ class Supervisor:
 
     # signals
 
-    def _on_signals(self, wake: socket.socket) -> None:
-        for number in _drained(wake):
-            if number == signal.SIGCHLD:
-                self.children.reap()
-                self._ended_all()
-            elif number in (signal.SIGTERM, signal.SIGINT):
-                if self.ends:
-                    if number == signal.SIGINT:
-                        self._exit_status = 130
-                    self.end()
-                else:
-                    self.stop(signal.Signals(number).name)
-            elif number == signal.SIGUSR2:
-                self.upgrade.start("signal", lambda _answer: None)
-            elif number == signal.SIGUSR1:
-                self._reopen_logs()
-            elif number == signal.SIGHUP:
-                self._on_hangup()
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self.children.reap()
+            self._ended_all()
+        elif number in (signal.SIGTERM, signal.SIGINT):
+            if self.ends:
+                if number == signal.SIGINT:
+                    self._exit_status = 130
+                self.end()
+            else:
+                self.stop(signal.Signals(number).name)
+        elif number == signal.SIGUSR2:
+            self.upgrade.start("signal", lambda _answer: None)
+        elif number == signal.SIGUSR1:
+            self._reopen_logs()
+        elif number == signal.SIGHUP:
+            self._on_hangup()
 
     def _on_hangup(self) -> None:
-        if self._has_terminal and not _has_terminal():
+        if self._has_terminal and not has_terminal():
             self.stop("SIGHUP")  # the terminal is gone, this is no request to reload
         else:
             self.conductor.ask(Asked(Way.SIGNAL, "SIGHUP"), lambda answer: None)
@@ -395,21 +381,3 @@ class Supervisor:
             return 0
 
         return Child(extra.name, start, lambda *_: None, on_exit=lambda _how: self._on_other_exit())
-
-
-def _handler(_number: int, _frame: object) -> None:
-    """The number is already on its way through the wake-up descriptor."""
-
-
-def _drained(wake: socket.socket) -> bytes:
-    with contextlib.suppress(BlockingIOError):
-        return wake.recv(4096)
-    return b""
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

@@ -21,7 +21,6 @@ import contextlib
 import errno
 import gc
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -56,7 +55,6 @@ _TIDY_INTERVAL = 1.0  # seconds
 _BEAT_INTERVAL = 0.2  # seconds
 _RESERVE = 32  # descriptors that connections cannot take: those of new settings, of a dead sibling's sockets, of ticket keys
 _TOLD = (TransferError, TrustError, StartError)  # their text is a sentence for people
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +72,8 @@ class Work:
     ready: bool = False  # the gateway as a whole, at the fork
 
 
-def ignore_signals() -> None:
-    """In a child: leave signals to the supervisor. SIGCHLD and the wake-up descriptor are its business too."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def run_worker(work: Work, channel: Channel) -> int:
     """Serve until told otherwise; returns the exit status. Called in the forked child."""
-    ignore_signals()
     log = work.destinations.log()
     try:
         privileges.drop(work.identity)
