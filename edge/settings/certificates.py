@@ -1,28 +1,27 @@
-"""Certificates: read, checked, and chosen for hosts. Everything that would fail in a handshake fails here first.
+"""Certificates: found, read, joined with their keys, and chosen for hosts. Everything that would fail in a handshake fails here
+first.
 
-A chain starts with the leaf, and each certificate is signed by the next one (RFC 8446 section 4.4.2). A certificate that is
-expired or not yet valid is a warning, for clocks and renewals must not keep a gateway from starting; everything that no
-client would accept, or that gives the key away, is an error. All problems of a certificate are told at once, and each file is
-read once.
+A certificate has one source: two files, one file with both, or a directory as Kubernetes and certbot write it. What its chain
+must be like stands in `edge.settings.chains`. A key that everybody on this machine can read is an error: it is given away.
+All problems of a certificate are told at once, and each file is read once.
 """
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
-import itertools
 import os
 import stat
 from dataclasses import dataclass, replace
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from msgspec import UnsetType
 
 from edge.settings import keys
+from edge.settings.chains import PrivateKey, check_chain, names_of, on_day, subject_of
 from edge.settings.files import Unreadable, read_file
 from edge.settings.model import Certificate, Ocsp, Place
 from edge.settings.ocsp import must_staple, responders
@@ -32,10 +31,8 @@ from edge.settings.source import Source
 __all__ = ["CertificateReader", "covers", "read_authorities"]
 
 _MOST_BYTES = 4 * 1024 * 1024
-_CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
 _DIR_NAMES = (("tls.crt", "tls.key"), ("fullchain.pem", "privkey.pem"))
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +41,6 @@ class _Files:
     key: str
     chain_at: Path  # where the file is named
     key_at: Path
-
-
-def _subject(certificate: x509.Certificate) -> str:
-    text = certificate.subject.rfc4514_string()
-    if text:
-        return text if len(text) <= 80 else text[:77] + "…"
-    names = _names(certificate)
-    return names[0] if names else "(no name)"
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names, lower-case, and addresses of the subjectAltName. Raises ValueError for an extension that is broken."""
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    names = [name.lower() for name in found.get_values_for_type(x509.DNSName)]
-    return (*names, *(str(address) for address in found.get_values_for_type(x509.IPAddress)))
 
 
 def covers(names: tuple[str, ...], host: str) -> bool:
@@ -119,12 +98,8 @@ def read_authorities(source: Source, at: Path, name: str, now: float) -> bytes |
         return None
     for certificate in found:
         if certificate.not_valid_after_utc.timestamp() < now:
-            source.warning(at, f"the authority {_subject(certificate)} expired {_day(certificate.not_valid_after_utc)}")
+            source.warning(at, f"the authority {subject_of(certificate)} expired {on_day(certificate.not_valid_after_utc)}")
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in found)
-
-
-def _day(moment: datetime.datetime) -> str:
-    return f"on {moment:%Y-%m-%d %H:%M} UTC"
 
 
 class CertificateReader:
@@ -193,8 +168,8 @@ class CertificateReader:
             self._check_mode(files)
         if chain:
             try:
-                fine = self._check_chain(files.chain_at, chain, key)
-                names = _names(chain[0])
+                fine = check_chain(source, files.chain_at, chain, key, self._now)
+                names = names_of(chain[0])
                 asked, must = responders(chain[0]), must_staple(chain[0])
             except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
                 source.error(
@@ -289,99 +264,6 @@ class CertificateReader:
                 files.key_at, f"a group can read the private key {shown} (mode {mode:04o})", f"chmod 600 {shown}"
             )
 
-    def _check_chain(self, at: Path, chain: list[x509.Certificate], key: PrivateKey | None) -> bool:
-        """Whether the chain can be used with the key. Everything wrong with it is told."""
-        source, leaf, fine = self._source, chain[0], True
-        own_key = key is None or _same_key(leaf, key)
-        if not own_key and key is not None:
-            fine = False
-            later = next((index for index, other in enumerate(chain) if _same_key(other, key)), None)
-            if later is None:
-                source.error(
-                    at,
-                    f"the key does not belong to the certificate {_subject(leaf)}",
-                    "check which key its request was made with",
-                )
-            else:
-                where = f"the certificate of this key, {_subject(chain[later])}, is number {later + 1}"
-                source.error(at, f"the chain is misordered: {where}", _right_order(chain, later))
-        elif not self._check_order(at, chain):
-            fine = False
-        for certificate in chain:
-            fine = self._check_strength(at, certificate) and fine
-        self._check_dates(at, leaf)
-        return fine
-
-    def _check_order(self, at: Path, chain: list[x509.Certificate]) -> bool:
-        source = self._source
-        for index, (certificate, issuer) in enumerate(itertools.pairwise(chain), 1):
-            if certificate.issuer != issuer.subject:
-                if certificate.issuer == certificate.subject:
-                    source.error(
-                        at,
-                        f"the chain goes on after {_subject(certificate)}, which is its own issuer",
-                        "take out what follows it",
-                    )
-                elif any(certificate.issuer == other.subject for other in chain):
-                    source.error(
-                        at, f"the chain is misordered: number {index + 1} did not issue number {index}", _right_order(chain, 0)
-                    )
-                else:
-                    who = f"{certificate.issuer.rfc4514_string()}, the issuer of number {index},"
-                    source.error(at, f"the chain is incomplete: {who} is missing", "add it after that certificate")
-                return False
-            try:
-                certificate.verify_directly_issued_by(issuer)
-            except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
-                source.error(at, f"number {index} of the chain, {_subject(certificate)}, was not signed by number {index + 1}")
-                return False
-        if len(chain) == 1 and chain[0].issuer != chain[0].subject and _issuer_is_published(chain[0]):
-            source.warning(
-                at, f"the chain is incomplete: {chain[0].issuer.rfc4514_string()}, which issued it, is missing",
-                "add the authority's intermediate certificate after it (certbot: fullchain.pem)",
-            )  # fmt: skip
-        return True
-
-    def _check_strength(self, at: Path, certificate: x509.Certificate) -> bool:
-        source, who = self._source, _subject(certificate)
-        public = certificate.public_key()
-        fine = True
-        if isinstance(public, rsa.RSAPublicKey):
-            if public.key_size < 2048:
-                source.error(
-                    at,
-                    f"the RSA key of {who} has {public.key_size} bits, which is too weak",
-                    "2048 at least; ECDSA P-256 is better",
-                )
-                fine = False
-        elif isinstance(public, ec.EllipticCurvePublicKey):
-            if public.curve.name not in _CURVES:
-                source.error(at, f"{who} has a key on {public.curve.name}, which clients do not accept", "P-256, P-384 or P-521")
-                fine = False
-        elif not isinstance(public, ed25519.Ed25519PublicKey):
-            source.error(at, f"{who} has a kind of key that TLS does not use", "make an ECDSA P-256 key")
-            fine = False
-        if certificate.issuer != certificate.subject:
-            algorithm = certificate.signature_hash_algorithm
-            if isinstance(algorithm, (hashes.SHA1, hashes.MD5)):
-                source.error(
-                    at,
-                    f"{who} is signed with {algorithm.name.upper()}, which clients do not accept",
-                    "have it issued again with SHA-256",
-                )
-                fine = False
-        return fine
-
-    def _check_dates(self, at: Path, leaf: x509.Certificate) -> None:
-        if leaf.not_valid_after_utc.timestamp() <= self._now:
-            self._source.warning(at, f"the certificate {_subject(leaf)} expired {_day(leaf.not_valid_after_utc)}", "renew it")
-        elif leaf.not_valid_before_utc.timestamp() > self._now:
-            self._source.warning(
-                at,
-                f"the certificate {_subject(leaf)} is not valid before {_day(leaf.not_valid_before_utc)[3:]}",
-                "check the clock",
-            )
-
 
 def _purposes(leaf: x509.Certificate) -> frozenset[str]:
     """What the leaf may be by its extendedKeyUsage (RFC 5280 section 4.2.1.12); without one, everything."""
@@ -392,27 +274,3 @@ def _purposes(leaf: x509.Certificate) -> frozenset[str]:
     if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage:
         return frozenset(_PURPOSES.values())
     return frozenset(word for oid, word in _PURPOSES.items() if oid in usage)
-
-
-def _same_key(certificate: x509.Certificate, key: PrivateKey) -> bool:
-    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    return certificate.public_key().public_bytes(encoding, form) == key.public_key().public_bytes(encoding, form)
-
-
-def _issuer_is_published(certificate: x509.Certificate) -> bool:
-    try:
-        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except x509.ExtensionNotFound:
-        return False
-    return any(entry.access_method == AuthorityInformationAccessOID.CA_ISSUERS for entry in access)
-
-
-def _right_order(chain: list[x509.Certificate], leaf: int) -> str:
-    order, rest = [leaf], [index for index in range(len(chain)) if index != leaf]
-    while rest:
-        after = next((index for index in rest if chain[order[-1]].issuer == chain[index].subject), None)
-        if after is None:
-            break
-        order.append(after)
-        rest.remove(after)
-    return "the right order is: " + ", ".join(f"{index + 1} ({_subject(chain[index])})" for index in order)

@@ -15,6 +15,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 PEM = serialization.Encoding.PEM
+API = ["api.example.com"]
+PAIR = '[{ chain = "c.pem", key = "c.key" }]'
 
 
 def name(text: str) -> x509.Name:
@@ -107,3 +109,14 @@ class Leaf:
 def write_key(path: Path, data: bytes, mode: int = 0o600) -> None:
     path.write_bytes(data)
     path.chmod(mode)
+
+
+def host(certificates: str) -> str:
+    """The settings of one host with these certificates."""
+    return f'[[host]]\nnames = ["api.example.com"]\ncertificates = {certificates}\nupstream = "http://127.0.0.1:8000"\n'
+
+
+def only(lines: list[str]) -> str:
+    """The one line that was told."""
+    assert len(lines) == 1, lines
+    return lines[0]
