@@ -3,8 +3,8 @@
 Reading gives all data that the buffer holds as one piece, whatever the chunks. Invariants:
 
 * A size is 1 to 16 hexadecimal digits and below 2^63; between it and CRLF there is nothing or extensions in the RFC's
-  grammar. White space before the first ";" is refused (readers disagree on it); within extensions it is the "bad white space"
-  that a recipient must read.
+  grammar. White space around ";" and "=" is the "bad white space" that a recipient must read (RFC 9110 section 5.6.3); anywhere
+  else it is refused, after a bare size too.
 * After a chunk's data comes CRLF and nothing else.
 * Extensions are read and dropped: at most 256 bytes in a chunk, and over a body at most 4 KiB and a sixteenth of its data.
 * Tiny chunks cost a reader far more than their sender. There is a credit of chunks: each costs one, each 16 bytes of data
@@ -31,7 +31,7 @@ _CREDIT_BYTES = 16
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _SIZE_LINE = re.compile(
-    rb"([0-9A-Fa-f]{1,16})(?:(;[ \t]*+"
+    rb"([0-9A-Fa-f]{1,16})(?:([ \t]*+;[ \t]*+"
     + _TOKEN
     + rb"(?:[ \t]*+=[ \t]*+(?:"
     + _TOKEN
@@ -45,7 +45,7 @@ _SIZE_LINE = re.compile(
     + _QUOTED
     + rb"))?+)*+))?+\r\n"
 )
-_UNFINISHED = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]*+)?+\r?)?")
+_UNFINISHED = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:\r|[ \t]++|[ \t]*+;[\t\x20-\x7e\x80-\xff]*+\r?)?)?")
 
 
 def chunk(data: bytes) -> bytes:

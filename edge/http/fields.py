@@ -11,7 +11,8 @@ Choices where the RFCs leave room, all for the reading that no second parser can
 * A request field whose name has an underscore is dropped: CGI and its heirs (WSGI, PHP, Rack) read `x_forwarded_for` and
   `x-forwarded-for` as one, so it could forge what the gateway writes.
 * `Connection` cannot name a field that is meant for all recipients (RFC 9110 section 7.6.1 forbids senders to do so):
-  such an option is ignored, so that it cannot be used to take away what protects the upstream.
+  such an option is ignored, so that it cannot be used to take away what protects the upstream. `Early-Data` says so for
+  itself (RFC 8470 section 5.1).
 
 Errors are `Fault(Side.CLIENT, …, status=400)`; who parses an upstream's bytes turns the blame with `blame_upstream`.
 """
@@ -52,8 +53,8 @@ NEVER_IN_FIELDS = HOP_BY_HOP | {b"content-length", b"expect", b"host"}
 _END_TO_END = frozenset(
     {
         b"accept", b"authorization", b"cache-control", b"client-cert", b"client-cert-chain", b"content-encoding",
-        b"content-length", b"content-range", b"content-security-policy", b"content-type", b"cookie", b"date", b"expect",
-        b"forwarded", b"host", b"location", b"origin", b"pragma", b"range", b"referer", b"set-cookie",
+        b"content-length", b"content-range", b"content-security-policy", b"content-type", b"cookie", b"date", b"early-data",
+        b"expect", b"forwarded", b"host", b"location", b"origin", b"pragma", b"range", b"referer", b"set-cookie",
         b"strict-transport-security", b"trailer", b"user-agent", b"vary", b"via", b"www-authenticate",
         b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip", b"x-request-id",
     }

@@ -90,6 +90,18 @@ class ServerCodec(Framing):
             self._fault = fault
             raise
 
+    def asked(self) -> tuple[bytes, bytes] | None:
+        """Method and target of a request that was refused before its head was read, if its first line is a right one."""
+        start = self._pos
+        end = self._buf.find(b"\r\n", start)
+        if end < 0 or end - start > self._limits.request_line:
+            return None
+        try:
+            method, target, *_ = parse_request_line(self._buf[start:end])
+        except Fault:
+            return None
+        return method, target
+
     def again(self, data: bytes) -> RequestHead | None:
         """Bytes from the client. If they are one whole request, without body, that was read before under the same limits, and
         nothing else waits: its head, for it says now what it said then. Otherwise None, and nothing has happened: `feed` them.
@@ -152,9 +164,9 @@ class ServerCodec(Framing):
             raise bad_request("fields-too-large", "bytes", status=431)
         line = parse_request_line(buf[pos:line_end])
         block = request_block(buf[line_end + 2 : head_end], limits.header_count)
+        head = self._request(*line, block, head_end - line_end)
         self._used(head_end + 4)
         self._fresh = 0
-        head = self._request(*line, block, head_end - line_end)
         if head.end and head.keep_alive and not self.buffered and not pos and len(buf) <= _HEAD_BYTES:
             if len(_heads) >= _HEADS:
                 _heads.clear()
@@ -267,6 +279,8 @@ class ServerCodec(Framing):
             framing += b"connection: close\r\n"
         elif self._version == 10:
             framing += b"connection: keep-alive\r\n"
+        if status == 426 and self._version == 11:  # RFC 9110 section 15.5.22; it is the one protocol that there is
+            framing += b"connection: upgrade\r\nupgrade: websocket\r\n"
         if request_id:
             framing += b"x-request-id: %b\r\n" % request_id
         result = encode_head(_status_line(status), fields, framing)
@@ -292,12 +306,18 @@ class ServerCodec(Framing):
         if known_status != status or known_size != size:
             if status in {204, 304} or not 200 <= status <= 999:
                 raise self._out_of_order(f"body of {status}")
+            if status == 426:
+                return b""
             start = encode_head(_status_line(status), fields, b"content-length: %d\r\n" % size)[:-2]
             fields.head = (status, size, start)
         self._out = OUT_DONE
         if request_id:
             return b"%bx-request-id: %b\r\n\r\n%b" % (start, request_id, body)
         return b"%b\r\n%b" % (start, body)
+
+    def retract(self) -> None:
+        """Nothing of the response's head has been sent: another one may be written."""
+        self._out = OUT_HEAD
 
     def tunnel_head(self, fields: Fields, protocol: bytes) -> bytes:
         """101: the connection speaks `protocol` from here on, and `take_buffered` gives what the client sent already."""

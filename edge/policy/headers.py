@@ -15,6 +15,7 @@ value of the connection's host, which knows whether its name may have one.
 
 from __future__ import annotations
 
+from edge.http.fields import underscored
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
 from edge.policy.forwarded import FROM_CLIENTS_DROPPED
 from edge.policy.reply import Reply
@@ -22,7 +23,7 @@ from edge.settings.model import HeaderRules, Hsts, Route, Settings
 
 __all__ = [
     "RouteHeaders", "compile_headers", "hsts_value", "max_forwards", "write_reply_fields", "write_request_fields",
-    "write_response_fields",
+    "write_request_trailers", "write_response_fields", "write_response_trailers",
 ]  # fmt: skip
 
 _FROM_CLIENTS_NEVER = FROM_CLIENTS_DROPPED | {
@@ -34,6 +35,7 @@ _VERSIONS = {10: b"1.0", 11: b"1.1", 20: b"2.0"}
 _HSTS = b"strict-transport-security"
 _NO_RULES = HeaderRules()
 _COUNTS_HOPS = frozenset({b"OPTIONS", b"TRACE"})
+_MOST_HOPS = 999_999_999
 
 
 class _Rules:
@@ -83,13 +85,20 @@ def hsts_value(hsts: Hsts | None) -> bytes:
 def max_forwards(head: RequestHead) -> int | None:
     """How many more times an OPTIONS or TRACE request may be passed on (RFC 9110 section 7.6.2); None: no limit.
 
-    With 0 it must be answered here (`phases.check_hops`); else what is passed on has one less.
+    With 0 it must be answered here (`phases.check_hops`); else what is passed on has one less. Of several numbers the smallest
+    counts, and none counts for more than `_MOST_HOPS`.
     """
     if head.method in _COUNTS_HOPS:
-        for name, value in head.fields:
-            if name == b"max-forwards" and value.isdigit() and len(value) <= 9:
-                return int(value)
+        return min((hops for name, value in head.fields if name == b"max-forwards" and (hops := _hops(value)) >= 0), default=None)
     return None
+
+
+def _hops(value: bytes) -> int:
+    """The number that a Max-Forwards has, or -1."""
+    if not value.isdigit():
+        return -1
+    value = value.lstrip(b"0")
+    return min(int(value or b"0"), _MOST_HOPS) if len(value) <= 9 else _MOST_HOPS
 
 
 def write_request_fields(head: RequestHead, compiled: RouteHeaders, forwarded: Fields) -> Fields:
@@ -99,8 +108,21 @@ def write_request_fields(head: RequestHead, compiled: RouteHeaders, forwarded: F
     if head.method in _COUNTS_HOPS:
         hops = max_forwards(head)
         if hops:
-            fields = [(name, b"%d" % (hops - 1) if name == b"max-forwards" else value) for name, value in fields]
+            fields = [field for field in fields if field[0] != b"max-forwards"]
+            fields.append((b"max-forwards", b"%d" % (hops - 1)))
     return _finish(fields, forwarded, compiled.request)
+
+
+def write_request_trailers(trailers: Fields, compiled: RouteHeaders) -> Fields:
+    """The trailers for the upstream: many a server reads them as fields of the head, so what may not stand there may not here."""
+    drop = compiled.request_drop
+    return [field for field in trailers if field[0] not in drop and not underscored(field[0])]
+
+
+def write_response_trailers(trailers: Fields, compiled: RouteHeaders) -> Fields:
+    """The trailers for the client, without what the head's rules remove or write."""
+    watch = compiled.response_watch
+    return [field for field in trailers if field[0] not in watch]
 
 
 def write_response_fields(

@@ -29,7 +29,7 @@ _REST = 1.0  # seconds of quiet after which an idle connection gives memory back
 
 class H1Client:
     __slots__ = (
-        "_clock", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_gone_at",
+        "_answer_at", "_clock", "_close", "_codec", "_conn", "_context", "_draining", "_exchange", "_front", "_gone_at",
         "_half_closed", "_header_since", "_idle_since", "_most", "_out", "_pumping", "_served", "_transport", "_tunnel",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class H1Client:
         self._codec = ServerCodec(front.listener.limits, secure=conn.secure)
         self._exchange: Exchange | None = None
         self._out: list[bytes] = []
+        self._answer_at = -1  # where in `_out` an answer begins that is not complete; -1: none, or its head has gone out
         self._tunnel = False
         self._pumping = False
         self._close = False  # no request is taken any more
@@ -62,6 +63,7 @@ class H1Client:
         if not out:
             return out
         self._out = []
+        self._answer_at = -1
         if len(out) > 1 and sum(map(len, out)) <= 16_384:
             return [b"".join(out)]
         return out
@@ -237,7 +239,8 @@ class H1Client:
     def _refuse(self, fault: Fault) -> None:
         """A request that cannot be read: answer if possible, and close."""
         self._close = True
-        head = RequestHead(b"-", b"https" if self._conn.secure else b"http", b"", b"-", [])
+        method, target = self._codec.asked() or (b"-", b"-")
+        head = RequestHead(method, b"https" if self._conn.secure else b"http", b"", target, [])
         exchange = Exchange(self._context, self._front, self._conn, self, head)
         self._exchange = exchange
         exchange.request_done = False
@@ -261,6 +264,8 @@ class H1Client:
         codec, ident = self._codec, exchange.answer_id
         wire = codec.whole(status, fields, ident, body) if body and not self._close else b""
         if not wire:
+            if not end:
+                self._answer_at = len(self._out)
             wire = codec.head(
                 status, fields, length=length, end=end, close=self._close, request=exchange.head, request_id=ident, body=body
             )
@@ -295,6 +300,14 @@ class H1Client:
             exchange.request_data(early)
         if self._half_closed and self._exchange is exchange:
             exchange.request_end([])
+
+    def retract(self) -> bool:
+        if self._answer_at < 0:
+            return False
+        del self._out[self._answer_at :]
+        self._answer_at = -1
+        self._codec.retract()
+        return True
 
     def abort(self, fault: Fault) -> None:
         self._close = True

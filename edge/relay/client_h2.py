@@ -68,6 +68,9 @@ class H2ClientStream:
     def tunnel(self, fields: Fields) -> None:
         self.head(200, without(fields, ACCEPT), length=None, end=False, close=False)
 
+    def retract(self) -> bool:
+        return False  # its frames stand among those of other streams
+
     def abort(self, fault: Fault) -> None:
         conn = self._conn
         conn.codec.reset(self._sid, fault.h2_code)

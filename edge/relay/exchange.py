@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from edge.errors import Fault, H2Code, Retry, Side
 from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
+from edge.policy.headers import write_request_trailers, write_response_trailers
 from edge.policy.phases import Drop, Wait
 from edge.policy.reply import Reply, error_reply
 from edge.relay.context import Context, Ticket
@@ -143,13 +144,21 @@ class Exchange(Timing):
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""
         self.fault = fault
-        if self.state >= RESPONDING or not fault.status:
+        if not fault.status or (self.state >= RESPONDING and not self._retracted()):
             self._abort(fault)
             return
         self._leave_upstream()
         if not self.request_id:  # a request that could not be read
             self.request_id = self._context.new_request_id()
         self._reply(error_reply(fault, self.head, self.request_id))
+
+    def _retracted(self) -> bool:
+        """Whether the response that has begun could be taken back, because nothing of it has been sent."""
+        if self.state != RESPONDING or self.response_done or not self._client.retract():
+            return False
+        self.answer_id = b""
+        self.body_out = 0
+        return True
 
     def _reply(self, reply: Reply) -> None:
         self.state = REPLYING
@@ -305,6 +314,8 @@ class Exchange(Timing):
         if upstream is None:
             self._held_end = trailers
             return
+        if trailers and self.plan is not None:
+            trailers = write_request_trailers(trailers, self.plan.headers)
         self._progress = self._clock.now
         if self.head.protocol and self.state != TUNNEL:
             self.client_lost(Fault(Side.CLIENT, "client-closed", detail="before the tunnel stood"))
@@ -415,6 +426,8 @@ class Exchange(Timing):
             return
         if not self.response_done:
             self.response_done = True
+            if trailers and self.plan is not None:
+                trailers = write_response_trailers(trailers, self.plan.headers)
             try:
                 self._client.end(trailers)
             except Fault as fault:

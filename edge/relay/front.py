@@ -117,6 +117,13 @@ def is_event_stream(head: ResponseHead) -> bool:
     return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
 
 
+def _unnamed(host: str) -> bytes:
+    """Host for an HTTP/1.0 request that named none (RFC 9112 section 3.3): the connection's name, unless it is a pattern."""
+    if host[:1] == "*":
+        return b""
+    return (f"[{host}]" if ":" in host else host).encode("ascii")
+
+
 def _shared(fields: Fields) -> tuple[SharedFields, bool]:
     """`fields` without the place of the request id, to be shared; and whether it had that place."""
     rest = [field for field in fields if field[1] is not _ID]
@@ -280,7 +287,7 @@ class Front:
         request = RequestHead(
             head.method,
             head.scheme,
-            plan.host or head.authority,
+            plan.host or head.authority or _unnamed(exchange.host),
             upstream_target(match, path),
             upgrade,
             content_length=head.content_length,

@@ -87,6 +87,9 @@ class ClientPort(Protocol):
         The client's own end of file is `Exchange.request_end`. Each ends one direction.
         """
 
+    def retract(self) -> bool:
+        """Take the response's head and what there is of its body back, if nothing has been sent; whether it was so."""
+
     def abort(self, fault: Fault) -> None:
         """Break the response so that it cannot look complete."""
 
@@ -132,6 +135,9 @@ class Nobody:
 
     def tunnel(self, fields: Fields) -> None:
         pass
+
+    def retract(self) -> bool:
+        return False
 
     def abort(self, fault: Fault) -> None:
         pass

@@ -12,7 +12,9 @@ from edge.policy.headers import (
     hsts_value,
     write_reply_fields,
     write_request_fields,
+    write_request_trailers,
     write_response_fields,
+    write_response_trailers,
 )
 from edge.policy.reply import Reply
 from edge.settings.model import HeaderRules, Hsts, Route
@@ -78,11 +80,33 @@ def test_what_a_trusted_proxy_says_arrives_once() -> None:
 
 @pytest.mark.parametrize(
     ("method", "value", "sent"),
-    [(b"OPTIONS", b"10", b"9"), (b"TRACE", b"1", b"0"), (b"GET", b"10", b"10"), (b"OPTIONS", b"x", b"x")],
+    [
+        (b"OPTIONS", b"10", b"9"),
+        (b"TRACE", b"1", b"0"),
+        (b"OPTIONS", b"0010", b"9"),
+        (b"OPTIONS", b"9" * 5000, b"999999998"),
+        (b"GET", b"10", b"10"),
+        (b"OPTIONS", b"x", b"x"),
+    ],
 )
 def test_a_hop_is_counted(method: bytes, value: bytes, sent: bytes) -> None:
     head = request(fields=[(b"a", b"b"), (b"max-forwards", value)], method=method)
     assert write_request_fields(head, compiled(route()), []) == [(b"a", b"b"), (b"max-forwards", sent)]
+
+
+def test_of_several_hops_the_smallest_counts_and_one_is_sent() -> None:
+    head = request(fields=[(b"max-forwards", b"7"), (b"a", b"b"), (b"max-forwards", b"3")], method=b"TRACE")
+    assert write_request_fields(head, compiled(route()), []) == [(b"a", b"b"), (b"max-forwards", b"2")]
+
+
+def test_trailers_say_nothing_that_the_head_may_not_say() -> None:
+    rules = HeaderRules(set=((b"x-env", b"prod"),), remove=frozenset({b"x-secret"}))
+    sum_ = (b"x-sum", b"1")
+    mine = (b"x-forwarded-for", b"true-client-ip", b"x-request-id", b"x_real_ip", b"client_cert", b"x-env", b"x-secret")
+    told = [sum_, *((name, b"forged") for name in mine)]
+    assert write_request_trailers(told, compiled(route(request_headers=rules))) == [sum_]
+    told = [sum_, (b"x-env", b"dev"), (b"x-secret", b"1"), (b"x-request-id", b"2"), (b"x_real_ip", b"kept")]
+    assert write_response_trailers(told, compiled(route(response_headers=rules))) == [sum_, (b"x_real_ip", b"kept")]
 
 
 def test_request_rules() -> None:

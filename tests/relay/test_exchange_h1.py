@@ -130,6 +130,40 @@ def test_a_response_that_is_cut_short_breaks_the_connection(cut: bytes) -> None:
     assert line.fault is not None and line.fault.side is Side.UPSTREAM
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno size\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 3\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_an_answer_that_breaks_before_any_of_it_has_left_becomes_a_502(broken: bytes, version: bytes) -> None:
+    stage = Stage()
+    stage.client(GET.replace(b"1.1", version))
+    answer = stage.upstream(broken)
+    assert answer.startswith(b"HTTP/1.1 502 ") and answer.count(b"x-request-id: id\r\n") == 1 and b"abc" not in answer
+    assert stage.line.alive() is (version == b"1.1") and stage.lines[0].aborted
+    [line] = stage.log_lines
+    assert (line.status, line.body_out) == (502, len(body_of(answer)))
+    if stage.line.alive():
+        stage.client(GET)
+        assert stage.upstream(OK).endswith(b"hi")
+
+
+def test_only_what_has_not_left_is_taken_back() -> None:
+    stage = Stage(route("/fixed", respond=Respond(status=200, body=b"ok")), route("/"))
+    stage.session.on_data(GET.replace(b"/x", b"/fixed", 1) + GET)
+    assert stage.line.written == b""
+    stage.settle()
+    answer = stage.line.take() + stage.upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n")
+    assert answer.count(b"HTTP/1.1 200 ") == 1 and answer.count(b"HTTP/1.1 502 ") == 1
+    stage.client(GET)
+    assert stage.upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc").endswith(b"abc\r\n")
+    assert stage.upstream(b"no end") == b"" and stage.line.aborted
+
+
 def test_a_body_until_close_ends_with_the_connection() -> None:
     stage = Stage()
     stage.client(GET)
@@ -440,6 +474,55 @@ def test_a_malformed_request_is_answered_and_the_connection_closed() -> None:
     answer = stage.client(b"GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n" + GET)
     assert answer.startswith(b"HTTP/1.1 400 ") and stage.line.closed
     assert len(stage.log_lines) == 1 and stage.lines == []
+
+
+def test_a_refused_request_is_logged_by_its_first_line_and_a_refused_head_gets_no_body() -> None:
+    stage = Stage()
+    answer = stage.client(b"\r\nHEAD /a?b HTTP/1.1\r\nHost: a.test\r\nBad Name: 1\r\n\r\n" + GET)
+    assert answer.startswith(b"HTTP/1.1 400 ") and body_of(answer) == b"" and stage.line.closed
+    [line] = stage.log_lines
+    assert (line.head.method, line.head.target, line.body_out) == (b"HEAD", b"/a?b", 0)
+    for nonsense in (b"GET / HTTP/1.1\nHost: a.test\r\n\r\n", b"\0\r\n\r\n", b"GET /" + b"a" * 20_000):
+        stage = Stage()
+        assert body_of(stage.client(nonsense))
+        assert stage.log_lines[0].head.method == b"-"
+
+
+def test_a_head_that_never_ends_is_logged_by_its_first_line() -> None:
+    stage = Stage()
+    stage.client(b"POST /slow HTTP/1.1\r\nHost: a.t")
+    assert stage.pass_time(20.0).startswith(b"HTTP/1.1 408 ")
+    assert stage.log_lines[0].head.target == b"/slow"
+
+
+def test_an_http10_request_without_host_is_the_connections() -> None:
+    stage = Stage()
+    stage.client(b"GET / HTTP/1.0\r\n\r\n")
+    assert stage.sent().startswith(b"GET / HTTP/1.1\r\nhost: a.test\r\n")
+
+
+def test_trailers_forge_nothing() -> None:
+    stage = Stage()
+    stage.client(
+        b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\nX-Sum: 1\r\nX_Forwarded_For: ::1\r\nTrue-Client-IP: ::1\r\nX-Request-Id: forged\r\n\r\n"
+    )
+    assert stage.sent().endswith(b"\r\n\r\n0\r\nx-sum: 1\r\n\r\n")
+    answer = stage.upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 2\r\nX-Request-Id: forged\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\n0\r\nx-sum: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize("body", [b"", b"speak WebSocket\n"])
+def test_426_says_what_to_upgrade_to(body: bytes) -> None:
+    stage = Stage()
+    for _ in range(2):
+        stage.client(GET)
+        answer = stage.upstream(
+            b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        assert b"\r\nconnection: upgrade\r\nupgrade: websocket\r\n" in answer and answer.endswith(b"\r\n\r\n" + body)
+    assert stage.line.alive()
 
 
 def test_draining_closes_after_the_answer() -> None:
