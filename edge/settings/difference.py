@@ -1,8 +1,8 @@
 """What changes between two settings, in an operator's words, and which of it takes protection away.
 
 `compare` takes two outlines. Equal changes at many places are one change with a count, so that the sentence an operator must
-not miss is among a few and not among hundreds. What each key's change means stands in `edge.settings.rules`; what needs two
-things to be judged stands here:
+not miss is among a few and not among hundreds. What each key's change means stands in `edge.settings.rules`, how it is said in
+`edge.settings.wording`; what needs two things to be judged stands here:
 
 * a host's protection belongs to a name, not to a block: when ``admin.example.com`` goes and ``*.example.com`` stays, clients
   of that name meet the wildcard's policy from now on, and both are compared;
@@ -15,31 +15,16 @@ Keys that only one of the outlines has (they are of different versions of the pr
 
 from __future__ import annotations
 
-import datetime
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.settings.outline import Outline, is_local
 from edge.settings.policies import PROFILES
-from edge.settings.rules import INSIDE, RULES, Rule, listing
+from edge.settings.rules import INSIDE, RULES
+from edge.settings.wording import Change, Subject, change, day, items, plural, route_name, said
 
 __all__ = ["Change", "compare"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change. `where` is what it is about (empty: the gateway as a whole); `text` is a whole sentence that names it too."""
-
-    weaker: bool
-    kind: str  # the key, or for things "host-added", "route-removed", "certificate-renewed", …
-    where: str
-    text: str
-
-
-_Subject = tuple[str, str]  # ("host", "api.example.com"); ("", "") is the top of the file
 
 # What a table's presence means: its words, and whether taking it away is weaker.
 _PRESENCE: Final[dict[str, tuple[str, bool]]] = {
@@ -72,8 +57,6 @@ _PROFILES: Final = {
     for name, profile in PROFILES.items()
 }
 _RANK = ("client_auth", "tls", "listener", "upstream", "connections", "route", "trusted_proxies", "hsts", "server", "response")
-_SECRET = re.compile(r": (sha256/[0-9a-f]{16}|\*|)$")
-_MOST_LINES = 8  # of one kind of thing that was added or removed, before they are counted
 
 
 def compare(old: Outline, new: Outline) -> list[Change]:
@@ -85,7 +68,7 @@ class _Comparison:
     def __init__(self, old: Outline, new: Outline) -> None:
         self._old = old
         self._new = new
-        self._found: dict[tuple[bool, str, str, str], list[_Subject]] = {}
+        self._found: dict[tuple[bool, str, str, str], list[Subject]] = {}
         before, after = old["listeners"], new["listeners"]
         self._renewed = set(before) ^ set(after)  # listeners that came or went: told once, not for all that they serve
         self._plain = {name for name in set(before) & set(after) if _is_plain(before[name]) and _is_plain(after[name])}
@@ -97,43 +80,18 @@ class _Comparison:
         self._hosts()
         self._routes()
         self._upstreams()
-        found = [self._change(*key, subjects) for key, subjects in self._found.items()]
-        return sorted(found, key=lambda change: (not change.weaker, _rank(change), change.text))
+        found = [change(*key, subjects, new["routes"]) for key, subjects in self._found.items()]
+        return sorted(found, key=lambda one: (not one.weaker, _rank(one), one.text))
 
-    # --- what was found, and how it is said ---
-
-    def _tell(self, kind: str, statement: str, subject: _Subject, *, weaker: bool = False, why: str = "") -> None:
+    def _tell(self, kind: str, statement: str, subject: Subject, *, weaker: bool = False, why: str = "") -> None:
         subjects = self._found.setdefault((weaker, kind, statement, why if weaker else ""), [])
         if subject not in subjects:
             subjects.append(subject)
 
-    def _change(self, weaker: bool, kind: str, statement: str, why: str, subjects: list[_Subject]) -> Change:
-        after = f" ({why})" if why else ""
-        where = _where(subjects)
-        if statement.startswith(("lose ", "no longer ")):
-            return Change(weaker, kind, where, self._loss(statement, subjects) + after)
-        if kind.endswith(("-added", "-removed")):
-            return Change(weaker, kind, where, f"{_counted(subjects)} {statement}{after}")
-        return Change(weaker, kind, where, f"{where}: {statement}{after}" if where else statement + after)
-
-    def _loss(self, statement: str, subjects: list[_Subject]) -> str:
-        """``2 hosts with 7 routes lose client_auth (require → off): a, b``."""
-        names = {name for kind, name in subjects if kind == "host"}
-        routes = sum(1 for route in self._new["routes"] if route["host"] is None or route["host"] in names)
-        count = Counter(kind for kind, _ in subjects)
-        parts = [_plural(number, kind) for kind, number in count.items()]
-        if names and "route" not in count and routes:
-            parts[0] += f" with {_plural(routes, 'route')}"
-        one = len(subjects) == 1
-        verb = statement.replace("lose ", "loses ", 1) if one else statement
-        if verb.startswith("no longer "):
-            verb = f"no longer {statement.split(' ', 2)[2].replace('require ', 'requires ' if one else 'require ', 1)}"
-        return f"{' and '.join(parts)} {verb}: {listing([name for _, name in subjects])}"
-
     # --- tables, by the rules ---
 
     def _table(
-        self, kind: str, old: Outline, new: Outline, subject: _Subject, prefix: str = "", *, only_weaker: bool = False,
+        self, kind: str, old: Outline, new: Outline, subject: Subject, prefix: str = "", *, only_weaker: bool = False,
         leave: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         for key, before in old.items():
@@ -148,11 +106,9 @@ class _Comparison:
                 if path == "HeaderRules.set" and prefix == "request_headers.":
                     weaker = _sets_less(before, after)
                 if weaker or not only_weaker:
-                    self._tell(
-                        prefix + rule.words, _said(path, rule, prefix, before, after), subject, weaker=weaker, why=rule.why
-                    )
+                    self._tell(prefix + rule.words, said(path, rule, prefix, before, after), subject, weaker=weaker, why=rule.why)
 
-    def _inside(self, path: str, old: Any, new: Any, subject: _Subject, *, only_weaker: bool) -> None:
+    def _inside(self, path: str, old: Any, new: Any, subject: Subject, *, only_weaker: bool) -> None:
         kind = INSIDE[path]
         if old is None or new is None:
             words, matters = _PRESENCE[path]
@@ -167,7 +123,7 @@ class _Comparison:
             leave = _PROFILE_KEYS
         self._table(kind, old, new, subject, _PREFIX.get(path, ""), only_weaker=only_weaker, leave=leave)
 
-    def _profile(self, old: Outline, new: Outline, subject: _Subject, *, only_weaker: bool) -> bool:
+    def _profile(self, old: Outline, new: Outline, subject: Subject, *, only_weaker: bool) -> bool:
         """Whether a whole profile took another one's place; if so, that is told."""
         before, after = _profile_of(old), _profile_of(new)
         if not before or not after or before == after:
@@ -192,7 +148,7 @@ class _Comparison:
                 self._table("Listener", old, new, subject, leave=("addresses",))
                 if old["addresses"] != new["addresses"]:
                     opened = _opened(old["addresses"], new["addresses"])
-                    statement = _items("address", old["addresses"], new["addresses"])
+                    statement = items("address", old["addresses"], new["addresses"])
                     self._tell("listener.address", statement, subject, weaker=opened, why="reachable from other machines")
 
     def _listener_added(self, name: str, new: Outline) -> None:
@@ -200,7 +156,7 @@ class _Comparison:
         plain = _is_plain(new)
         way = "TLS" if new["tls"] else "redirects to https" if new["redirect_port"] is not None else "without TLS"
         served = sum(1 for route in self._new["routes"] if name in route["listeners"])
-        statement = f"added: {addresses}, {way}, {_plural(served, 'route')}"
+        statement = f"added: {addresses}, {way}, {plural(served, 'route')}"
         if plain and served:
             self._tell(
                 "listener-added", statement, ("listener", name), weaker=True, why="what clients send can be read on the way"
@@ -208,12 +164,12 @@ class _Comparison:
         else:
             self._tell("listener-added", statement, ("listener", name))
 
-    def _served(self, old: Outline, new: Outline, subject: _Subject) -> None:
+    def _served(self, old: Outline, new: Outline, subject: Subject) -> None:
         """The listeners of a host or of a route."""
         before, after = set(old["listeners"]) - self._renewed, set(new["listeners"]) - self._renewed
         if before != after:
             plain = sorted((after - before) & self._plain)
-            statement = _items("listeners", sorted(before), sorted(after))
+            statement = items("listeners", sorted(before), sorted(after))
             self._tell("listeners", statement, subject, weaker=bool(plain), why=f"without TLS on {', '.join(plain)}")
 
     # --- hosts ---
@@ -239,17 +195,17 @@ class _Comparison:
                 if covering is not None:
                     self._table("Host", old, covering, subject, only_weaker=True, leave=("listeners",))
 
-    def _certificates(self, before: Mapping[str, Outline], after: Mapping[str, Outline], subject: _Subject) -> None:
+    def _certificates(self, before: Mapping[str, Outline], after: Mapping[str, Outline], subject: Subject) -> None:
         for key_type in sorted(set(before) | set(after)):
             old, new = before.get(key_type), after.get(key_type)
             if new is None:
                 self._tell("certificate", f"has no {key_type} certificate any more", subject)
             elif old is None:
-                self._tell("certificate", f"has an {key_type} certificate too, until {_day(new['not_after'])}", subject)
+                self._tell("certificate", f"has an {key_type} certificate too, until {day(new['not_after'])}", subject)
             elif old["fingerprint"] != new["fingerprint"]:
                 key = "same key" if old["pin"] == new["pin"] else f"new key {new['pin']}"
                 issuer = f", issuer {old['issuer']} → {new['issuer']}" if old["issuer"] != new["issuer"] else ""
-                ends = f"until {_day(old['not_after'])} → {_day(new['not_after'])}"
+                ends = f"until {day(old['not_after'])} → {day(new['not_after'])}"
                 earlier = ", which is earlier" if new["not_after"] < old["not_after"] else ""
                 self._tell("certificate-renewed", f"{key_type} certificate renewed, {ends}{earlier}{issuer}, {key}", subject)
             elif old["chain"] != new["chain"]:
@@ -263,12 +219,12 @@ class _Comparison:
             if old != new:
                 self._route(old, new)
         for route in gone:
-            self._tell("route-removed", "removed", ("route", _route_name(route)))
+            self._tell("route-removed", "removed", ("route", route_name(route)))
         for route in came:
-            self._tell("route-added", "added", ("route", _route_name(route)))
+            self._tell("route-added", "added", ("route", route_name(route)))
 
     def _route(self, old: Outline, new: Outline) -> None:
-        subject = ("route", _route_name(new))
+        subject = ("route", route_name(new))
         self._table("Route", old, new, subject, leave=("listeners", "action"))
         self._served(old, new, subject)
         if old["action"] == new["action"]:
@@ -342,8 +298,8 @@ def _matched(before: list[Outline], after: list[Outline]) -> tuple[list[tuple[Ou
         done = {id(route) for pair in pairs for route in pair}
         left = [route for route in left if id(route) not in done]
         right = [route for route in right if id(route) not in done]
-    pairs.sort(key=lambda pair: _route_name(pair[1]))
-    return pairs, sorted(left, key=_route_name), sorted(right, key=_route_name)
+    pairs.sort(key=lambda pair: route_name(pair[1]))
+    return pairs, sorted(left, key=route_name), sorted(right, key=route_name)
 
 
 def _by(routes: list[Outline], keys: tuple[str, ...]) -> dict[str, list[Outline]]:
@@ -353,73 +309,6 @@ def _by(routes: list[Outline], keys: tuple[str, ...]) -> dict[str, list[Outline]
     return found
 
 
-# --- saying ---
-
-
-def _said(path: str, rule: Rule, prefix: str, old: Any, new: Any) -> str:
-    words = prefix + rule.words
-    if path == "ClientAuth.mode" and rule.weaker(old, new):
-        return f"lose client_auth ({old} → {new})" if new == "off" else f"no longer require a client certificate ({old} → {new})"
-    if path == "Trust.ca":
-        named = {**old, **new}
-        return _items(words, [named[one] for one in old], [named[one] for one in new])
-    if isinstance(old, dict) and isinstance(new, dict):
-        return _items(words, list(old), list(new), [key for key in old if key in new and old[key] != new[key]])
-    if isinstance(old, list) and isinstance(new, list):
-        return _items(words, old, new)
-    return f"{words} {rule.show(old)} → {rule.show(new)}".strip()
-
-
-def _items(words: str, old: list[str], new: list[str], changed: list[str] | None = None) -> str:
-    """``tls.ciphers: adds A; drops B``. Of headers only the names are said."""
-    plus = [one for one in new if one not in old]
-    minus = [one for one in old if one not in new]
-    if any(_SECRET.search(str(one)) for one in [*plus, *minus]):
-        names = [_SECRET.sub("", one) for one in plus], [_SECRET.sub("", one) for one in minus]
-        changed = [name for name in names[0] if name in names[1]]
-        plus, minus = ([name for name in some if name not in changed] for some in names)
-    parts = [f"{verb} {listing([str(one) for one in some])}"
-             for verb, some in (("adds", plus), ("drops", minus), ("changes", changed or [])) if some]  # fmt: skip
-    return f"{words}: {'; '.join(parts)}" if parts else f"{words}: another order"
-
-
-def _route_name(route: Outline) -> str:
-    methods = f"{' '.join(route['methods'])} " if route["methods"] is not None else ""
-    fields = [_SECRET.sub("", pair) for pair in route["match_headers"]]
-    return f"{methods}{route['host'] or '*'}{route['path']}" + (f" with {', '.join(fields)}" if fields else "")
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _where(subjects: list[_Subject]) -> str:
-    """``host a``; ``hosts a, b``; ``12 routes (a, b, c and 9 more)``; the top of the file comes first."""
-    parts = []
-    for kind in dict.fromkeys(kind for kind, _ in subjects if kind):
-        names = [name for one, name in subjects if one == kind]
-        if len(names) <= 3:
-            parts.append(f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}")
-        else:
-            parts.append(f"{_plural(len(names), kind)} ({listing(names)})")
-    found = " and ".join(parts)
-    if ("", "") in subjects:
-        return f"everywhere ({found})" if found else ""
-    return found
-
-
-def _counted(subjects: list[_Subject]) -> str:
-    """As `_where`, for things that came or went: more of their names."""
-    kind, names = subjects[0][0], [name for _, name in subjects]
-    if len(names) == 1:
-        return f"{kind} {names[0]}"
-    return f"{_plural(len(names), kind)} ({listing(names, _MOST_LINES)})"
-
-
-def _day(moment: float) -> str:
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%d")
-
-
-def _rank(change: Change) -> int:
-    head = re.split(r"[.-]", change.kind)[0]
+def _rank(one: Change) -> int:
+    head = re.split(r"[.-]", one.kind)[0]
     return _RANK.index(head) if head in _RANK else len(_RANK)
