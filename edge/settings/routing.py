@@ -1,4 +1,4 @@
-"""Routes: what each matches, where it leads, and what it inherits from its host and the top.
+"""Routes: what each matches, and what it inherits from its host and the top. What it does stands in `edge.settings.actions`.
 
 A host's own `upstream` is a route with the path `/` for each of its names. A route without a host inherits from the top
 alone, because it may answer for any host. Routes that would match the same requests are an error that names both places; a
@@ -14,21 +14,18 @@ from typing import Any
 from msgspec import UnsetType
 
 from edge.settings import keys, model
+from edge.settings.actions import action, rewrite, strip_prefix, upstream_host
 from edge.settings.client_auth import route_client_auth
 from edge.settings.hosts import Hosts, Listeners, read_listener_names
 from edge.settings.layers import Place, inherited, listed, typed
 from edge.settings.policies import REQUEST_LIMITS, check_limit_places, header_rules, hsts, limits
 from edge.settings.problems import Path, nearest
 from edge.settings.source import Source
-from edge.settings.syntax import Bad, field_name, field_value, host_name, method, rewrite_path, route_path, target_template
+from edge.settings.syntax import Bad, field_name, field_value, host_name, method, route_path
 from edge.settings.units import seconds
 from edge.settings.upstreams import Upstreams
 
 __all__ = ["Found", "Routes"]
-
-_REDIRECT_NAMES = ("scheme", "host", "path", "query", "path_and_query")
-_ACTIONS = ("upstream", "redirect", "respond", "health")
-_EMPTY = frozenset({204, 304})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ class Routes:
         if name is None or (owner is None and name.startswith("*.")):
             self._anywhere = True
         pattern, names = self._path(path, raw)
-        targets, redirect, respond = self._action(path, raw, table, names)
+        targets, redirect, respond = action(source, self._upstreams, path, raw, table, names)
         if not isinstance(raw.client_certificate, UnsetType) and targets:
             targets = self._upstreams.showing(targets, raw.client_certificate, (*path, "client_certificate"))
         check_limit_places(source, ((*path, "limits"), table.get("limits", {})), where="route")
@@ -144,9 +141,9 @@ class Routes:
             redirect=redirect,
             respond=respond,
             health="" if isinstance(raw.health, UnsetType) else raw.health,
-            strip_prefix=self._strip_prefix(path, raw, pattern),
-            rewrite=self._rewrite(path, raw, names),
-            upstream_host=self._upstream_host(path, raw),
+            strip_prefix=strip_prefix(source, path, raw, pattern),
+            rewrite=rewrite(source, path, raw, names),
+            upstream_host=upstream_host(source, path, raw),
             request_headers=header_rules(source, self._layers("request_headers", *holders)),
             response_headers=header_rules(source, self._layers("response_headers", *holders)),
             timeout=seconds(raw.timeout),
@@ -246,61 +243,6 @@ class Routes:
             self._source.error((*path, "path"), str(bad), bad.mend)
             return raw.path, ()
 
-    def _action(
-        self, path: Path, raw: keys.Route, table: dict[str, Any], names: tuple[str, ...]
-    ) -> tuple[tuple[model.Target, ...], model.Redirect | None, model.Respond | None]:
-        source = self._source
-        given = [key for key in _ACTIONS if key in table]
-        if len(given) != 1:
-            if given:
-                message = f"a route with {' and '.join(given)}: which one answers?"
-                source.error((*path, given[1]), message, "keep one of them", at_key=True)
-            elif not source.touched(path):
-                source.error(
-                    path,
-                    "a route that leads nowhere",
-                    'write upstream = "…", redirect = { … }, respond = { … } or health = "ready"',
-                    at_key=True,
-                )
-        targets = self._upstreams.targets(table["upstream"], (*path, "upstream")) if "upstream" in table else ()
-        redirect = None if isinstance(raw.redirect, UnsetType) else self._redirect((*path, "redirect"), raw.redirect, names)
-        respond = None if isinstance(raw.respond, UnsetType) else self._respond((*path, "respond"), raw.respond)
-        if "upstream" not in table and len(given) == 1:
-            for key in (
-                "strip_prefix",
-                "rewrite",
-                "upstream_host",
-                "timeout",
-                "first_byte_timeout",
-                "between_bytes_timeout",
-                "tunnel_idle_timeout",
-                "client_certificate",
-            ):
-                if key in table:
-                    source.warning((*path, key), f"'{key}' means nothing in a route without upstream", "take it out", at_key=True)
-        return targets, redirect, respond
-
-    def _redirect(self, at: Path, raw: str | keys.Redirect, names: tuple[str, ...]) -> model.Redirect:
-        to, status, where = (raw, 308, at) if isinstance(raw, str) else (raw.to, raw.status, (*at, "to"))
-        try:
-            if not to.startswith(("http://", "https://", "{scheme}://", "/")):
-                raise Bad(f"'{to}' is not the place of a redirect", f'write "https://{to}"')
-            if any(character <= " " or character > "~" for character in to):
-                raise Bad(f"'{to}' holds a character that cannot stand in a URL", "write it as %XX")
-            target_template(to, (*_REDIRECT_NAMES, *names), "redirect")
-        except Bad as bad:
-            self._source.error(where, str(bad), bad.mend)
-        return model.Redirect(to=to, status=status)
-
-    def _respond(self, at: Path, raw: keys.Respond) -> model.Respond:
-        if raw.body and raw.status in _EMPTY:
-            self._source.error((*at, "body"), f"an answer with status {raw.status} has no body", "take the body out")
-        try:
-            field_value(raw.content_type)
-        except Bad:
-            self._source.error((*at, "content_type"), "not a media type", 'write for example "application/json"')
-        return model.Respond(status=raw.status, body=raw.body.encode("utf-8", "replace"), content_type=raw.content_type)
-
     def _methods(self, path: Path, raw: keys.Route, table: dict[str, Any]) -> frozenset[str] | None:
         if isinstance(raw.methods, UnsetType):
             return None
@@ -338,46 +280,6 @@ class Routes:
         elif not isinstance(raw.methods, UnsetType) and not {"GET", "HEAD", "OPTIONS"}.intersection(listed(raw.methods)):
             self._source.warning(at, "early_data has no effect: it is for GET, HEAD and OPTIONS alone", "take it out")
         return True
-
-    def _strip_prefix(self, path: Path, raw: keys.Route, pattern: str) -> str:
-        text = raw.strip_prefix
-        if not text:
-            return ""
-        at = (*path, "strip_prefix")
-        if raw.rewrite:
-            self._source.error(at, "strip_prefix and rewrite together: which path is sent?", "keep one of them", at_key=True)
-        prefix = text.removesuffix("/")
-        if not text.startswith("/"):
-            self._source.error(at, f"'{text}': a path begins with '/'", f'write "/{text}"')
-        elif "{" in text:
-            self._source.error(at, f"'{text}': a prefix holds no templates", "write rewrite")
-        elif pattern != prefix and not pattern.startswith(prefix + "/"):
-            self._source.error(at, f"'{text}' is not the beginning of the path {pattern}", f'write "{pattern.removesuffix("/")}"')
-        return prefix
-
-    def _rewrite(self, path: Path, raw: keys.Route, names: tuple[str, ...]) -> str:
-        if not raw.rewrite:
-            return ""
-        try:
-            return rewrite_path(raw.rewrite, names)
-        except Bad as bad:
-            self._source.error((*path, "rewrite"), str(bad), bad.mend)
-            return ""
-
-    def _upstream_host(self, path: Path, raw: keys.Route) -> str:
-        if not raw.upstream_host:
-            return ""
-        name, colon, port = raw.upstream_host.rpartition(":")
-        try:
-            if colon and not port.endswith("]"):
-                if not (port.isascii() and port.isdigit() and 1 <= int(port[:7]) <= 65535):
-                    raise Bad(f"'{raw.upstream_host}': a port is a number from 1 to 65535")
-                host_name(name)
-            else:
-                name = host_name(raw.upstream_host)
-        except Bad as bad:
-            self._source.error((*path, "upstream_host"), str(bad), bad.mend)
-        return raw.upstream_host.lower()
 
     def _hsts(self, path: Path, table: dict[str, Any], name: str | None, owner: int | None) -> model.Hsts | None:
         source = self._source
