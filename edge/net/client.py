@@ -1,6 +1,6 @@
 """A client's connection from accept to its HTTP session: hello, choice, handshake, ALPN.
 
-Order (DESIGN section 2): a PROXY header, where a balancer in front is trusted to send one; then the ClientHello is gathered and
+Order: a PROXY header, where a balancer in front is trusted to send one; then the ClientHello is gathered and
 parsed by us; what serves it is chosen from it. That is an upstream to which the bytes go on unopened, or a host's context; only
 then is there a TLS engine, and it gets the very bytes that were parsed. A hello that is refused costs no cryptography and is
 answered with its alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and every failure is

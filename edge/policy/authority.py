@@ -1,4 +1,4 @@
-"""A request is served only under the policy of the connection that it came on (INTERFACE rule 4).
+"""A request is served only under the policy of the connection that it came on.
 
 The handshake decided who the client is by the host whose context it used. So a request may name only that host, or one that
 asks for the same proof with the same certificates (`coalesce_id`: browsers put such hosts on one h2 connection, RFC 9113

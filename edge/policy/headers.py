@@ -1,6 +1,6 @@
 """The fields that travel on: what is dropped, replaced and added, towards the upstream and towards the client.
 
-A head is written anew, never copied (DESIGN 5): what the codecs left in `fields` minus what this gateway answers for, plus
+A head is written anew, never copied: what the codecs left in `fields` minus what this gateway answers for, plus
 what it says itself, then the operator's rules, which have the last word (`remove`, then `set`, then `add`), also about
 what the gateway wrote. Rules are compiled with a route, so that a request costs one pass over its fields.
 
@@ -8,8 +8,8 @@ From clients never: `Client-Cert` and `Client-Cert-Chain` (RFC 9440 section 2.4:
 whatever `forwarded` answers for. `Early-Data` is kept, whoever says it (RFC 8470 section 5.1: an intermediary must not remove
 it): it only ever asks for more caution. `edge.relay.early` adds it.
 
-HSTS (INTERFACE rule 11) is written on TLS only, and what an upstream says about it on a plain connection is dropped (RFC 6797
-section 7.2). An upstream's own value wins: an application must be able to withdraw it. A route without a host takes the
+HSTS (RFC 6797) is written on TLS only, and what an upstream says about it on a plain connection is dropped (section
+7.2). An upstream's own value wins: an application must be able to withdraw it. A route without a host takes the
 value of the connection's host, which knows whether its name may have one.
 """
 

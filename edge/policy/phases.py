@@ -1,4 +1,4 @@
-"""The fixed order of what happens to a request, and the four verdicts (DESIGN 2 and 3, INTERFACE rule 10).
+"""The fixed order of what happens to a request, and the four verdicts.
 
 Each phase looks at a request and returns `PASS`, a `Reply` (answered here, the upstream never sees it), a `Drop` (the
 stream or connection breaks without an answer) or a `Wait` (somebody outside has to be asked; the request goes on at the same

@@ -1,4 +1,4 @@
-"""Answers that the gateway makes itself (INTERFACE rule 12).
+"""Answers that the gateway makes itself.
 
 An error is problem+json (RFC 9457) or plain text by Accept, with the request id, and says nothing about what is behind the
 gateway: the title belongs to the status, a fault's `detail` stays in the log, and its `kind` is shown only for the client's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["NOT_PERMITTED", "StartError"]
 
-NOT_PERMITTED = 4  # INTERFACE section 6: a socket, a port or a key file
+NOT_PERMITTED = 4  # exit status: a socket, a port or a key file
 
 
 class StartError(Exception):

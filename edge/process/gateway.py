@@ -45,7 +45,7 @@ def run(
     on_ready: Callable[[Serving], None] | None = None,
     extra_children: Sequence[ExtraChild | tuple[str, Callable[[int], None]]] = (),
 ) -> int:
-    """Run the gateway in the foreground until a signal ends it; returns the exit status (INTERFACE section 6).
+    """Run the gateway in the foreground until a signal ends it; returns the exit status.
 
     `origin`: where the settings can be read again; without it they stay as they are. `on_ready` is called once, in the
     supervisor, when every worker accepts connections; without it, the addresses are printed to stderr. `extra_children` are

@@ -1,7 +1,7 @@
 """What one listener does with a request, from its head to a verdict: an answer of ours, or where to forward it and as
 what.
 
-Order of the decisions (INTERFACE rule 10): authority against the connection's policy, path, route, size, and then the
+Order of the decisions: authority against the connection's policy, path, route, size, and then the
 route's action. Each is a pure function of its room; this module puts them in a row and compiles at load what they
 need. The request that an upstream sees is written anew here.
 """

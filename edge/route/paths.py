@@ -1,4 +1,4 @@
-"""One form of a path, made once, before anything decides by it (INTERFACE rule 3).
+"""One form of a path, made once, before anything decides by it.
 
 A path that the gateway and the upstream read differently is a way around a route's policy, so there is one reading: the
 `normal` form, which the upstream receives too, and `match`, which is derived from it and is used for matching alone.

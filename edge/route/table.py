@@ -1,4 +1,4 @@
-"""Which route serves a request (INTERFACE rule 2), compiled at load so that a thousand routes cost what one costs.
+"""Which route serves a request, compiled at load so that a thousand routes cost what one costs.
 
 The order, and what it leaves open decided:
 

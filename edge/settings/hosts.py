@@ -1,7 +1,7 @@
 """Listeners and hosts: who is served where, with which certificates and on which terms.
 
 A host without `listeners` is served on every listener that does not redirect, and on plain ones only while it asks for no
-client certificate. What clients without SNI get is decided for each listener (INTERFACE rule 5).
+client certificate. What clients without SNI get is decided for each listener.
 """
 
 from __future__ import annotations

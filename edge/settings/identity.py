@@ -4,7 +4,7 @@
 and groups, how long its tickets live, and all of its client authentication. It is the session-id context of the host's TLS
 context and the input from which its ticket keys derive, so a ticket of one policy means nothing to another one: without that,
 resumption walks around client authentication. `coalesce_id` covers only the certificates and the client authentication: two
-hosts that share it may share a connection (INTERFACE rule 4), all others answer 421.
+hosts that share it may share a connection, all others answer 421.
 
 The client authentication counts whole, field by field as the model has it, so a new key of it cannot be forgotten here. Left
 out is what says nothing about who comes in: where something was written, what a trust store is called, what upstreams are told.

@@ -1,4 +1,4 @@
-"""Inheritance: tables of several places merged into one, key by key, the narrower winning (INTERFACE rule 1).
+"""Inheritance: tables of several places merged into one, key by key, the narrower winning.
 
 A `Merged` remembers for each key where its value was written, so that messages and `--effective` can point there.
 Everything here works on plain tables that fit the schema; `typed` turns one into its struct, with the defaults.

@@ -1,4 +1,4 @@
-"""Finding what belongs to a host name: by the exact name, then by the longest wildcard (INTERFACE rule 2).
+"""Finding what belongs to a host name: by the exact name, then by the longest wildcard.
 
 A wildcard ``*.example.com`` covers exactly one label, as in certificates (RFC 9525 section 6.3). Names are compared
 lower-case, without a port and without the root's trailing dot; callers hand them over in that form (`canonical`).

@@ -202,7 +202,7 @@ def _check_characters(path: str) -> None:
 
 
 def _normal(path: str) -> str:
-    """The form in which paths are matched (INTERFACE rule 3)."""
+    """The form in which paths are matched."""
 
     def unescape(found: re.Match[str]) -> str:
         character = chr(int(found[1], 16))

@@ -1,4 +1,4 @@
-"""Values with units: durations, sizes, rates and shares (INTERFACE rule 6).
+"""Values with units: durations, sizes, rates and shares.
 
 Each kind has the pattern that the schema publishes and a reader that turns a matching text into a number: seconds,
 bytes, events a second, a share of one. The word ``off`` reads as None. Zero never matches: ``"off"`` is the only way to say it.

@@ -1,8 +1,8 @@
 """Choosing: from the name in a ClientHello to the context that serves the connection.
 
 The choice is made once, before there is a connection, and is final: a request that names a host of another policy is
-answered 421 by the policy room. Hosts are found by exact name, then by the wildcard of one label (INTERFACE rules 2
-and 5). Tables of several listeners share their contexts, and so do those of two generations of settings for the
+answered 421 by the policy room. Hosts are found by exact name, then by the wildcard of one label.
+Tables of several listeners share their contexts, and so do those of two generations of settings for the
 hosts that did not change; tickets issued before a reload then go on working.
 """
 

@@ -1,4 +1,4 @@
-"""A request is served only under its connection's policy (INTERFACE rule 4)."""
+"""A request is served only under its connection's policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the gateway's own (INTERFACE rule 12)."""
+"""Answers of the gateway's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The route table: INTERFACE rule 2, and that it agrees with a matcher that tries every route."""
+"""The route table: the order of its routes, and that it agrees with a matcher that tries every route."""
 
 from __future__ import annotations
 
