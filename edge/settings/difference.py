@@ -19,9 +19,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from edge.settings.outline import Outline, is_local
+from edge.settings.outline import Outline
 from edge.settings.policies import PROFILES
-from edge.settings.rules import INSIDE, RULES
+from edge.settings.rules import INSIDE, RULES, is_far, reachable
 from edge.settings.wording import Change, Subject, change, day, items, plural, route_name, said
 
 __all__ = ["Change", "compare"]
@@ -147,7 +147,7 @@ class _Comparison:
             else:
                 self._table("Listener", old, new, subject, leave=("addresses",))
                 if old["addresses"] != new["addresses"]:
-                    opened = _opened(old["addresses"], new["addresses"])
+                    opened = reachable(old["addresses"], new["addresses"])
                     statement = items("address", old["addresses"], new["addresses"])
                     self._tell("listener.address", statement, subject, weaker=opened, why="reachable from other machines")
 
@@ -259,16 +259,7 @@ class _Comparison:
 def _is_plain(listener: Mapping[str, Any]) -> bool:
     """Serves requests without TLS to other machines."""
     serves = bool(listener) and not listener["tls"] and listener["redirect_port"] is None
-    return serves and any(_is_far(address) for address in listener["addresses"])
-
-
-def _is_far(address: str) -> bool:
-    return not address.startswith("unix:") and not is_local(address.rpartition(":")[0].strip("[]"))
-
-
-def _opened(old: list[str], new: list[str]) -> bool:
-    """Whether other machines can connect that could not."""
-    return any(_is_far(address) for address in new) and not any(_is_far(address) for address in old)
+    return serves and any(is_far(address) for address in listener["addresses"])
 
 
 def _sets_less(old: list[str], new: list[str]) -> bool:

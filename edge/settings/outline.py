@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from edge.settings.client_rules import rule_text
 from edge.settings.model import Address, Certificate, Crl, Route, Settings, Stream, Target, Trust, Upstream
 
-__all__ = ["LEFT_OUT", "TOLD_AS", "Outline", "is_local", "outline"]
+__all__ = ["LEFT_OUT", "TOLD_AS", "Outline", "outline"]
 
 Outline = dict[str, Any]
 _AS_THEY_ARE: Final = frozenset({bool, int, float, str, type(None)})
@@ -250,13 +250,13 @@ def _security(route: Route) -> str:
 
 
 def _upstream_security(upstream: Upstream) -> str:
-    far = [one for one in upstream.endpoints if not is_local(one.address.host, one.address.path)]
+    far = [one for one in upstream.endpoints if not _is_local(one.address.host, one.address.path)]
     if any(not one.scheme.over_tls for one in far):
         return "plain"
     return "unverified" if far and upstream.tls is not None and not upstream.tls.verify else "verified"
 
 
-def is_local(host: str, path: str = "") -> bool:
+def _is_local(host: str, path: str = "") -> bool:
     """Whether an address is this machine's own: a unix socket or a loopback address."""
     if path or host == "localhost":
         return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
-__all__ = ["INSIDE", "RULES", "Rule", "duration", "listing", "word"]
+__all__ = ["INSIDE", "RULES", "Rule", "is_far", "listing", "reachable"]
 
 Judge = Callable[[Any, Any], bool]
 
@@ -141,13 +141,13 @@ def _protecting_set(old: list[str], new: list[str]) -> bool:
     return any(pair not in new for pair in old if pair.partition(":")[0] in _PROTECTING)
 
 
-def _reachable(old: list[str], new: list[str]) -> bool:
+def reachable(old: list[str], new: list[str]) -> bool:
     """Other machines can connect that could not."""
+    return any(map(is_far, new)) and not any(map(is_far, old))
 
-    return any(map(_is_far, new)) and not any(map(_is_far, old))
 
-
-def _is_far(address: str) -> bool:
+def is_far(address: str) -> bool:
+    """Whether other machines can connect to an address that a listener is bound to."""
     try:
         return not ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
     except ValueError:
@@ -226,7 +226,7 @@ RULES: Final[dict[str, Rule]] = {
     "Settings.routes": _IGNORED,
     "Settings.upstreams": _IGNORED,
     "Settings.trusted_proxies": Rule("trusted_proxies", _networks, why="their X-Forwarded-For is believed"),
-    "Admin.addresses": Rule("address", _reachable, why="reachable from other machines"),
+    "Admin.addresses": Rule("address", reachable, why="reachable from other machines"),
     "Admin.written": _IGNORED,
     "Admin.token": Rule("token", off, lambda value: "(hidden)" if value else "none", why="nobody has to show one"),
     "Admin.open": Rule("open", gained, why="more is answered without the token"),
