@@ -16,7 +16,7 @@ from edge.cli.locate import sockets
 from edge.cli.terminal import Exit, Stop
 from edge.control.client import ask as ask_at
 
-__all__ = ["Answer", "ask", "find", "refusal", "said"]
+__all__ = ["TIMEOUT", "Answer", "ask", "find", "refusal", "said"]
 
 Answer = dict[str, Any]
 TIMEOUT = 10.0  # seconds

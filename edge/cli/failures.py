@@ -16,7 +16,7 @@ from edge.cli.terminal import Exit, answer, note, paint, plural, print_json, pri
 from edge.cli.watching import watch
 from edge.net.tell import gather
 
-__all__ = ["run", "told"]
+__all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ def _once(args: argparse.Namespace) -> int:
     return Exit.FINE
 
 
-def told(one: dict[str, Any]) -> tuple[str, str]:
+def _told(one: dict[str, Any]) -> tuple[str, str]:
     """What happened, and what to do (may be empty), for one entry."""
     means, remedy = sentence(one["kind"], one["detail"] if one["detail"] != one["sni"] else "")
     asked = f"asked for {one['sni']}" if one["sni"] else "named no host"
@@ -57,12 +57,12 @@ def told(one: dict[str, Any]) -> tuple[str, str]:
 
 
 def _with_sentence(one: dict[str, Any]) -> dict[str, Any]:
-    text, remedy = told(one)
+    text, remedy = _told(one)
     return {**one, "text": text, "what_to_do": remedy}
 
 
 def _show(one: dict[str, Any], now: float) -> None:
-    text, remedy = told(one)
+    text, remedy = _told(one)
     times = f"{one['count']} times, last " if one["count"] > 1 else ""
     when = f"{times}{ago(one['last'], now)}"
     out = sys.stdout

@@ -22,7 +22,7 @@ from edge.cli.locate import shipped
 from edge.cli.terminal import Exit, Stop, answer, note
 from edge.cli.versions import number
 
-__all__ = ["run", "text"]
+__all__ = ["run"]
 
 _SCHEMES = ("http", "https", "h2c")
 _CERTBOT = Path("/etc/letsencrypt/live")
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         if output != "-" and (existing.exists() or existing.is_symlink()):
             raise Stop(Exit.NOT_FINE, f"{existing} exists already; it is left as it is", "Write elsewhere with -o FILE")
     certificate, told = _certificate(args, name)
-    written = text(name, to, certificate, ca=args.mtls, systemd=args.systemd, root=os.geteuid() == 0)
+    written = _text(name, to, certificate, ca=args.mtls, systemd=args.systemd, root=os.geteuid() == 0)
     load_settings(Path("edge.toml") if output == "-" else path, text=written)
     if output == "-":
         answer(written.rstrip("\n"))
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     return Exit.FINE
 
 
-def text(name: str, to: str, certificate: str, *, ca: str | None, systemd: bool, root: bool) -> str:
+def _text(name: str, to: str, certificate: str, *, ca: str | None, systemd: bool, root: bool) -> str:
     """The file's text. `certificate` is the line that names it; `ca` the CA of the clients, if they have to show one."""
     parts = [_HEAD.format(version=number(), name=name), _LOW_PORTS if root or systemd else _HIGH_PORTS]
     if systemd:

@@ -10,13 +10,13 @@ from edge.cli.terminal import Exit, note, plural, print_json, table
 from edge.settings.model import ClientAuthMode, Host, Route, RoutePaths, Scheme, Settings, Stream, Target
 from edge.settings.names import NameIndex
 
-__all__ = ["rows", "run"]
+__all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
     """The table, or its JSON."""
     settings = settings_for(args)
-    listed = rows(settings)
+    listed = _rows(settings)
     if getattr(args, "json", False):
         print_json({"routes": listed})
         return Exit.FINE
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     return Exit.FINE
 
 
-def rows(settings: Settings) -> list[dict[str, Any]]:
+def _rows(settings: Settings) -> list[dict[str, Any]]:
     """One object for each route, the most exact hosts and paths first."""
     hosts: NameIndex[Host] = NameIndex((name, host) for host in settings.hosts for name in host.names)
     secure = {listener.name for listener in settings.listeners if listener.tls}

@@ -27,7 +27,7 @@ from edge.http.fields import (
 )
 from edge.http.message import Field, Fields, RequestHead, ResponseHead
 
-__all__ = ["TOO_LARGE", "malformed", "request_head", "response_head", "trailers"]
+__all__ = ["malformed", "request_head", "response_head", "too_large", "trailers"]
 
 # RFC 9113 section 8.2.2: their presence makes the message malformed
 _CONNECTION_FIELDS = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
@@ -40,7 +40,7 @@ _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _NAMES_KEPT = 2048
 _names: dict[bytes, bool] = {}
 
-TOO_LARGE = "header-too-large"
+_TOO_LARGE = "header-too-large"
 
 
 def malformed(kind: str, detail: str = "", side: Side = Side.CLIENT) -> Fault:
@@ -242,5 +242,5 @@ def trailers(fields: list[Field], side: Side) -> Fields:
 def too_large(side: Side) -> Fault:
     """The fault of a field section over the limits; the stream waits for its 431."""
     if side is Side.UPSTREAM:
-        return Fault(side, "upstream-" + TOO_LARGE, status=502, h2_code=H2Code.ENHANCE_YOUR_CALM)
-    return Fault(side, TOO_LARGE, status=431)
+        return Fault(side, "upstream-" + _TOO_LARGE, status=502, h2_code=H2Code.ENHANCE_YOUR_CALM)
+    return Fault(side, _TOO_LARGE, status=431)

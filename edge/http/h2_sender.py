@@ -32,7 +32,7 @@ from edge.http.h2_stream import CLOSED, LOCAL, REMOTE, Stream
 from edge.http.message import Field, Fields
 from edge.settings.model import Limits
 
-__all__ = ["LOW_MARK", "Sender"]
+__all__ = ["DEFAULT_WINDOW", "LOW_MARK", "Sender"]
 
 LOW_MARK = 16 * 1024  # bytes waiting in a stream below which `unblocked` names it
 DEFAULT_WINDOW = 65_535  # RFC 9113 section 6.9.2

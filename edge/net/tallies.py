@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from edge.observe.counters import Cell, Counters
 
-__all__ = ["EndpointTally", "RouteTally", "status_class"]
+__all__ = ["EndpointTally", "RouteTally"]
 
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 _PROTOCOLS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}
 
 
-def status_class(status: int) -> str:
+def _status_class(status: int) -> str:
     """The class of an HTTP status as labels have it; "none" for 0."""
     return _CLASSES[min(status // 100, 5)]
 
@@ -36,7 +36,7 @@ class RouteTally:
         """`number` requests of one HTTP version were answered with `status`. `times` in seconds; tunnels have none."""
         cell = self._cells.get((version, status))
         if cell is None:
-            labels = status_class(status), _PROTOCOLS[version]
+            labels = _status_class(status), _PROTOCOLS[version]
             cell = self._cells[version, status] = self._counters.counter("edge_requests_total", self._name, *labels)
         cell.add(number)
         self._seconds.observe_all(times)
@@ -62,7 +62,7 @@ class EndpointTally:
         """`number` requests came to `status`. `waits`: seconds until the head of an answer, of those that got one."""
         cell = self._cells.get(status)
         if cell is None:
-            labels = self._upstream, self._endpoint, status_class(status)
+            labels = self._upstream, self._endpoint, _status_class(status)
             cell = self._cells[status] = self._counters.counter("edge_upstream_requests_total", *labels)
         cell.add(number)
         self._first_bytes.observe_all(waits)

@@ -20,9 +20,12 @@ import orjson
 from edge.errors import Alert
 from edge.observe.access import AccessRecord, HandshakeFailure, readable
 
-__all__ = ["HIDDEN", "Redaction", "access_line", "event_line", "failure_line", "plain_access_line"]
+__all__ = [
+    "Redaction", "access_fields", "access_line", "event_fields", "event_line", "failure_fields", "failure_line",
+    "plain_access_line",
+]  # fmt: skip
 
-HIDDEN = "***"
+_HIDDEN = "***"
 _CUT = "…"
 _LONGEST_NAME = 256
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
@@ -74,7 +77,7 @@ class Redaction:
             for key in ("path", "referer"):
                 text = fields.get(key)
                 if isinstance(text, str) and "?" in text:
-                    fields[key] = f"{text.partition('?')[0]}?{HIDDEN}"
+                    fields[key] = f"{text.partition('?')[0]}?{_HIDDEN}"
         if self._peer and fields.get("peer"):
             fields["peer"] = _network_of(str(fields["peer"]))
             fields.pop("peer_port", None)
@@ -82,14 +85,14 @@ class Redaction:
                 fields["client_ip"] = _network_of(str(fields["client_ip"]))
         for key in self._fields:
             if key in fields:
-                fields[key] = HIDDEN
+                fields[key] = _HIDDEN
 
 
 def _network_of(address: str) -> str:
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
-        return HIDDEN
+        return _HIDDEN
     return str(ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
 
 

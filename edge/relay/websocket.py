@@ -12,7 +12,7 @@ import hashlib
 
 from edge.http.message import Fields
 
-__all__ = ["accept_for", "find", "without"]
+__all__ = ["ACCEPT", "KEY", "accept_for", "find", "without"]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = b"sec-websocket-key"

@@ -23,7 +23,7 @@ from edge.settings.syntax import Bad, host_name, is_address
 from edge.settings.units import seconds
 from edge.settings.upstreams import TrustStores
 
-__all__ = ["RoutesDemands", "client_auth", "route_client_auth", "rules"]
+__all__ = ["RoutesDemands", "client_auth", "route_client_auth"]
 
 _MOST_RULES = 256
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s*]+(?:/[^?#\s]*)?")
@@ -72,7 +72,7 @@ def client_auth(source: Source, trust: TrustStores, layers: list[tuple[Path, Any
         mode=mode,
         trust=found,
         depth=raw.depth,
-        allow=rules(source, raw.allow, merged.values.get("allow"), merged.origin("allow", at)),
+        allow=_rules(source, raw.allow, merged.values.get("allow"), merged.origin("allow", at)),
         announce=raw.announce,
         forward=raw.forward,
         chain=raw.forward == "chain",
@@ -145,12 +145,12 @@ def route_client_auth(
         )
     return model.RouteClientAuth(
         required=raw.mode == "require",
-        allow=rules(source, raw.allow, written.get("allow"), (*at, "allow")),
+        allow=_rules(source, raw.allow, written.get("allow"), (*at, "allow")),
         forward="" if isinstance(raw.forward, UnsetType) else raw.forward,
     )
 
 
-def rules(
+def _rules(
     source: Source, raw: keys.ClientRule | list[keys.ClientRule] | UnsetType, written: object, at: Path
 ) -> tuple[model.ClientRule, ...]:
     """The rules of an `allow`. `at` is the key's path, `written` its value in the file."""

@@ -13,8 +13,8 @@ from edge.settings.model import Address, Endpoint, Scheme
 from edge.settings.names import canonical
 
 __all__ = [
-    "Bad", "endpoint", "field_name", "field_value", "host_name", "is_address", "is_url", "listen_addresses", "method",
-    "rewrite_path", "route_path", "target_template",
+    "LISTENERS_OWN", "Bad", "endpoint", "field_name", "field_value", "host_name", "is_address", "is_url", "listen_addresses",
+    "method", "rewrite_path", "route_path", "target_template",
 ]  # fmt: skip
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
