@@ -99,7 +99,22 @@ def read_authorities(source: Source, at: Path, name: str, now: float) -> bytes |
     for certificate in found:
         if certificate.not_valid_after_utc.timestamp() < now:
             source.warning(at, f"the authority {subject_of(certificate)} expired {on_day(certificate.not_valid_after_utc)}")
+        if not _may_issue(certificate):
+            source.warning(
+                at, f"{subject_of(certificate)} is no authority: certificates that it signed count for nothing",
+                f"name the one that issued it: {certificate.issuer.rfc4514_string()}",
+            )  # fmt: skip
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in found)
+
+
+def _may_issue(certificate: x509.Certificate) -> bool:
+    """Whether it can stand above others in a chain: by its basicConstraints, if it has any (RFC 5280 section 4.2.1.9)."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return certificate.issuer == certificate.subject
+    except ValueError:
+        return True
 
 
 class CertificateReader:

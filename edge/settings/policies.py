@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -90,11 +91,19 @@ def _names(source: Source, merged: Merged, key: str, at: Path) -> tuple[str, ...
         hint = (
             _OTHER_NAMES.get(name.lower()) or {other.lower(): other for other in known}.get(name.lower()) or nearest(name, known)
         )
-        mend = "write a list" if ":" in name else f'write "{hint}"' if hint else f"there is {', '.join(known)}"
+        mend = _as_list(name, known) if ":" in name else f'write "{hint}"' if hint else f"there is {', '.join(known)}"
         source.error(where, f'"{source.shown(where, name)}" is not known in {key}', mend)
     if not names:
         source.error(where, f"{key} without an entry", "take the key out, for the profile's")
     return tuple(dict.fromkeys(names))
+
+
+def _as_list(text: str, known: tuple[str, ...]) -> str:
+    """What to write for OpenSSL's one string with colons: the same names as a list, if they are names."""
+    names = [_OTHER_NAMES.get(name.lower(), name) for name in text.split(":")]
+    if all(name in known for name in names):
+        return f"write a list: {json.dumps(names)}"
+    return "write a list of names, or take the key out: the profile's are good ones"
 
 
 def tls_policy(source: Source, merged: Merged, at: Path) -> model.TlsPolicy | None:

@@ -7,13 +7,15 @@ that the checks that follow say only what is new.
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
+from edge.settings.foreign import ours_for
 from edge.settings.later import LATER
 from edge.settings.problems import Path, nearest, quoted
 from edge.settings.schema import fits, validator, whole_schema
 from edge.settings.source import UNKNOWN, Source
-from edge.settings.units import KINDS
+from edge.settings.units import KINDS, meant
 
 __all__ = ["check_shape"]
 
@@ -118,7 +120,7 @@ class _Shape:
             self.source.error(full, f"'{key}' is not in this version", "take it out for now", at_key=True)
             return
         known = list(node.get("properties", {}))
-        hint = _ELSEWHERE.get((title, key)) or nearest(key, known)
+        hint = _ELSEWHERE.get((title, key)) or ours_for(key) or nearest(key, known)
         mend = f"write '{hint}'" if hint in known else hint
         self.source.error(full, f"unknown key '{key}'", mend or _known(title, known), at_key=True)
 
@@ -136,7 +138,7 @@ class _Shape:
         elif words:
             shown = self.source.shown(path, value)
             what = f'"{shown}"' if isinstance(value, str) else shown if _kind(value) == "integer" else _spoken(value)
-            hint = nearest(value, [str(word) for word in words]) if isinstance(value, str) else ""
+            hint = _meant_word(value, [str(word) for word in words])
             types = [_TYPES[branch["type"]] for branch in branches if branch.get("type") in _TYPES]
             choice = quoted(words) if isinstance(words[0], str) else " or ".join(str(word) for word in words)
             message = f"{what} is not possible here"
@@ -146,8 +148,17 @@ class _Shape:
         else:
             types = list(dict.fromkeys(_TYPES[branch["type"]] for branch in branches if branch.get("type") in _TYPES))
             message, mend = f"{_spoken(value)} where {' or '.join(types)} belongs", ""
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and "a string" in types:
+            if path[-1:] == ("upstream",) and _kind(value) == "integer":
+                mend = f'write its URL: "http://127.0.0.1:{value}"'
+            elif isinstance(value, (int, float)) and not isinstance(value, bool) and "a string" in types:
                 mend = f'write it in quotes: "{value}"'
+            elif isinstance(value, str) and "a whole number" in types and self.source.shown(path, value) == value.strip():
+                mend = f"write it without quotes: {value}" if value.isascii() and value.isdigit() else ""
+            elif "a table" in types and not isinstance(value, dict):
+                plain = value if isinstance(value, str) and self.source.shown(path, value) == value else ""
+                mend = _table_mend(path, next(branch for branch in branches if branch.get("type") == "object"), plain)
+            elif node.get("examples"):
+                mend = f"write for example {_toml(node['examples'][0])}"
         self.source.error(path, message, mend)
 
     def unit_words(self, path: Path, node: dict[str, Any], value: object) -> tuple[str, str]:
@@ -163,11 +174,10 @@ class _Shape:
                 f"0 is not {kind.article} {kind.name}",
                 'write "off"' if off else f'it cannot be off; write for example "{kind.example}"',
             )
+        shown = self.source.shown(path, text)
+        guess = meant(node["x-unit"], text) if shown == text else ""
         if amount is not None and amount > 0 and (not isinstance(value, str) or text.replace(".", "", 1).isdigit()):
-            return (
-                f"a number without its unit: {self.source.shown(path, text)}",
-                f'write "{self.source.shown(path, text)}{kind.unit}" ({kind.units})',
-            )
+            return f"a number without its unit: {shown}", f'write "{guess or shown + kind.unit}" ({kind.units})'
         if not isinstance(value, str):
             return f"{_spoken(value)} where {kind.article} {kind.name} belongs", f'write for example "{kind.example}"'
         shown = self.source.shown(path, value)
@@ -175,7 +185,38 @@ class _Shape:
             return f'"{shown}" is not {kind.article} {kind.name}', 'write "off"'
         if value.lower() in (_UNLIMITED | {"off"}):
             return f'"{shown}" is not possible here', f'this has no "off"; write for example "{kind.example}"'
-        return f'"{shown}" is not {kind.article} {kind.name}', f'write for example "{kind.example}" (units: {kind.units})'
+        mend = f'write "{guess}"' if guess else f'write for example "{kind.example}"'
+        return f'"{shown}" is not {kind.article} {kind.name}', f"{mend} (units: {kind.units})"
+
+
+def _meant_word(value: object, words: list[str]) -> str:
+    """The one word that was probably meant; none where two are as near."""
+    if isinstance(value, bool):
+        return next((word for word in words if word == ("on" if value else "off")), "")
+    found = nearest(value, words) if isinstance(value, str) else ""
+    others = [word for word in words if word != found]
+    return found if found and isinstance(value, str) and _likeness(value, found) > max(
+        (_likeness(value, word) for word in others), default=0.0
+    ) else ""  # fmt: skip
+
+
+def _likeness(word: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, other, word).ratio()
+
+
+def _table_mend(path: Path, table: dict[str, Any], value: str) -> str:
+    """An inline table that has what it must have, or else its first key; with `value` where one string is all that is needed."""
+    properties = table.get("properties", {})
+    required = table.get("required", [])
+    keys = required or [key for key, node in properties.items() if "examples" in node or "default" in node][:1]
+    if not keys:
+        return ""
+    example = {key: properties[key].get("examples", [properties[key].get("default")])[0] for key in keys}
+    if value and len(required) == 1 and isinstance(example[required[0]], str):
+        example = {required[0]: value}
+    inner = ", ".join(f"{key} = {_toml(item)}" for key, item in example.items())
+    name = f"{path[-1]} = " if isinstance(path[-1], str) else ""
+    return f"write for example {name}{{ {inner} }}"
 
 
 def _number_words(value: int, branches: list[dict[str, Any]], words: list[Any]) -> tuple[str, str]:
@@ -227,6 +268,14 @@ _ELSEWHERE = {
     ("Listener", "port"): 'write address = ":443"',
     ("Listener", "listen"): "write 'address'",
     ("Listener", "client_auth"): "write it in a [[host]] or at the top",
+    ("Listener", "ssl"): 'TLS is on; tls = "off" switches it off',
+    ("Host", "proxy_pass"): "write 'upstream'",
+    ("UpstreamTls", "ca"): "write a [trust.NAME] with ca, and trust = \"NAME\" here",
+    ("UpstreamTls", "sni"): "write 'server_name'",
+    ("ClientAuth", "ca"): "write a [trust.NAME] with ca, and trust = \"NAME\" here",
+    ("ClientRule", "cn"): "common names are not looked at: write dns, uri or spiffe, or the whole subject",
+    ("ClientRule", "san"): "write dns, uri or spiffe",
+    ("Tls", "protocols"): "write min_version",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from edge.settings.files import Unreadable, read_file
+from edge.settings.foreign import looks_foreign
 from edge.settings.interpolate import Missing, interpolate
 from edge.settings.later import LATER
 from edge.settings.places import Places
@@ -265,6 +266,7 @@ class Source:
             line, column = len(lines), len(lines[-1]) + 1
         here = lines[line - 1][column - 1 :] if line <= len(lines) else ""
         words, mend = _TOML_WORDS.get(message, ("", ""))
+        mend = looks_foreign(lines[line - 1]) or mend if line <= len(lines) else mend
         before = lines[line - 1][: column - 1] if line <= len(lines) else ""
         if "inline table" in message or (message.startswith("Invalid initial") and "{" in before):
             if not here.strip() or here.lstrip().startswith("#"):

@@ -19,7 +19,7 @@ from edge.settings.keys import Tls
 from edge.settings.layers import Merged, typed
 from edge.settings.problems import Path
 from edge.settings.source import Source
-from edge.settings.units import seconds
+from edge.settings.units import seconds, spoken_seconds
 
 __all__ = ["ONLY_AT_THE_TOP", "SecretError", "early_data", "lifetime", "read_secret", "tickets"]
 
@@ -102,11 +102,12 @@ def tickets(source: Source, hosts: Iterable[model.Host]) -> model.Tickets:
     if rotation < 1.0:
         source.error(at, "ticket keys change at most once in a second", 'write "1h"')
     elif longest > _MOST_GENERATIONS * rotation:
-        least = math.ceil(longest / _MOST_GENERATIONS)
+        least = spoken_seconds(math.ceil(longest / _MOST_GENERATIONS))
+        lives, changes = spoken_seconds(longest), spoken_seconds(rotation)
         source.error(
             where,
-            f"tickets of {longest:.0f}s under keys that change every {rotation:.0f}s: more than {_MOST_GENERATIONS} keys to keep",
-            f'write ticket_rotation = "{least}s" or more',
+            f"tickets of {lives} under keys that change every {changes}: more than {_MOST_GENERATIONS} keys to keep",
+            f'write ticket_rotation = "{least}" or more',
         )
     return model.Tickets(rotation=rotation, lifetime=longest, file=_file(source, table.get("ticket_secret")))
 

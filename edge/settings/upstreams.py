@@ -175,7 +175,7 @@ class Upstreams:
             if hint:
                 mend = f'write "{hint}"'
             elif ":" in name or "." in name:
-                mend = f'write "http://{shown}"'
+                mend = f'write "{"tcp" if at[-1] == "passthrough" else "http"}://{shown}"'
             else:
                 mend = f'write [upstream.{shown}] with endpoints = ["http://127.0.0.1:8000"]'
             self._source.error(at, f"there is no [upstream.{shown}]", mend)

@@ -134,6 +134,14 @@ def test_a_trusted_authority_that_expired_is_a_warning(conf: Path) -> None:
     assert any("warning: the authority CN=Test Root expired on 2029-02-25" in line for line in lines), lines
 
 
+def test_a_certificate_that_is_no_authority_is_told(loads: Load, conf: Path, authority: Authority) -> None:
+    authority.issue(API).write(conf, "leaf")
+    text = host('{ chain = "api.pem", key = "api.key" }') + 'client_auth = { trust = "m" }\n[trust.m]\nca = "leaf.pem"\n'
+    wanted = "is no authority: certificates that it signed count for nothing | name the one that issued it: CN="
+    assert any(wanted in line for line in told(loads(text)))
+    assert not any("is no authority" in line for line in told(loads(text.replace("leaf.pem", "ca.pem"))))
+
+
 def test_modes_of_key_files(loads: Load, conf: Path, authority: Authority) -> None:
     leaf = authority.issue(API).write(conf, "c")
     for mode, words in (

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from edge.settings.units import KINDS, bytes_a_second, seconds, share, size
+from edge.settings.units import KINDS, bytes_a_second, meant, seconds, share, size, spoken_seconds
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,38 @@ def test_patterns_accept(kind: str, text: str) -> None:
     assert re.fullmatch(KINDS[kind].pattern(off=False), text)
     assert re.fullmatch(KINDS[kind].pattern(off=False), "off") is None
     assert re.fullmatch(KINDS[kind].pattern(off=True), "off")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "ours"),
+    [
+        ("duration", "30 s", "30s"),
+        ("duration", "5 Minutes", "5m"),
+        ("duration", "1.5 hours", "1.5h"),
+        ("duration", "86400", "1d"),
+        ("duration", "90", "90s"),
+        ("duration", "1w", ""),
+        ("duration", "soon", ""),
+        ("size", "10m", "10MiB"),
+        ("size", "1 gb", "1GiB"),
+        ("size", "512", "512B"),
+        ("size", "10s", ""),
+        ("byte-rate", "1 MB/s", "1MiB/s"),
+        ("byte-rate", "500 B", "500B/s"),
+        ("rate", "20", "20/s"),
+        ("share", "20", "20%"),
+        ("size", "0k", ""),
+    ],
+)
+def test_other_spellings_are_understood(kind: str, text: str, ours: str) -> None:
+    assert meant(kind, text) == ours
+    assert not ours or re.fullmatch(KINDS[kind].pattern(off=False), ours)
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(60, "60s"), (120, "2m"), (3600, "1h"), (5400, "90m"), (31_536_000, "365d"), (1.5, "1.5s"), (4001, "4001s")],
+)
+def test_seconds_are_spoken_in_the_unit_that_suits(amount: float, text: str) -> None:
+    assert spoken_seconds(amount) == text
+    assert seconds(text) == amount
