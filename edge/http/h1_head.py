@@ -341,7 +341,8 @@ def request_block(block: bytes, count_limit: int) -> Block:
     if te is not None:
         found.te_trailers = b"trailers" in list_tokens(te)  # RFC 9110 section 10.1.4
     if found.websocket:
-        found.websocket = any(field[0] == b"sec-websocket-key" for field in found.fields)  # RFC 6455 section 4.2.1
+        keys = sum(field[0] == b"sec-websocket-key" for field in found.fields)
+        found.websocket = keys == 1  # RFC 6455 sections 4.2.1 and 11.3.1
     return _remember(_request_blocks, block, found)
 
 

@@ -36,7 +36,7 @@ _CONNECTION_FIELDS = frozenset({b"connection", b"keep-alive", b"proxy-connection
 _SPECIAL = _CONNECTION_FIELDS | HOP_BY_HOP | {b"content-length", b"cookie", b"expect", b"host", b"te"}
 
 _PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # no white space, control, fragment or non-ASCII octet
-_STATUS = re.compile(rb"[1-9][0-9][0-9]")
+_STATUS = re.compile(rb"[1-5][0-9][0-9]")  # RFC 9110 section 15
 _NAMES_KEPT = 2048
 _names: dict[bytes, bool] = {}
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from math import inf
 from time import monotonic
 from types import FunctionType
@@ -38,6 +39,7 @@ _LINGER_BYTES = 1 << 20
 _NOISE = 64, 256  # KeyUpdates and attempts to renegotiate, records without data: in a second, of upstreams
 _READ_LEAST = 4 * 1024, 32 * 1024  # of clients, of upstreams: a hello and most requests are small, answers less so
 _READ_MOST = 128 * 1024
+_LAST_WORDS = 8  # reads of what a peer said before it took no more
 _SMALL = 4096  # bytes read; what is more is held against the hub's bound
 _HOT = "readable", "process", "mark", "collect", "write"  # the methods that each request takes
 _WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, close_notify is queued, FIN is sent
@@ -256,6 +258,20 @@ class Transport(Timed):
     def _gone(self, kind: str, error: OSError) -> None:
         self._lose(Fault(self.side, f"{self.side}-{kind}", detail=error.strerror or type(error).__name__))
 
+    def _unwritable(self, error: OSError) -> None:
+        """The peer takes no more. What an upstream said before is still there to be read: most often it has answered a request
+        whose body it does not want, and closed (RFC 9112 section 9.6).
+        """
+        if self.side is Side.UPSTREAM and self.established and not self._closing:
+            unread = [data for one, data in self._inbox if one is self]  # in this very turn
+            self._inbox[:] = [entry for entry in self._inbox if entry[0] is not self]
+            with suppress(OSError):
+                while len(unread) < _LAST_WORDS and (data := os.read(self.fd, _READ_MOST)):
+                    unread.append(data)
+            for data in unread:
+                self.process(data)
+        self._gone("reset", error)
+
     def _lose(self, fault: Fault) -> None:
         if self.disposed:
             return
@@ -363,7 +379,7 @@ class Transport(Timed):
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self._gone("reset", error)
+                self._unwritable(error)
                 return
             self.bytes_out += sent
             if sent < len(data):
@@ -410,7 +426,7 @@ class Transport(Timed):
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
-            self._gone("reset", error)
+            self._unwritable(error)
             return
         if self.pending < was:
             self._write_deadline = hub.now + self.write_timeout

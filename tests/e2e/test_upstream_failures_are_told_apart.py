@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +59,12 @@ def early_answer(conn: Conn, request: Request) -> bool:
     return False
 
 
+def abrupt_answer(conn: Conn, request: Request) -> bool:
+    """The same, but close with the body unread, which resets the connection behind the answer."""
+    conn.send(plain_answer(b"too large", "413 Content Too Large", "Connection: close"))
+    return False
+
+
 HEAD = b"HTTP/1.1 200 OK\r\n"
 BAD_HEADS = {
     "no answer": b"",
@@ -108,6 +115,7 @@ def upstream(start_shared_upstream: StartUpstream) -> ScriptedUpstream:
         "/silence": silence,
         "/stall": stall,
         "/early": early_answer,
+        "/abrupt": abrupt_answer,
     }
     return start_shared_upstream(by_path(answers))
 
@@ -214,6 +222,17 @@ def test_an_early_answer_reaches_a_client_that_is_still_sending(
     sid = client.request("/early", method="POST", end=False)
     client.data(sid, b"x" * 1000)
     assert client.response(sid).status == 403
+
+
+def test_an_early_answer_is_not_lost_to_the_reset_behind_it(edge: Gateway, h1: Callable[..., Wire]) -> None:
+    for _ in range(10):
+        wire = h1(edge)
+        with contextlib.suppress(ConnectionError):  # the gateway may have closed before we were done
+            wire.send(b"POST /abrupt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n")
+            for _ in range(30):
+                wire.send(b"x" * 100_000)
+        answer = wire.read_response()
+        assert (answer.status, answer.body) == (413, b"too large")
 
 
 def test_nothing_of_an_upstreams_failure_is_told_to_the_client(

@@ -89,6 +89,7 @@ MALFORMED: dict[str, Pairs] = {
     "status of four digits": [(b":status", b"2000")],
     "status 000": [(b":status", b"000")],
     "status 101": [(b":status", b"101")],
+    "status 600": [(b":status", b"600")],
     "interim answer that ends": [(b":status", b"103")],
     "a request's pseudo-field": [*OK, (b":path", b"/")],
     "pseudo-field last": [(b"x", b"y"), *OK],
