@@ -76,6 +76,8 @@ _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _ADDRESS = re.compile(r"(?:\d+(?:\.\d+){3}|\[?[0-9a-f.]*:[0-9a-f:.]*\]?)\Z")
 
+_LONGEST = 253  # letters of a name; addresses are shorter. What is refused is not remembered, so this bounds the memos
+
 
 def _malformed(detail: str, alert: Alert = Alert.DECODE_ERROR) -> Fault:
     return Fault(Side.CLIENT, "hello-malformed", detail=detail, alert=alert)
@@ -92,11 +94,12 @@ def host_name(name: bytes) -> str | None:
         text = name.decode("ascii").lower().removesuffix(".")
     except UnicodeDecodeError:
         raise _malformed("server_name is not ASCII", Alert.ILLEGAL_PARAMETER) from None
-    if _ADDRESS.match(text):
-        return None
-    if len(text) > 253 or not _NAME.match(text):
-        raise _malformed("server_name is no host name", Alert.ILLEGAL_PARAMETER)
-    return text
+    if len(text) <= _LONGEST:
+        if _ADDRESS.match(text):
+            return None
+        if _NAME.match(text):
+            return text
+    raise _malformed("server_name is no host name", Alert.ILLEGAL_PARAMETER)
 
 
 class ClientHello:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import Alert, Fault, Side
-from edge.wire.hello import MAX_RECORDS, HelloReader, _Shape, _shapes, alert_record, host_name
+from edge.wire.hello import MAX_RECORDS, HelloReader, _Shape, _shapes, alert_record, host_name, server_name
 from tests.fuzz.fuzz_hello import check, read, verdict
 from tests.wire.hellos import (
     alpn,
@@ -267,6 +267,13 @@ def test_an_address_is_no_name(name: bytes) -> None:
     assert found.sni is None
     assert found.sni_sent
     assert host_name(name) is None
+
+
+def test_what_is_too_long_is_no_address_and_is_not_remembered() -> None:
+    remembered = host_name.cache_info().currsize, server_name.cache_info().currsize
+    for name in (b"1" * 15_000 + b".0.0.1", b"::" + b"1" * 15_000):
+        assert fault(hello(sni(name), TLS13)).kind == "hello-malformed"
+    assert (host_name.cache_info().currsize, server_name.cache_info().currsize) == remembered
 
 
 @pytest.mark.parametrize(
