@@ -9,6 +9,7 @@ never leave the rooms that know those libraries; `detail` is for the log alone a
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 __all__ = ["Alert", "Fault", "H2Code", "MethodNotAllowed", "Retry", "Side"]
 
@@ -95,6 +96,15 @@ class Fault(Exception):
         self.status = status
         self.alert = alert
         self.h2_code = h2_code
+
+    def kept(self) -> Self:
+        """This fault, without the frames that it was raised through: to be asked for by whoever keeps it beyond its ``except``.
+
+        They hold what they worked on, input and all, and most of them can be reached from their own variables: a stranger's
+        mistakes would be garbage that only the collector finds.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
     def __str__(self) -> str:
         return f"{self.side}: {self.kind}" + (f" ({self.detail})" if self.detail else "")

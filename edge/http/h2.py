@@ -65,6 +65,7 @@ FRAMES_A_TURN: Final = 500  # of the cheapest kind
 _HEADERS_WEIGH: Final = 3  # more than one of those
 _LIBRARY_WEIGHS: Final = 9  # the same, for what the library handles
 _LIBRARY_FRAMES: Final = frozenset({SETTINGS, PING})
+_INTERIM: Final = 256  # 1xx responses to one request
 _CONTINUATIONS: Final = 32  # frames of one field block
 _GAPS: Final = 16
 _HEADS_KEPT: Final = 32  # requests whose block is remembered
@@ -124,10 +125,12 @@ class Connection(Control):
         """Open a stream with a request (client role) and return its id.
 
         `length`: Content-Length, None for a body of unknown length. `protocol`: an extended CONNECT (RFC 8441).
-        Raises `Fault` with retry when `can_open` is false, or the peer never allowed extended CONNECT.
+        Raises `Fault`: with retry when `can_open` is false, without where the peer has not allowed extended CONNECT.
         """
-        if not self.can_open or (protocol and not self.peer_allows_connect_protocol):
+        if not self.can_open:
             raise Fault(Side.EDGE, "h2-cannot-open", retry=Retry.YES, status=502)
+        if protocol and not self.peer_allows_connect_protocol:
+            raise Fault(Side.EDGE, "h2-cannot-open", detail="the upstream does not allow extended CONNECT", status=502)
         self._last_ours = sid = self._last_ours + 2
         stream = Stream(sid, self._peer_window, STREAM_WINDOW)
         self._streams[sid] = stream
@@ -154,8 +157,7 @@ class Connection(Control):
     def feed(self, data: bytes, now: float) -> list[Event]:
         """What `data` says. Raises `Fault` for a connection error, after the events that came before it were returned."""
         if self._fault is not None:
-            fault, self._fault, self.has_more = self._fault, None, False
-            raise fault
+            raise self._take_fault()
         if self._dead:
             return []
         if self._rest:
@@ -164,14 +166,14 @@ class Connection(Control):
         if self._unread:
             self.end_unread(now)
         self.has_more = False
-        events: list[Event] = []
-        self._events = events
+        events = self._events
         at = 0
         try:
             if self._preface:
                 at = self._read_preface(data)
             at = self._walk(data, at)
             self._rest = data[at:] if at < len(data) else b""
+            self._events = []  # whoever has them, an idle connection does not hold their bytes
             return events
         except Fault as error:
             fault = error
@@ -182,11 +184,19 @@ class Connection(Control):
         except ProtocolError as error:
             fault = self._error("h2-settings", H2Code(int(error.error_code)), str(error))
         self._die(fault)
+        self._fault = fault.kept()
+        self._events = []
+        self._rest = b""
+        del fault
         if not events:
-            raise fault
-        self._fault = fault
+            raise self._take_fault()
         self.has_more = True
         return events
+
+    def _take_fault(self) -> Fault:
+        fault, self._fault, self.has_more = self._fault, None, False
+        assert fault is not None
+        return fault
 
     def _read_preface(self, data: bytes) -> int:
         """RFC 9113 section 3.4: how many bytes of `data` belong to the preface."""
@@ -218,7 +228,7 @@ class Connection(Control):
             sid &= MAX_ID
             if self._block is not None and (kind != CONTINUATION or sid != self._block_sid):  # section 6.10
                 raise self._error("h2-continuation", H2Code.PROTOCOL_ERROR)
-            if not self._settled and (kind != SETTINGS or flags & ACK):  # section 3.4
+            if not self.settled and (kind != SETTINGS or flags & ACK):  # section 3.4
                 raise self._error("h2-preface", H2Code.PROTOCOL_ERROR, "no SETTINGS first")
             if kind == DATA:
                 self._on_data(sid, flags, data, start, stop)
@@ -290,6 +300,10 @@ class Connection(Control):
         """DATA for a stream that is not there: it still counts for the connection's window."""
         ours = self._gone(sid)
         self._credit_connection(length)
+        left = self._reset.get(sid, -1) - length
+        if length and left >= 0:
+            self._reset[sid] = left  # it had been sent before the reset was heard of: the stream's window is the bound of that
+            return
         self._spend()
         if not ours:
             self._out.append(rst_stream(sid, H2Code.STREAM_CLOSED))
@@ -387,7 +401,7 @@ class Connection(Control):
                     raise too_large(Side.CLIENT)
                 head = request_head(fields, end=end, secure=self.secure)
             except Fault as error:
-                fault = error
+                fault = error.kept()
             else:
                 if decoder.generation == generation and len(block) <= _BLOCK_KEPT:
                     self._keep_head(block, head)
@@ -429,6 +443,10 @@ class Connection(Control):
             return
         if head.status < 200:
             self._spend()  # interim answers have no end of their own
+            stream.interim += 1
+            if stream.interim > _INTERIM:
+                self._break(stream, malformed("too-many-interim", side=Side.UPSTREAM))
+                return
         else:
             stream.head_done = True
             tunnel = stream.protocol and head.status < 300
@@ -464,19 +482,23 @@ class Connection(Control):
 
         Raises the connection error that sections 5.1 and 5.1.1 ask for when the peer knows it to be closed, or never opened it.
         """
-        ours = self._reset.get(sid)
-        if ours is not None:
-            return ours
+        left = self._reset.get(sid)
+        if left is not None:
+            return left >= 0
+        if sid <= self._forgotten and not self._idle(sid):
+            return True  # nobody knows any more
         if self._idle(sid) or any(low < sid < high for low, high in self._gaps):
             raise self._error("h2-stream-id", H2Code.PROTOCOL_ERROR)
         raise self._error("h2-stream-closed", H2Code.STREAM_CLOSED)
 
     def _refuse(self, sid: int, fault: Fault) -> None:
         """A stream that never came to be."""
-        if not self.going_away:
+        if self.going_away:
+            self._spend()
+        else:
             self._spend_reset()
         self._out.append(rst_stream(sid, fault.h2_code))
-        self._remember_reset(sid, ours=True)
+        self._remember_reset(sid, STREAM_WINDOW)
         self._events.append((sid, fault))
 
 

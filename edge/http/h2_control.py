@@ -78,7 +78,7 @@ class Control(Sender):
         self._side = Side.UPSTREAM if client else Side.CLIENT
         self._decoder = FieldDecoder(limits.header_bytes, limits.header_count)
         self._library = self._make_library(encoder)
-        self._settled = False  # the peer's first SETTINGS came
+        self.settled = False  # the peer's first SETTINGS came
         self.acknowledged = False  # and its word that it has ours
         self._events: list[Event] = []
         self._last_peer = 0  # highest stream id that the peer opened
@@ -153,14 +153,17 @@ class Control(Sender):
                 raise self._error("h2-idle-stream", H2Code.PROTOCOL_ERROR)
             self._spend()
             return
-        self._spend_reset()
         number = int.from_bytes(data[start:stop], "big")
         code = H2Code(number) if number <= 13 else H2Code.INTERNAL_ERROR
-        complete = stream.state & REMOTE
-        self._remember_reset(sid, ours=False)
+        whole = self.client and code is H2Code.NO_ERROR and stream.state & REMOTE  # so was the answer: section 8.1
+        if whole:
+            self._spend()
+        else:
+            self._spend_reset()
+        self._remember_reset(sid, -1)
         self._close(stream)
-        if self.client and complete and code is H2Code.NO_ERROR:
-            return  # the answer was whole: section 8.1
+        if whole:
+            return
         retry = Retry.YES if self.client and code is H2Code.REFUSED_STREAM else Retry.NO
         status = 502 if self.client else 0
         self._events.append((sid, Fault(self._side, "stream-reset", detail=code.name, retry=retry, status=status, h2_code=code)))
@@ -190,7 +193,7 @@ class Control(Sender):
         if (flags & ACK and length) or length % 6:
             raise self._error("h2-frame-size", H2Code.FRAME_SIZE_ERROR)
         self._spend(1 + length // 96)
-        self._settled = True
+        self.settled = True
         if flags & ACK:
             self.acknowledged = True
         known = b"".join(
@@ -294,7 +297,7 @@ class Control(Sender):
         self._spend_reset()
         self.reset(stream.sid, fault.h2_code)
         if not stream.discard:
-            self._events.append((stream.sid, fault))
+            self._events.append((stream.sid, fault.kept()))
 
     def _spend(self, amount: int = 1) -> None:
         if not self._control.take(self._now, amount):

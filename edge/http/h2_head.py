@@ -5,7 +5,7 @@ with `status` 0 for a malformed message, which resets its stream and no other (R
 where the message is well-formed and an answer is due.
 
 Choices: `:scheme` must be http or https and agree with the transport, so that no upstream is told of a security that is
-not there. Plain CONNECT is refused, for a gateway is nobody's tunnel. Several fields of one name keep their order;
+not there. Plain CONNECT is answered 501, for a gateway is nobody's tunnel. Several fields of one name keep their order;
 `cookie` crumbs become one line again (section 8.2.3).
 """
 
@@ -99,7 +99,7 @@ _CONNECT_WITH = frozenset({b"websocket"})
 def request_head(fields: list[Field], *, end: bool, secure: bool) -> RequestHead:
     """The request that `fields` describe (RFC 9113 section 8.3.1, RFC 8441 section 4).
 
-    Raises `Fault` with status 0 when it is malformed, with 501 for an extended CONNECT to a protocol that is not known.
+    Raises `Fault` with status 0 when it is malformed, with 501 for a CONNECT, or an extended one to a protocol that is not known.
     """
     pseudo, at = _pseudo(fields, _REQUEST_PSEUDO, Side.CLIENT)
     method = pseudo.get(b":method")
@@ -107,7 +107,7 @@ def request_head(fields: list[Field], *, end: bool, secure: bool) -> RequestHead
         raise malformed("bad-method", "missing" if method is None else "not a token")
     protocol = pseudo.get(b":protocol")
     if method == b"CONNECT" and protocol is None:
-        raise malformed("connect-refused")
+        raise _connect_refused(pseudo, fields[at:])
     if protocol is not None and method != b"CONNECT":
         raise malformed("bad-pseudo-field", ":protocol without CONNECT")
     scheme = pseudo.get(b":scheme")
@@ -186,6 +186,17 @@ def _authority(authority: bytes | None, hosts: list[bytes], scheme: bytes) -> by
     if hosts and not authority_agrees(known, host, scheme):
         raise malformed("bad-authority", "Host disagrees")
     return known
+
+
+def _connect_refused(pseudo: dict[bytes, bytes], fields: Fields) -> Fault:
+    """The answer to a CONNECT (RFC 9113 section 8.5, RFC 9110 section 9.3.6), or what is malformed in it."""
+    if b":scheme" in pseudo or b":path" in pseudo or b":authority" not in pseudo:
+        return malformed("bad-pseudo-field", "CONNECT names an authority and nothing else")
+    for field in fields:
+        if _check(field, Side.CLIENT) and field[0] in _CONNECTION_FIELDS:
+            return malformed("connection-field", field[0].decode("ascii"))
+    _authority(pseudo[b":authority"], [], b"https")
+    return Fault(Side.CLIENT, "connect-refused", status=501)
 
 
 _RESPONSE_PSEUDO = frozenset({b":status"})

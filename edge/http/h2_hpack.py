@@ -29,6 +29,8 @@ _STATIC: Final = HeaderTable.STATIC_TABLE
 _STATIC_MAP: Final = HeaderTable.STATIC_TABLE_MAPPING
 _DEFAULT_TABLE: Final = HeaderTable.DEFAULT_SIZE
 _KEEP_ENTRIES: Final = 4096  # of either memory below; each is emptied when full
+_MANY: Final = 4096  # fields that a block may have though they are over the limits; more are not worth reading
+_UPDATES: Final = 2  # size updates of a block, RFC 7541 section 4.2
 _KEEP_BYTES: Final = 128  # longer strings and fields are not kept
 
 _Row = list[tuple[int, bytes, int]]  # by octet: the next state, the text that it completes, whether a string may end there
@@ -108,7 +110,7 @@ def _static(index: int) -> Field:
 class FieldDecoder(Decoder):
     """Reads header blocks. `max_bytes` (names, values and 4 a field) and `max_count` bound what `read` returns.
 
-    `hard_bytes` is the size at which reading stops for good, and with it the connection.
+    `hard_bytes` is the size at which reading stops for good, and with it the connection; so do many fields over the limits.
     """
 
     def __init__(self, max_bytes: int, max_count: int) -> None:
@@ -131,6 +133,8 @@ class FieldDecoder(Decoder):
         fields: list[Field] = []
         room = self.max_bytes
         at, end = 0, len(block)
+        spare = max(_MANY, self.max_count)
+        updates = 0
         started = False
         while at < end:
             first = block[at]
@@ -144,8 +148,9 @@ class FieldDecoder(Decoder):
                 field = dynamic[index - 62] if index > 61 else _static(index)
             elif first & 0xE0 == 0x20:  # size update, section 6.3; only before the first field, section 4.2
                 size, used = decode_integer(block[at : at + 6], 5)
-                if started:
-                    raise HPACKDecodingError("size update after a field")
+                updates += 1
+                if started or updates > _UPDATES:
+                    raise HPACKDecodingError("size update after a field" if started else "too many size updates")
                 if size > self.max_allowed_table_size:
                     raise InvalidTableSizeError("size update beyond the setting")
                 table.maxsize = size
@@ -170,8 +175,10 @@ class FieldDecoder(Decoder):
             room -= len(field[0]) + len(field[1]) + 4
             if room >= 0:
                 fields.append(field)
-            elif room < -self.hard_bytes:
-                raise OversizedError("fields past the hard bound")
+            else:
+                spare -= 1
+                if spare < 0 or room < -self.hard_bytes:
+                    raise OversizedError("fields past the hard bound")
         if table.maxsize > self.max_allowed_table_size:
             raise InvalidTableSizeError("the table was not made smaller")
         if room < 0:

@@ -37,7 +37,8 @@ __all__ = ["DEFAULT_WINDOW", "LOW_MARK", "Sender"]
 LOW_MARK = 16 * 1024  # bytes waiting in a stream below which `unblocked` names it
 DEFAULT_WINDOW = 65_535  # RFC 9113 section 6.9.2
 UNREAD = 2.0  # seconds
-_RESETS_KEPT = 256  # reset streams that are remembered, because frames may still be on their way to them
+_RESETS_KEPT = 256, 4096  # reset streams that are remembered, because frames may still be on their way: of clients, of upstreams
+_SHARED_BY = 8  # budgets of a client that an upstream's connection has, whose streams belong to many
 _EARNS = 1024  # bytes of DATA that are worth frames in return
 _EARNED_AT_MOST = 1000  # frames that DATA of ours may earn the peer in advance
 
@@ -56,9 +57,11 @@ class Sender:
         self._encoder = encoder
         self._streams: dict[int, Stream] = {}
         self._unread: dict[int, float] = {}  # answered streams whose request still comes: until when it is thrown away
-        self._reset: dict[int, bool] = {}  # stream id: whether it was us who reset it
-        self._resets = Budget(limits.h2_resets, now)
-        self._control = Budget(limits.h2_control, now)
+        self._reset: dict[int, int] = {}  # stream id: bytes that may be on their way because we reset it; -1: the peer did
+        self._forgotten = 0  # the highest stream id that was in there and is no more
+        share = _SHARED_BY if client else 1
+        self._resets = Budget(share * limits.h2_resets, now)
+        self._control = Budget(share * limits.h2_control, now)
         self._dead = False  # a connection error was sent: nothing is read or written any more
 
         self._out: list[bytes] = []
@@ -317,14 +320,17 @@ class Sender:
         if stream is None or self._dead:
             return
         self._out.append(rst_stream(sid, code))
-        self._remember_reset(sid, ours=True)
+        self._remember_reset(sid, max(0, stream.recv_window))
         self._close(stream)
 
-    def _remember_reset(self, sid: int, *, ours: bool) -> None:
+    def _remember_reset(self, sid: int, window: int) -> None:
+        """`window`: bytes that the peer may have sent before it hears of it; -1 when it was the peer who reset the stream."""
         kept = self._reset
-        if len(kept) >= _RESETS_KEPT:
-            del kept[next(iter(kept))]
-        kept[sid] = ours
+        if len(kept) >= _RESETS_KEPT[self.client]:
+            oldest = next(iter(kept))
+            del kept[oldest]
+            self._forgotten = max(self._forgotten, oldest)
+        kept[sid] = window
 
     def _close(self, stream: Stream) -> None:
         stream.state = CLOSED

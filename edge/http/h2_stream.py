@@ -25,8 +25,8 @@ class Stream:
     """State of one stream; `Connection` and its base change it."""
 
     __slots__ = (
-        "bodiless", "body_room", "credited", "discard", "ending", "expected", "failed", "head_done", "mark",
-        "mark_turn", "offset", "promised", "protocol", "queue", "queued", "received", "recv_window", "send_window",
+        "bodiless", "body_room", "credited", "discard", "ending", "expected", "failed", "head_done", "interim",
+        "mark", "mark_turn", "offset", "promised", "protocol", "queue", "queued", "received", "recv_window", "send_window",
         "sid", "state", "unacked", "waiting",
     )  # fmt: skip
 
@@ -44,6 +44,7 @@ class Stream:
         self.bodiless = False  # the message that we send (server) or receive (client) has no content: HEAD, 204, 304
         self.failed = False  # the answer is an error
         self.discard = False  # refused with an answer: what still arrives is thrown away
+        self.interim = 0  # interim answers so far (client)
         self.head_done = False  # the final head was sent (server) or received (client)
         self.protocol = b""
         self.queue: deque[bytes] | None = None

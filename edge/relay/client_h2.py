@@ -178,7 +178,8 @@ class H2Client:
             self.transport.close()
         elif codec.has_more and not self._closing:
             self.transport.pause()
-            self._context.later(self._more)
+            if self.transport.pending < HIGH:  # else `on_writable` goes on: answers to what was read before wait for the client
+                self._context.later(self._more)
         elif self.transport.pending < HIGH:
             self.transport.resume()
         else:
@@ -241,12 +242,12 @@ class H2Client:
         stream = self.streams.pop(sid, None)
         if stream is None or self._closing:
             return
-        if not stream.exchange.response_done or (stream.exchange.head.protocol and not self.codec.queued(sid)):
+        if not stream.exchange.response_done or (stream.exchange.status == 101 and not self.codec.queued(sid)):
             self.codec.reset(sid, H2Code.CANCEL)
             self.transport.mark()
         elif left := self.codec.queued(sid):
             self._leave_over(sid, left)
-        elif not stream.exchange.request_done:
+        elif not stream.exchange.request_done or stream.exchange.head.protocol:
             self.transport.arm_session_earlier(self.codec.unread_due)
         if not self.streams:
             self._idle_since = now = self._context.clock.now
@@ -284,7 +285,11 @@ class H2Client:
         for stream in list(self.streams.values()):
             if not stream.blocked():
                 stream.exchange.client_writable()
-        if not self._closing and not self.codec.has_more:
+        if self._closing:
+            return
+        if self.codec.has_more:
+            self._context.later(self._more)
+        else:
             self.transport.resume()
 
     def on_deadline(self, now: float) -> None:

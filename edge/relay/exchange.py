@@ -143,7 +143,7 @@ class Exchange(Timing):
 
     def refuse(self, fault: Fault) -> None:
         """Answer a request with an error of ours, if an answer is still possible; else break it."""
-        self.fault = fault
+        self.fault = fault.kept()
         if not fault.status or (self.state >= RESPONDING and not self._retracted()):
             self._abort(fault)
             return
@@ -247,6 +247,7 @@ class Exchange(Timing):
             return
         forward = self.forward
         assert forward is not None
+        fault.kept()
         if self.state < RESPONDING and self._context.may_retry(
             self, forward.terms.target, fault, sent=self._sent_head, body_gone=self._sent_body
         ):
@@ -344,7 +345,7 @@ class Exchange(Timing):
         """The client is gone or has reset its stream: cancel the work."""
         if self.state == DONE:
             return
-        self.fault = fault
+        self.fault = fault.kept()
         if not self.status:
             self.status = 499
         self._leave_upstream()
@@ -441,7 +442,7 @@ class Exchange(Timing):
         """Break the response: it cannot be made whole."""
         if self.state == DONE:
             return
-        self.fault = fault
+        self.fault = fault.kept()
         self._leave_upstream()
         if not self.response_done:
             if fault.side is not Side.CLIENT:

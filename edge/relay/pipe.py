@@ -214,7 +214,7 @@ class Pipe(_End):
         assert self._upstream is not None
         if fault.retry is not Retry.NO and self.tries < self._upstream.retry.attempts and self.endpoint is not None:
             self._tried.add(self.endpoint)
-            self.fault = fault
+            self.fault = fault.kept()
             self._dial(first=False)
         else:
             self.broken(fault)
@@ -281,7 +281,7 @@ class Pipe(_End):
 
     def _finish(self, fault: Fault | None) -> None:
         self._over = True
-        self.fault = fault
+        self.fault = fault.kept() if fault is not None else None
         self.ended_at = self._context.clock.now
         if self._ticket is not None:
             self._ticket.cancel()

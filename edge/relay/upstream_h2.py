@@ -2,7 +2,9 @@
 
 Invariants: a stream's receiver hears exactly one ending. When the connection dies, every open stream fails; those that
 the upstream says it never looked at (above the last stream of its GOAWAY, or REFUSED_STREAM) may be tried again
-(RFC 9113 section 8.7). Response bytes are credited only when the client's side has taken them.
+(RFC 9113 section 8.7). Response bytes are credited only when the client's side has taken them. A connection on which nothing
+was heard until a stream was given up gets no new ones: its other end may be gone. An extended CONNECT waits for the upstream's
+SETTINGS, which say whether it may be sent (RFC 8441 section 3).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from edge.relay.websocket import KEY, without
 from edge.settings.model import Limits
 
 __all__ = ["H2Upstream", "H2UpstreamStream"]
+
+_SILENCE = 5.0  # seconds
 
 
 class H2UpstreamStream:
@@ -47,6 +51,10 @@ class H2UpstreamStream:
         self.receiver = None
         self._conn.forget(self._sid, reset=True)
 
+    def begin(self, sid: int) -> None:
+        """It waited, and is sent as stream `sid` now."""
+        self._sid = sid
+
     def blocked(self) -> bool:
         conn = self._conn
         pending = conn.transport.pending
@@ -64,7 +72,7 @@ class H2UpstreamStream:
 
 
 class H2Upstream:
-    __slots__ = ("_closed", "_going", "_keeper", "_room", "_used", "clock", "codec", "streams", "transport")
+    __slots__ = ("_closed", "_going", "_heard", "_keeper", "_room", "_used", "_waiting", "clock", "codec", "streams", "transport")
 
     multiplexed = True
 
@@ -78,6 +86,8 @@ class H2Upstream:
         self._closed = False
         self._going = False  # no new streams
         self._used = False
+        self._heard = clock.now  # when something was last read, or the first of the open streams began
+        self._waiting: dict[int, tuple[H2UpstreamStream, RequestHead, bytes]] = {}  # for SETTINGS; by numbers below 0
         self._room = self.codec.peer_streams
         transport.mark()
 
@@ -88,26 +98,59 @@ class H2Upstream:
 
     def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> H2UpstreamStream:
         protocol = request.protocol
-        fields = without(request.fields, KEY) if protocol else request.fields
-        if request_id:
-            fields = [*fields, (b"x-request-id", request_id)]
-        sid = self.codec.send_request(
-            request.method,
-            request.target,
-            request.authority,
-            fields,
-            length=request.content_length,
-            end=request.end and not protocol,
-            protocol=protocol,
-            te_trailers=request.te_trailers,
-        )
+        if protocol and not self.codec.settled:
+            sid = min(self._waiting, default=0) - 1
+            stream = H2UpstreamStream(self, sid, receiver, reused=False, protocol=protocol, sent_all=False)
+            self._waiting[sid] = stream, request, request_id
+            self.streams[sid] = stream
+            return stream
+        sid = self._ask(request, request_id)
         stream = H2UpstreamStream(
             self, sid, receiver, reused=self._used, protocol=protocol, sent_all=request.end and not protocol
         )
         self._used = True
+        if not self.streams:
+            self._heard = self.clock.now
         self.streams[sid] = stream
         self.transport.mark()
         return stream
+
+    def _ask(self, request: RequestHead, request_id: bytes) -> int:
+        protocol = request.protocol
+        fields = without(request.fields, KEY) if protocol else request.fields
+        if request_id:
+            fields = [*fields, (b"x-request-id", request_id)]
+        try:
+            return self.codec.send_request(
+                request.method,
+                request.target,
+                request.authority,
+                fields,
+                length=request.content_length,
+                end=request.end and not protocol,
+                protocol=protocol,
+                te_trailers=request.te_trailers,
+            )
+        except Fault:
+            self._free()
+            raise
+
+    def _begin_waiting(self) -> None:
+        """SETTINGS came: send what may be sent now."""
+        waiting, self._waiting = self._waiting, {}
+        for at, (stream, request, request_id) in waiting.items():
+            if self.streams.pop(at, None) is None:
+                continue
+            try:
+                sid = self._ask(request, request_id)
+            except Fault as fault:
+                receiver, stream.receiver = stream.receiver, None
+                if receiver is not None:
+                    receiver.upstream_failed(fault)
+                continue
+            stream.begin(sid)
+            self.streams[sid] = stream
+            self._used = True
 
     def close(self) -> None:
         if not self._closed:
@@ -121,13 +164,19 @@ class H2Upstream:
         if self.streams.pop(sid, None) is None or self._closed:
             return
         if reset:
+            self._waiting.pop(sid, None)
             self.codec.reset(sid, H2Code.CANCEL)
             self.transport.mark()
-        if self._going:
-            if not self.streams:
-                self.close()
-        else:
+            if self.clock.now - self._heard >= _SILENCE:
+                self._leave()
+        self._free()
+
+    def _free(self) -> None:
+        """There is room for one more, or nothing left to do."""
+        if not self._going:
             self._keeper.released(self)
+        elif not self.streams:
+            self.close()
 
     # --- as a session of its transport ---
 
@@ -142,14 +191,17 @@ class H2Upstream:
 
     def on_data(self, data: bytes) -> None:
         codec = self.codec
+        self._heard = now = self.clock.now
         try:
-            events = codec.feed(data, self.clock.now)
+            events = codec.feed(data, now)
             self._dispatch(events)
             while codec.has_more and not self._closed:
                 self._dispatch(codec.feed(b"", self.clock.now))
         except Fault as fault:
             self._fail(fault)
             return
+        if self._waiting and codec.settled:
+            self._begin_waiting()
         if codec.peer_streams != self._room:
             self._room = codec.peer_streams
             self._keeper.resized(self, self._room)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edge.errors import Fault, H2Code, Retry, Side
+from edge.http.h2_control import STREAM_WINDOW
 from edge.http.h2_frames import DATA, END_HEADERS, GOAWAY, HEADERS, PREFACE, PUSH_PROMISE, RST_STREAM
 from edge.http.message import Fields, ResponseHead
+from edge.settings.model import Limits
 
 from .h2_tools import OK, Pairs, Peer, described, died, frame, frames, settings
 
@@ -131,6 +133,13 @@ def test_data_before_a_head_is_a_502() -> None:
     assert described(peer.events)[-1][:4] == (1, "fault", "upstream-unexpected-body", 502)
 
 
+@pytest.mark.parametrize("status", [b"099", b"600", b"999", b"20", b"2000", b"200 ", b"+20"])
+def test_a_status_beyond_the_classes_is_a_502(status: bytes) -> None:
+    peer = asked()
+    peer.feed(peer.headers(1, [(b":status", status)]))
+    assert described(peer.events) == [(1, "fault", "upstream-bad-status", 502, H2Code.PROTOCOL_ERROR)]
+
+
 def test_oversized_answers_are_a_502() -> None:
     peer = Peer(client=True, header_bytes=500)
     peer.edge.send_request(b"GET", b"/", b"b", [], length=None, end=True)
@@ -140,10 +149,39 @@ def test_oversized_answers_are_a_502() -> None:
 
 def test_interim_answers_without_end_are_a_flood() -> None:
     peer = asked()
+    for _ in range(256):
+        peer.feed(peer.headers(1, [(b":status", b"103")], end=False))
+    assert len(peer.events) == 256
     peer.feed(peer.headers(1, [(b":status", b"103")], end=False))
-    for _ in range(1100):
+    assert described(peer.events)[-1] == (1, "fault", "upstream-too-many-interim", 502, H2Code.PROTOCOL_ERROR)
+    for _ in range(8 * Limits().h2_control):
         peer.feed(peer.headers(1, [(b":status", b"103")], end=False))
     assert died(peer) is H2Code.ENHANCE_YOUR_CALM
+
+
+def test_an_upstreams_connection_outlives_what_was_on_its_way_to_cancelled_streams() -> None:
+    peer = Peer(client=True)
+    for _ in range(40):
+        sid = peer.edge.send_request(b"GET", b"/", b"a.test", [], length=None, end=True)
+        peer.feed(peer.headers(sid, OK, end=False))
+        peer.edge.reset(sid, H2Code.CANCEL)
+        peer.feed(peer.data(sid, b"x" * 64) * (STREAM_WINDOW // 64))
+    assert peer.fault is None and peer.edge.open_streams == 0
+    peer.feed(peer.data(sid, b"x") * 9000)  # more than was allowed to be on its way
+    assert died(peer) is H2Code.ENHANCE_YOUR_CALM
+
+
+def test_an_upstreams_connection_outlives_more_cancelled_streams_than_are_remembered() -> None:
+    peer = Peer(client=True)
+    sids = []
+    for _ in range(5000):
+        sids.append(peer.edge.send_request(b"GET", b"/", b"a.test", [], length=None, end=True))
+        peer.edge.reset(sids[-1], H2Code.CANCEL)
+        peer.edge.drain()
+    for sid in sids[:10]:
+        peer.feed(peer.headers(sid, OK, end=False) + peer.data(sid, b"x", end=True))
+    assert peer.fault is None
+    assert peer.resets() == {}
 
 
 def test_resets_say_whether_to_try_again() -> None:

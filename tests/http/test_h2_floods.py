@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
@@ -201,3 +203,63 @@ def test_refused_answers_hold_no_body() -> None:
         peer.edge.drain()
     assert peer.fault is None
     assert len(peer.events) == 1
+
+
+FAULTS: dict[str, Callable[[Peer], bytes]] = {
+    "a malformed request": lambda peer: peer.headers(1, [*GET, (b"connection", b"x")]),
+    "a bad authority": lambda peer: peer.headers(1, [*GET[:2], (b":authority", b"u@a.test"), GET[3]]),
+    "malformed trailers": lambda peer: peer.headers(1, POST, end=False) + peer.headers(1, [(b":path", b"/")]),
+    "too many fields": lambda peer: peer.headers(1, GET + [(b"x", b"y" * 1000)] * 40),
+    "a closed stream": lambda peer: peer.headers(1, GET) + peer.data(1, b"x"),
+    "a connection error": lambda peer: frame(PING, 0, 1, bytes(8)),
+    "a broken block": lambda peer: frame(HEADERS, END_HEADERS, 1, b"\x80"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_was_refused_leaves_nothing_for_the_collector(name: str) -> None:
+    peer = Peer()
+    data = FAULTS[name](peer)
+    gc.collect()
+    gc.disable()
+    try:
+        peer.feed(data)
+        peer.events.clear()
+        peer.fault = None
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_an_idle_connection_holds_no_body() -> None:
+    peer = Peer()
+    peer.open(1)
+    tracemalloc.start()
+    try:
+        peer.feed(peer.data(1, b"x" * 16_000) * 6)
+        peer.edge.credit(1, 96_000)
+        peer.edge.drain()
+        peer.events.clear()
+        assert tracemalloc.get_traced_memory()[0] < 32_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_requests_behind_the_last_goaway_have_a_budget_too() -> None:
+    peer = Peer()
+    peer.open(1)
+    peer.edge.goaway(now_final=True)
+    peer.feed(b"".join(peer.headers(sid, GET) for sid in range(3, 1003, 2)))
+    assert peer.fault is None
+    peer.feed(b"".join(peer.headers(sid, GET) for sid in range(1003, 4003, 2)))
+    assert died(peer) is CALM
+
+
+def test_what_crosses_a_reset_of_ours_costs_nothing_as_far_as_the_window_went() -> None:
+    peer = Peer()
+    peer.open(1)
+    peer.edge.reset(1, H2Code.NO_ERROR)
+    peer.feed(peer.data(1, b"x" * 40) * 3000)
+    assert peer.fault is None
+    peer.feed(peer.data(1, b"x" * 40) * 3000)
+    assert died(peer) is CALM

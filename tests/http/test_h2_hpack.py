@@ -96,6 +96,20 @@ def test_a_bomb_stops_being_read() -> None:
         ours.read(b"\xbe" * 16_000)
 
 
+def test_many_fields_over_the_limits_stop_being_read() -> None:
+    assert decoder(10_000, 5).read(b"\x82" * 4000) is None
+    with pytest.raises(OversizedError):
+        decoder(1000, 100).read(b"\x40\x01a\x00" * 9000)
+    with pytest.raises(OversizedError):
+        decoder().read(b"\x82" * 200_000)
+
+
+def test_a_block_tells_of_two_table_sizes_at_most() -> None:
+    assert decoder().read(b"\x20\x3f\xe1\x1f\x82") == [(b":method", b"GET")]
+    with pytest.raises(HPACKError):
+        decoder().read(b"\x20\x20\x20\x82")
+
+
 def test_the_generation_tells_when_the_table_changed() -> None:
     ours = decoder()
     ours.read(b"\x82\x00\x01a\x01b\x10\x01c\x01d")

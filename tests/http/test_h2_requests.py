@@ -61,8 +61,12 @@ MALFORMED: dict[str, Pairs] = {
     "asterisk with GET": but(b":path", b"*"),
     "method with a space": but(b":method", b"GE T"),
     "empty method": but(b":method", b""),
-    "plain CONNECT": [(b":method", b"CONNECT"), (b":authority", b"a.test:443")],
     "CONNECT with a path": but(b":method", b"CONNECT"),
+    "CONNECT with a scheme": [(b":method", b"CONNECT"), GET[1], (b":authority", b"a.test:443")],
+    "CONNECT to nowhere": [(b":method", b"CONNECT")],
+    "CONNECT to a bad port": [(b":method", b"CONNECT"), (b":authority", b"a.test:x")],
+    "CONNECT with a connection's field": [(b":method", b"CONNECT"), (b":authority", b"a.test:443"), (b"upgrade", b"x")],
+    "CONNECT with a bad field": [(b":method", b"CONNECT"), (b":authority", b"a.test:443"), (b"x", b"a\nb")],
     "scheme ftp": but(b":scheme", b"ftp"),
     "scheme of another transport": but(b":scheme", b"http"),
     "userinfo": but(b":authority", b"u@a.test"),
@@ -171,6 +175,12 @@ def test_options_may_ask_for_the_server() -> None:
 def test_an_extended_connect_opens_a_websocket() -> None:
     head = head_of([*CONNECT, (b"sec-websocket-version", b"13")], end=False)
     assert (head.method, head.protocol, head.end, head.target) == (b"GET", b"websocket", False, b"/")
+
+
+def test_a_plain_connect_waits_for_a_501() -> None:
+    peer = Peer()
+    peer.feed(peer.headers(1, [(b":method", b"CONNECT"), (b":authority", b"a.test:443"), (b"x", b"y")], end=False))
+    assert described(peer.events) == [(1, "fault", "connect-refused", 501, H2Code.PROTOCOL_ERROR)]
 
 
 def test_an_extended_connect_to_something_else_waits_for_a_501() -> None:

@@ -9,10 +9,12 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import pytest
 
 from edge.errors import Fault, Side
 from edge.relay.client_h2 import H2ClientStream
 from edge.relay.exchange import Exchange
+from edge.relay.ports import HIGH
 from edge.relay.websocket import accept_for
 from edge.settings.model import Limits
 from tests.builders import route
@@ -321,6 +323,78 @@ def test_an_http1_websocket_becomes_extended_connect() -> None:
     assert server.body(3) == b"\x81\x00"
 
 
+WEBSOCKET = (
+    b"GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def test_an_extended_connect_waits_for_the_settings_of_a_fresh_connection() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(WEBSOCKET)
+    server = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    server.take(stage.sent(0))
+    assert server.of(h2.events.RequestReceived) == [] and stage.connections[0].streams
+    push(stage, server)
+    [request] = server.of(h2.events.RequestReceived)
+    assert dict(request.headers)[b":protocol"] == b"websocket"
+    server.h2.send_headers(1, [(":status", "200")])
+    assert push(stage, server).startswith(b"HTTP/1.1 101 ")
+
+
+def test_an_upstream_that_allows_no_extended_connect_serves_others_afterwards() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(WEBSOCKET)
+    server = Peer(client=False)
+    server.take(stage.sent())
+    assert push(stage, server).startswith(b"HTTP/1.1 502 ")
+    assert stage.connections[0] in stage.pool and not stage.connections[0].streams
+    assert [str(line.fault) for line in stage.log_lines] == [
+        "edge: h2-cannot-open (the upstream does not allow extended CONNECT)"
+    ]
+
+
+def test_an_extended_connect_that_is_cancelled_while_it_waits_is_never_sent() -> None:
+    stage = Stage(upstream_http2=True)
+    stage.client(WEBSOCKET)
+    server = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
+    server.take(stage.sent(0))
+    stage.session.on_lost(Fault(Side.CLIENT, "client-reset"))
+    push(stage, server)
+    assert server.of(h2.events.RequestReceived) == [] and stage.connections[0] in stage.pool
+
+
+def test_a_connection_that_was_silent_until_its_stream_was_given_up_gets_no_more() -> None:
+    stage = Stage(http2=True, upstream_http2=True)
+    peer = client_of(stage)
+    for sid, seconds, dialled in ((1, 1, 1), (3, 9, 1), (5, 0, 2)):
+        peer.h2.send_headers(sid, HEAD, end_stream=True)
+        exchange(stage, peer)
+        assert len(stage.lines) == dialled
+        stage.pass_time(seconds)
+        peer.h2.reset_stream(sid)
+        exchange(stage, peer)
+    assert stage.lines[0].closed and not stage.lines[1].closed
+
+
+def test_requests_that_were_read_wait_while_the_client_does_not_take_its_answers() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    stage.client(peer.h2.data_to_send())
+    requests = []
+    for sid in range(1, 201, 2):
+        peer.h2.send_headers(sid, [*HEAD[:2], (":authority", "b.test"), (":path", "/")], end_stream=True)
+        requests.append(peer.h2.data_to_send())
+    stage.line.pending = HIGH
+    more = b"\0\0\4\x08\0\0\0\0\0\0\0\0\1" * 600  # WINDOW_UPDATEs: more than one turn acts on
+    stage.client(b"".join(requests[:90]) + more + b"".join(requests[90:]))
+    assert len(stage.log_lines) == 90 and stage.line.paused
+    stage.line.pending = 0
+    stage.session.on_writable()
+    stage.settle()
+    assert len(stage.log_lines) == 100 and not stage.line.paused
+
+
 def test_a_body_that_comes_before_the_upstream_is_there_waits_for_it() -> None:
     stage = Stage(http2=True)
     stage.hold_dials = True
@@ -469,6 +543,27 @@ def test_a_finished_exchange_leaves_no_cycle_behind() -> None:
             peer.h2.send_headers(sid, HEAD, end_stream=True)
             exchange(stage, peer)
             peer.take(stage.upstream(OK))
+        stage.log_lines.clear()
+        assert left() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_refused_exchange_leaves_no_cycle_behind(http2: bool) -> None:
+    stage = Stage(http2=http2)
+    peer = client_of(stage) if http2 else None
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for sid, (authority, path) in enumerate([("b.test", "/"), ("a.test", "/../x"), ("a.test", "/%00")]):
+            if peer is None:
+                stage.client(f"GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+            else:
+                peer.h2.send_headers(2 * sid + 1, [*HEAD[:2], (":authority", authority), (":path", path)], end_stream=True)
+                exchange(stage, peer)
+        assert [line.status for line in stage.log_lines] == [421, 400, 400]
         stage.log_lines.clear()
         assert left() == before
     finally:
