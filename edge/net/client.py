@@ -268,8 +268,7 @@ class ClientTransport(Transport):
         self._age()
         front, early = owner.front, self._early
         if early is not None:
-            early.describe()
-            front, conn = early.front(front), early.conn
+            front, conn = owner.early_front, early.conn(front)
         self.session = session = (H2Client if http2 else H1Client)(self, front, conn, owner.context)
         if owner.ending or self._table is not owner.table:
             self.renew()
@@ -385,8 +384,7 @@ class ClientTransport(Transport):
         if early is None:
             session.renew(owner.front)
         else:
-            early.describe()
-            session.renew(early.front(owner.front), early.conn)
+            session.renew(owner.early_front, early.conn(owner.front))
 
     # --- early data ---
 
@@ -401,7 +399,8 @@ class ClientTransport(Transport):
         session, front = self.session, early.whole
         if front is not None and isinstance(session, H1Client | H2Client):
             session.renew(front, self.conn)
-            self.owner.context.later(early.release)
+            if early.waited_for:
+                self.owner.context.later(early.release)
         if early.closing:
             super().close()
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge.net.timers import Timed
-from edge.relay.early import EarlyFront, early_copy
+from edge.relay.early import EarlyConnection
 
 if TYPE_CHECKING:
-    from edge.http.message import ConnectionInfo
     from edge.net.client import ClientTransport
     from edge.relay.exchange import Exchange
     from edge.relay.front import Front
@@ -22,29 +21,30 @@ __all__ = ["Unconfirmed"]
 
 
 class Unconfirmed(Timed):
-    __slots__ = ("_transport", "_waiting", "closing", "conn", "whole")
+    __slots__ = ("_transport", "_waiting", "closing", "whole")
 
     def __init__(self, transport: ClientTransport, until: float) -> None:
         super().__init__(transport.hub.wheel)
         self._transport = transport
         self._waiting: list[Exchange] = []
-        self.conn: ConnectionInfo = transport.conn  # that of early requests, from `describe` on
-        self.whole: Front | None = None  # what decides when it is confirmed
+        self.whole: Front | None = None  # what decides when it is confirmed; None before there are requests
         self.closing = False  # to be closed when it is confirmed
         self.arm(until)
 
-    def describe(self) -> None:
-        """The transport's connection is described: early requests get a description of their own."""
-        self.conn = early_copy(self._transport.conn)
+    def conn(self, whole: Front) -> EarlyConnection:
+        """What early requests are told of the connection as it is now. `whole` decides those that wait."""
+        self.whole = whole
+        return EarlyConnection(self._transport.conn, self._waiting)
 
-    def front(self, front: Front) -> Front:
-        """What decides the requests until then, in place of `front`."""
-        self.whole = front
-        return EarlyFront(front, self._waiting)
+    @property
+    def waited_for(self) -> bool:
+        """Whether there is something to `release`."""
+        return bool(self._waiting)
 
     def release(self) -> None:
         """It is confirmed: let all that waited go on. In a turn of its own."""
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting[:]
+        self._waiting.clear()
         assert self.whole is not None
         for exchange in waiting:
             exchange.confirmed(self.whole, self._transport.conn)

@@ -35,7 +35,7 @@ _VERSIONS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2"}
 
 
 class Journal:
-    __slots__ = ("_counters", "_faults", "_handshakes", "_hub", "_log", "_nowhere", "_pending", "_tickets", "failures")
+    __slots__ = ("_counters", "_early", "_faults", "_handshakes", "_hub", "_log", "_nowhere", "_pending", "_tickets", "failures")
 
     def __init__(self, hub: Hub, log: Log, counters: Counters) -> None:
         self._hub = hub
@@ -45,6 +45,7 @@ class Journal:
         self._faults: dict[tuple[str, str], Cell] = {}
         self._handshakes: dict[tuple[str, str, str, bool], tuple[Cell, Histogram]] = {}
         self._tickets: dict[tuple[str, str], Cell] = {}
+        self._early: dict[tuple[str, str], Cell] = {}
         self._pending: list[Exchange] = []  # over, but not written down yet
         self.failures = Failures()
 
@@ -199,7 +200,11 @@ class Journal:
 
     def early_data_came(self, listener: Listener, result: str) -> None:
         """A client offered early data, and this became of it."""
-        self._counters.counter("edge_early_data_total", listener.name, result).add()
+        key = listener.name, result
+        cell = self._early.get(key)
+        if cell is None:
+            cell = self._early[key] = self._counters.counter("edge_early_data_total", *key)
+        cell.add()
 
     def stream(self, pipe: Pipe) -> None:
         """A stream is over: one line for the whole of it."""

@@ -28,6 +28,7 @@ from edge.net.descriptors import accept
 from edge.net.hub import Hub
 from edge.net.poller import READ
 from edge.relay.context import Context
+from edge.relay.early import EarlyFront
 from edge.relay.front import Front
 from edge.settings.identity import same_terms
 from edge.settings.model import Host, Listener
@@ -97,6 +98,7 @@ class ListenerState:
         "_accepting",
         "_capacity",
         "_closing",
+        "_early_front",
         "_gates",
         "accepted",
         "admission",
@@ -136,6 +138,7 @@ class ListenerState:
         self._closing = 0  # sockets that are accepted from until they are empty
         self.table = table
         self.front = front
+        self._early_front: EarlyFront | None = None
         self.context = context
         self.admission = admission
         self.replays = replays
@@ -270,8 +273,16 @@ class ListenerState:
         self.listener = listener
         self.table = table
         self.front = front
+        self._early_front = None
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local
+
+    @property
+    def early_front(self) -> EarlyFront:
+        """`front` for connections whose handshake is not confirmed."""
+        if self._early_front is None:
+            self._early_front = EarlyFront(self.front)
+        return self._early_front
 
     def heir(self, conn: ConnectionInfo) -> Host | None:
         """The host that serves, under the present settings, a client who was admitted as `conn` was; None: not this client."""

@@ -84,21 +84,31 @@ class Prepared:
 class Forwarding:
     """Writes what the upstream is told about the client, and reads what a trusted proxy told."""
 
-    __slots__ = ("_pseudonym", "_trusted", "_verdicts")
+    __slots__ = ("_peers", "_pseudonym", "_trusted", "_verdicts")
 
     def __init__(self, settings: Settings) -> None:
         self._trusted = settings.trusted_proxies
         self._pseudonym = settings.server.via.encode("ascii")
         self._verdicts: dict[str, bool] = {}
+        self._peers: dict[str, tuple[bytes, bytes, bool]] = {}
 
     def prepare(self, conn: ConnectionInfo) -> Prepared:
         """What `request_fields` needs of a connection; once for each connection."""
-        address = _parse(conn.peer)
+        known = self._peers.get(conn.peer)
+        if known is None:
+            if len(self._peers) >= _MEMO_SIZE:
+                self._peers.clear()
+            known = self._peers[conn.peer] = self._describe(conn.peer)
+        text, element, trusted = known
+        return Prepared(self, conn, text, element, trusted=trusted)
+
+    def _describe(self, peer: str) -> tuple[bytes, bytes, bool]:
+        """An address as in X-Forwarded-For, as in Forwarded, and whether it is a trusted proxy's."""
+        address = _parse(peer)
         if address is None:  # a unix socket
-            return Prepared(self, conn, b"unknown", b"for=unknown", trusted=False)
+            return b"unknown", b"for=unknown", False
         text = str(address).encode("ascii")
-        element = b'for="[%b]"' % text if address.version == 6 else b"for=" + text
-        return Prepared(self, conn, text, element, trusted=self.is_trusted(conn.peer))
+        return text, b'for="[%b]"' % text if address.version == 6 else b"for=" + text, self.is_trusted(peer)
 
     def request_fields(self, head: RequestHead, prepared: Prepared, request_id: bytes) -> Fields:
         """The fields to send to the upstream in place of `FROM_CLIENTS_DROPPED`; a new list.

@@ -363,9 +363,11 @@ class H1Client:
         `conn`: what there is to know of the connection is another from now on.
         """
         self._front = front
-        if conn is not None:
+        if conn is None:
+            self._conn.prepared = front.prepare(self._conn)
+        else:
             self._conn = conn
-        self._conn.prepared = front.prepare(self._conn)
+            conn.prepared = None  # made for its first request, if there is one
 
     def drain(self) -> None:
         """Finish what is under way, a request that has begun to come or must be on its way included; take nothing new."""

@@ -19,7 +19,6 @@ what waits is bounded by the early data that a ticket allows.
 
 from __future__ import annotations
 
-from copy import copy
 from typing import TYPE_CHECKING
 
 from edge.errors import Fault
@@ -30,34 +29,52 @@ from edge.relay.front import Forward, Front
 if TYPE_CHECKING:
     from edge.relay.exchange import Exchange
 
-__all__ = ["EarlyFront", "early_copy"]
+__all__ = ["EarlyConnection", "EarlyFront"]
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _FIELD = (b"early-data", b"1")
 
 
-def early_copy(conn: ConnectionInfo) -> ConnectionInfo:
+class EarlyConnection(ConnectionInfo):
     """What the requests are told of a connection whose handshake is not confirmed."""
-    early = copy(conn)
-    early.early = True
-    early.prepared = early.record = None
-    return early
+
+    __slots__ = ("waiting",)
+
+    def __init__(self, conn: ConnectionInfo, waiting: list[Exchange]) -> None:
+        """As `conn` is now. Exchanges that have to wait are put into `waiting`; `Exchange.confirmed` lets one go on."""
+        ConnectionInfo.__init__(self, conn.peer, conn.peer_port, conn.listener, secure=conn.secure)
+        self.local = conn.local
+        self.local_port = conn.local_port
+        self.early = True
+        self.host = conn.host
+        self.sni = conn.sni
+        self.tls_version = conn.tls_version
+        self.suite = conn.suite
+        self.group = conn.group
+        self.resumed = conn.resumed
+        self.alpn = conn.alpn
+        self.ja4 = conn.ja4
+        self.client = conn.client
+        self.waiting = waiting
 
 
 class EarlyFront(Front):
-    """A front for a connection whose handshake is not confirmed: the same decisions, for the requests that may be decided."""
+    """A front for connections whose handshake is not confirmed: the same decisions, for the requests that may be decided.
 
-    __slots__ = ("_waiting",)
+    The connection of each request is an `EarlyConnection`.
+    """
 
-    def __init__(self, front: Front, waiting: list[Exchange]) -> None:
-        """Exchanges that have to wait are put into `waiting`; `Exchange.confirmed` lets one go on."""
+    __slots__ = ()
+
+    def __init__(self, front: Front) -> None:
         for name in Front.__slots__:
             setattr(self, name, getattr(front, name))
-        self._waiting = waiting
 
     def decide(self, exchange: Exchange, start: int = 0) -> Reply | Drop | Wait | Forward:
         if not self._may_be_early(exchange):
-            self._waiting.append(exchange)
+            conn = exchange.conn
+            assert isinstance(conn, EarlyConnection)
+            conn.waiting.append(exchange)
             return Wait()
         verdict = super().decide(exchange, start)
         if type(verdict) is not Forward:

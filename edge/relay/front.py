@@ -112,6 +112,12 @@ _Key = tuple[bytes, bytes, bytes, bytes, int, bool]
 _Found = tuple[str, Path, Match, Plan]
 
 
+def _key_of(exchange: Exchange) -> _Key:
+    """What a route is remembered by. A host belongs to the settings, so its id stands for it as long as the front lives."""
+    head, conn = exchange.head, exchange.conn
+    return head.target, head.method, head.authority, head.scheme, id(conn.host), conn.sni is None
+
+
 def is_event_stream(head: ResponseHead) -> bool:
     """Server-sent events: quiet times between them are normal."""
     return find(head.fields, b"content-type").startswith(_EVENT_STREAM)
@@ -214,6 +220,10 @@ class Front:
 
     def plan_of(self, exchange: Exchange) -> Plan:
         """The route of a request, which decides nothing about it and changes nothing. Raises Fault when it has none."""
+        found = self._found.get(_key_of(exchange))
+        if found is not None:
+            exchange.host, exchange.path, exchange.match, exchange.plan = found
+            return found[3]
         self._router.run(exchange)
         assert exchange.plan is not None
         return exchange.plan
@@ -240,8 +250,7 @@ class Front:
                 return forward
             if self.listener.redirect_port is not None:
                 return self._to_https(exchange, self.listener.redirect_port)
-            # a host belongs to the settings, so its id stands for it as long as this front lives
-            key = (head.target, head.method, head.authority, head.scheme, id(conn.host), conn.sni is None)
+            key = _key_of(exchange)
             found = self._found.get(key)
             if found is not None:
                 exchange.host, exchange.path, exchange.match, exchange.plan = found

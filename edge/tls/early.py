@@ -87,6 +87,8 @@ class EarlyEngine(ServerEngine):
                     self._check_name()
                     self.accepted = self.established = True
                 early.append(buffer(BUFFER, _count[0])[:])
+                if not lib.BIO_get_mem_data(self._rbio, NULL):
+                    return False
             elif result == SSL_READ_EARLY_DATA_FINISH:
                 self._finished = True
             elif lib.SSL_get_error(self._ssl, 0) != lib.SSL_ERROR_WANT_READ:
@@ -105,6 +107,11 @@ class EarlyEngine(ServerEngine):
             super().send(data)
             return
         source, size = from_buffer(data), len(data)
+        if self._pending + size <= CHUNK:
+            if size and (lib.SSL_write_early_data(self._ssl, source, size, _count) != 1 or _count[0] != size):
+                raise self._fault()
+            self._pending += size
+            return
         for start in range(0, size, CHUNK):
             length = min(CHUNK, size - start)
             if lib.SSL_write_early_data(self._ssl, source + start, length, _count) != 1 or _count[0] != length:

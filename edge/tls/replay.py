@@ -26,9 +26,8 @@ import fcntl
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
+from struct import Struct
 
 __all__ = ["REFUSALS", "WINDOW", "ReplayFilter"]
 
@@ -46,6 +45,10 @@ _HEADER = 4096
 _CLOSED, _OPENS, _LATEST = range(3)  # doubles of the header
 _STAMPS = _PLACES * 8
 _BUCKET = _PLACES * _DIGEST + _STAMPS
+_TRY = fcntl.LOCK_EX | fcntl.LOCK_NB
+
+_stamps = Struct(f"{_PLACES}d")
+_stamp = Struct("d")
 
 
 class ReplayFilter:
@@ -87,37 +90,42 @@ class ReplayFilter:
             header[_LATEST] = now
         digest = blake2b(binder, digest_size=_DIGEST, key=self._key).digest()
         bucket = int.from_bytes(digest[:8], "big") % self._buckets
-        with self._locked(bucket) as held:
-            return self._enter(_HEADER + bucket * _BUCKET, digest, now) if held else "busy"
+        if not self._lock(bucket):
+            return "busy"
+        try:
+            return self._enter(_HEADER + bucket * _BUCKET, digest, now)
+        finally:
+            self._unlock(bucket)
 
     def _enter(self, at: int, digest: bytes, now: float) -> str:
-        names = at + _STAMPS
-        with memoryview(self._memory)[at:names] as view, view.cast("d") as stamps:
-            free = -1
-            for place in range(_PLACES):
-                if stamps[place] < now - WINDOW:  # never written: zero
-                    free = place
-                elif self._memory[names + place * _DIGEST : names + (place + 1) * _DIGEST] == digest:
-                    return "replayed"
-            if free < 0:
-                return "full"
-            # the name first: a process that is killed in between leaves a place that is free, and has let nothing in
-            self._memory[names + free * _DIGEST : names + (free + 1) * _DIGEST] = digest
-            stamps[free] = now
-            return ""
+        memory, names, forgotten = self._memory, at + _STAMPS, now - WINDOW
+        stamps = _stamps.unpack_from(memory, at)  # never written: zero
+        known = memory[names : at + _BUCKET]
+        found = known.find(digest)
+        while found >= 0:
+            if stamps[found // _DIGEST] >= forgotten:
+                return "replayed"
+            found = known.find(digest, found + 1)
+        oldest = min(stamps)
+        if oldest >= forgotten:
+            return "full"
+        free = stamps.index(oldest)
+        # the name first: a process that is killed in between leaves a place that is free, and has let nothing in
+        place = names + free * _DIGEST
+        memory[place : place + _DIGEST] = digest
+        _stamp.pack_into(memory, at + free * 8, now)
+        return ""
 
-    @contextmanager
-    def _locked(self, bucket: int) -> Iterator[bool]:
-        """Whether the bucket is ours for the moment."""
+    def _lock(self, bucket: int) -> bool:
+        """Whether the bucket is ours, until `_unlock`."""
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, bucket)
+            fcntl.lockf(self._file, _TRY, 1, bucket)
         except OSError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, bucket)
+            return False
+        return True
+
+    def _unlock(self, bucket: int) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, bucket)
 
     def close(self) -> None:
         """Let nothing in any more, in no process, until `open`: another program takes over, with a filter of its own."""

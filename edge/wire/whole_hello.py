@@ -7,8 +7,8 @@ parsed before, but for its name and its ticket. That takes a fifth of the steps 
 
 Invariants
 * What is read from a hello by its form is what parsing it yields. Names and tickets are checked by the parser's own functions.
-* Anything else (several records, something behind the hello, no known form) goes to the parser, and whatever it refuses to
-  `HelloReader`, which says why.
+* Anything else (several records, no known form) goes to the parser, and whatever it refuses to `HelloReader`, which says why.
+* What follows the record (early data) has no part in its form and is not looked at.
 * There are at most `_MOST` forms of at most `_LARGEST` bytes. Clients that shuffle their extensions find no form, and make none.
 """
 
@@ -126,6 +126,8 @@ def _parsed(data: bytes, max_bytes: int, key: tuple[int, bytes]) -> ClientHello 
         or end > 9 + max_bytes
     ):
         return None
+    if end == 5 + length < size:
+        return whole_hello(data[:end], max_bytes)
     hello = ClientHello()
     try:
         parse(hello, data, 9, end)

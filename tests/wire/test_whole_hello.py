@@ -120,7 +120,23 @@ def test_what_follows_is_not_looked_at() -> None:
         found = whole_hello(client() + b"more", 32768)
         assert found is not None
         assert found.sni == "a.test"
-    assert not module._forms
+    assert [length for length, _ in module._forms] == [len(client())]
+    assert by_form(client()) is not None
+
+
+def test_early_data_behind_it_has_no_part_in_its_form() -> None:
+    early = extension(42, b"")
+
+    def flight(identity: bytes, behind: int) -> bytes:
+        return hello(sni(b"a.test"), TLS13, early, psk(identity)) + b"\x17\x03\x03" + behind.to_bytes(2, "big") + bytes(behind)
+
+    for number in range(4):
+        data = flight(bytes([number]) * 40, 100 + number)
+        parsed, found = ClientHello(), whole_hello(data, 32768)
+        module.parse(parsed, data, 9, len(data) - 105 - number)
+        assert found is not None and found.early_data
+        assert (found.binder, found.session_ticket) == (parsed.binder, parsed.session_ticket)
+    assert len(module._forms) == 1
 
 
 def test_there_are_not_many_forms() -> None:
