@@ -141,8 +141,8 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
             ),
             _counter(
                 "edge_tls_empty_records_total",
-                "TLS records of clients that brought no data, after the handshake, counted when the connection ends. Every "
-                "goodbye is one.",
+                "TLS records of clients that brought no data, after the handshake and before the goodbye, counted when the "
+                "connection ends.",
                 "listener",
             ),
         ),

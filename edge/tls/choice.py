@@ -82,10 +82,10 @@ class ServerContext:
         """
         if not self.takes_early_data:
             return "off"
-        tickets = self.tickets
-        if not hello.binder or not tickets.is_ours(hello.session_ticket):
+        key = self.tickets.named(hello.session_ticket)
+        if key is None or not hello.binder or not key.proves(hello.session_ticket):
             return "ticket"
-        if tickets.named(hello.session_ticket) is not tickets.newest:
+        if key is not self.tickets.newest:
             return "older"
         return filter.claim(hello.binder, now)
 

@@ -58,17 +58,19 @@ class EarlyEngine(ServerEngine):
 
     def receive(self, data: bytes | memoryview) -> bytes:
         if self.confirmed:
-            return super().receive(data)
+            return ServerEngine.receive(self, data)
         pieces: list[bytes] = []
-        source = from_buffer(data)
+        source, size = from_buffer(data), len(data)
         confirmed = False
-        for start in range(0, len(data), CHUNK):
-            lib.BIO_write(self._rbio, source + start, min(CHUNK, len(data) - start))
-            if not confirmed and self._advance(pieces):
-                confirmed = True
-                self._skip, self._reads = min(len(data), start + CHUNK) - lib.BIO_get_mem_data(self._rbio, NULL), 1
-            if confirmed:
-                if lib.BIO_get_mem_data(self._rbio, NULL) and (self._begun or self._begin(0)):
+        for start in range(0, size, CHUNK):
+            length = min(CHUNK, size - start)
+            lib.BIO_write(self._rbio, source + start, length)
+            if confirmed or self._advance(pieces):
+                left = lib.BIO_get_mem_data(self._rbio, NULL)
+                if not confirmed:
+                    confirmed = True
+                    self._skip, self._reads = start + length - left, 1
+                if left and (self._begun or self._begin(0)):
                     filled = self._read_on(lib.SSL_read(self._ssl, BUFFER, BUFFER_SIZE), 0, pieces)
                     if filled:
                         pieces.append(buffer(BUFFER, filled)[:])
@@ -104,7 +106,7 @@ class EarlyEngine(ServerEngine):
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         if self.confirmed:
-            super().send(data)
+            ServerEngine.send(self, data)
             return
         source, size = from_buffer(data), len(data)
         if self._pending + size <= CHUNK:
@@ -122,17 +124,17 @@ class EarlyEngine(ServerEngine):
 
     def seal(self, data: bytes) -> bytes:
         if self.confirmed:
-            return super().seal(data)
+            return ServerEngine.seal(self, data)
         self.send(data)
         return self.drain()
 
     def idle(self) -> None:
         if self.confirmed:
-            super().idle()
+            ServerEngine.idle(self)
 
     def shutdown(self) -> None:
         if self.confirmed:
-            super().shutdown()
+            ServerEngine.shutdown(self)
 
 
 def _nothing() -> None:

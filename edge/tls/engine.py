@@ -20,7 +20,8 @@ Invariants
 * `closed` is set by the peer's close_notify alone. An end of the stream without one is for the transport to judge.
 * What comes after the handshake, costs us work and brings no data is counted: `disturbances` (KeyUpdates and attempts to
   renegotiate, both refused or answered by OpenSSL) and a client's `empty_records` (all other records without data: empty ones,
-  padding, warning alerts). `unsettled` says that there are new ones: the caller holds them against a budget per second.
+  padding, warning alerts but the goodbye). `unsettled` says that there are new ones: the caller holds them against a budget per
+  second.
 * A client's certificate that was not judged in the handshake (its session is resumed, and TLS 1.3 renews tickets for ever) is
   judged when it is complete: see `edge.tls.clients`.
 * The thread has one buffer and one counter for the callback: engines must not be used by two threads at once.

@@ -125,6 +125,8 @@ class ServerEngine(Engine):
         if NOISE[0]:
             ended -= NOISE[0]
             self._count_noise()
+        if self.closed:
+            ended -= 1  # the goodbye
         if ended > 0:
             self.empty_records += ended
             self.unsettled = True

@@ -23,9 +23,9 @@ Invariants
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from itertools import pairwise
 from math import inf
 from struct import Struct
@@ -34,6 +34,7 @@ from typing import Any
 from weakref import WeakSet
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edge.tls.binding import ffi
@@ -93,7 +94,7 @@ def derived(shared: bytes, rotation: float, epoch: int) -> bytes:
 class TicketKey:
     """The key of one generation for one policy."""
 
-    __slots__ = ("_keys", "_mac", "name", "until", "wiped")
+    __slots__ = ("_hmac", "_keys", "_mac", "name", "until", "wiped")
 
     def __init__(self, secret: bytes, policy: bytes, mac: int) -> None:
         """`policy` is the policy identity; the HMAC key lies at `mac` in what goes into the context."""
@@ -101,20 +102,24 @@ class TicketKey:
         self.name = derived[:NAME]
         self._keys: Any = ffi.new("unsigned char[]", derived[NAME:])
         self._mac: Any = ffi.buffer(self._keys + mac, 32)
+        self._hmac: HMAC | None = None  # with the key in it already: that is more than half of the work
         self.wiped = False
         self.until = inf  # POSIX seconds; set by who has other keys beside it
 
     def proves(self, ticket: bytes) -> bool:
         """Whether the ticket was made with this key."""
-        return (
-            not self.wiped
-            and len(ticket) >= NAME + 16 + 16 + MAC
-            and hmac.compare_digest(hmac.digest(self._mac, ticket[:-MAC], "sha256"), ticket[-MAC:])
-        )
+        if self.wiped or len(ticket) < NAME + 16 + 16 + MAC:
+            return False
+        if self._hmac is None:
+            self._hmac = HMAC(self._mac[:], hashes.SHA256())
+        found = self._hmac.copy()
+        found.update(ticket[:-MAC])
+        return compare_digest(found.finalize(), ticket[-MAC:])
 
     def wipe(self) -> None:
         """Forget the secret part, as far as that is in our hands."""
         self.wiped = True
+        self._hmac = None
         ffi.memmove(self._keys, bytes(KEYS), KEYS)
 
 

@@ -16,6 +16,7 @@ from tests.records import ALERT, RecordWriter
 from .peers import TLS12, TLS13, Client, host, meet
 
 BOTH = pytest.mark.parametrize("version", [TLS12, TLS13])
+CLOSE_NOTIFY = b"\x01\x00"
 WARNING = b"\x01\x5a"  # user_canceled: ignored
 
 
@@ -88,6 +89,15 @@ def test_warning_alerts_are_some_of_them(version: int) -> None:
         if count == 40:
             break
     assert engine.empty_records >= 4
+
+
+@BOTH
+@pytest.mark.parametrize("before", [0, 3])
+def test_the_goodbye_is_none_of_them(version: int, before: int) -> None:
+    engine, writer = connected(version)
+    assert engine.receive(b"".join(writer.record() for _ in range(before)) + writer.record(CLOSE_NOTIFY, ALERT)) == b""
+    assert engine.closed
+    assert (engine.empty_records, engine.unsettled) == (before, before > 0)
 
 
 @BOTH
