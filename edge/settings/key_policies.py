@@ -190,7 +190,8 @@ class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alpn: Annotated[
         Words,
         Meta(
-            description="Protocols to agree on with the client: h2, http/1.1 or both. A client that offers none speaks HTTP/1.1."
+            description="Protocols to agree on with the client: h2, http/1.1 or both. A client that offers none speaks HTTP/1.1; "
+            "one that offers http/1.0 alone is taken where http/1.1 is."
         ),
     ] = field(default_factory=lambda: ["h2", "http/1.1"])
 

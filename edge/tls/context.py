@@ -71,11 +71,16 @@ def protocol_list(names: tuple[str, ...]) -> bytes:
 
 
 class ProtocolChooser:
-    """Which of a client's protocols a host takes: the first of the host's that the client offers."""
+    """Which of a client's protocols a host takes: the first of the host's that the client offers.
+
+    Where a host takes HTTP/1.1 it takes HTTP/1.0 last, for clients that offer nothing else.
+    """
 
     __slots__ = ("_memo", "_names")
 
     def __init__(self, names: tuple[str, ...]) -> None:
+        if "http/1.1" in names:
+            names += ("http/1.0",)
         self._names = [(name.encode(), ffi.new("unsigned char[]", name.encode())) for name in names]
         self._memo: dict[bytes, tuple[Any, int] | None] = {}
 

@@ -96,6 +96,13 @@ def test_the_plain_listener_serves_too(edge: Gateway, run_curl: Curl) -> None:
     assert (got.exit, got.status, got.version) == (0, 200, "1.1")
 
 
+def test_a_client_of_http10_gets_bodies_until_the_close(edge: Gateway, run_curl: Curl) -> None:
+    """It offers http/1.0 in ALPN and nothing else."""
+    got = run_curl(edge, "/until-close", "--http1.0")
+    assert (got.exit, got.status, got.body, got.field("transfer-encoding")) == (0, 200, b"until the end", None)
+    assert edge.access_line(path="/until-close", protocol="HTTP/1.0")["alpn"] == "http/1.0"
+
+
 @VERSIONS
 def test_head_has_the_length_and_no_body(
     edge: Gateway, nginx_upstream: Nginx, start_gateway: StartGateway, pki: Pki, run_curl: Curl, version: str

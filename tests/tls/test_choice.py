@@ -215,6 +215,8 @@ def test_post_quantum_first() -> None:
         (("http/1.1", "h2"), b"h2"),
         (("http/1.1",), b"http/1.1"),
         (("x", "http/1.1"), b"http/1.1"),
+        (("http/1.0", "http/1.1"), b"http/1.1"),
+        (("http/1.0",), b"http/1.0"),
         ((), b""),
     ],
 )
