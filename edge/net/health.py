@@ -17,9 +17,9 @@ from edge.settings.model import Health, Scheme
 from edge.upstream.health import HealthCheck
 
 if TYPE_CHECKING:
+    from edge.net.endpoint import Place
     from edge.net.hub import Hub
     from edge.net.listener import Journal
-    from edge.net.upstreams import Place
 
 __all__ = ["Checker"]
 

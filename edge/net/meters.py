@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from edge.tls.staples import PROCESS
 
 if TYPE_CHECKING:
+    from edge.net.endpoint import Place
     from edge.net.listener import ListenerState
-    from edge.net.upstreams import Place
     from edge.observe.counters import Cell, Counters, Gauge
     from edge.observe.log import Log
 

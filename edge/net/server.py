@@ -21,6 +21,7 @@ from edge.http.message import ConnectionInfo
 from edge.net.admission import Admission
 from edge.net.capacity import Capacity
 from edge.net.client import ClientTransport
+from edge.net.endpoint import Place
 from edge.net.generation import Generation
 from edge.net.hub import Hub
 from edge.net.journal import Journal
@@ -28,7 +29,7 @@ from edge.net.listener import ListenerState
 from edge.net.meters import Meters
 from edge.net.resolver import Resolver
 from edge.net.stint import Stint
-from edge.net.upstreams import Group, Place, Upstreams
+from edge.net.upstreams import Group, Upstreams
 from edge.relay.context import Source
 from edge.settings.model import Settings, Upstream
 from edge.upstream.retry import may_retry

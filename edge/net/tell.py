@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from edge.observe.access import HandshakeFailure, readable
 
 if TYPE_CHECKING:
+    from edge.net.endpoint import Place
     from edge.net.server import Server
-    from edge.net.upstreams import Place
 
 __all__ = ["MOST", "Failures", "gather", "tell"]
 
