@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from edge.errors import Fault
 from edge.http.message import ConnectionInfo
-from edge.net.admission import Admission
-from edge.net.capacity import Capacity
 from edge.net.client import ClientTransport
 from edge.net.endpoint import Place
 from edge.net.generation import Generation
 from edge.net.hub import Hub
 from edge.net.journal import Journal
-from edge.net.listener import ListenerState
+from edge.net.listeners import Listeners, Sockets, close_all
 from edge.net.meters import Meters
 from edge.net.resolver import Resolver
 from edge.net.stint import Stint
@@ -49,8 +46,6 @@ _HOUSEKEEPING = 1.0  # seconds
 _DRAIN_LOOK = 0.05  # seconds
 _RENEWED_AT_ONCE = 16  # connections, in one step
 
-Sockets = Sequence[tuple[str, socket.socket]]  # with the names of their listeners
-
 
 class Server:
     """The data path of one worker. All methods are called on its loop."""
@@ -67,7 +62,6 @@ class Server:
     ) -> None:
         """`replays` is shared with the other workers."""
         self._loop = loop
-        self._replays = replays
         self._log = log
         self.hub = Hub(loop)
         self.clock = self.hub
@@ -77,8 +71,7 @@ class Server:
         self._meters = Meters(counters)
         self.hub.on_bug = self._bug
         self._resolver = Resolver(self.hub, settings.server.resolver, self.journal)
-        self._admission = Admission(self.hub, settings.handshakes, self._handshakes_refused)
-        self._capacity = Capacity(settings.limits.connections)
+        self.listeners = Listeners(loop, self.hub, self, self.journal, settings, replays)
         self._upstreams = Upstreams(self.hub, self._resolver, self.journal, settings)
         self._stopped = False
         self.ready = False  # what the supervisor last said of the whole gateway
@@ -88,36 +81,20 @@ class Server:
         self._next_sockets: Sockets = ()
         self._preparing: Stint | None = None
         self._renewing: Stint | None = None
-        self._accepted_before = 0  # by listeners that are no more
-        self._started = False
-        self.listeners: list[ListenerState] = []  # of the settings in force
-        self._ended: list[ListenerState] = []  # of earlier ones, as long as they have connections
-        self._lent: dict[int, Sockets] = {}  # sockets of siblings that are accepted from here at present
-        self._put_in_force(self._generation, sockets)
+        self.listeners.put_in_force(self._generation, sockets)
 
     # --- life ---
 
     def start(self) -> None:
         """Accept connections."""
         self.hub.start()
-        self._started = True
-        for listener in self.listeners:
-            listener.start()
+        self.listeners.start()
         self._loop.call_later(_LOG_INTERVAL, self._flush_log, monotonic() + _LOG_INTERVAL)
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
 
     @property
     def settings(self) -> Settings:
         return self._generation.settings
-
-    @property
-    def connections(self) -> int:
-        return sum(len(listener.transports) for listener in (*self.listeners, *self._ended))
-
-    @property
-    def accepted(self) -> int:
-        """Connections taken since the start."""
-        return self._accepted_before + sum(listener.accepted for listener in (*self.listeners, *self._ended))
 
     def places(self) -> list[Place]:
         """The endpoints of all upstreams."""
@@ -136,19 +113,14 @@ class Server:
         self.ready = False
         self.abandon()
         self.hub.turn()
-        self._give_back(list(self._lent))
-        for listener in self.listeners:
-            listener.end()
-        for listener in (*self.listeners, *self._ended):
-            listener.drain()
+        self.listeners.drain()
         self._await_drained(done)
 
     def _await_drained(self, done: Callable[[], None]) -> None:
         if self._stopped:
             return
         assert self._drain_until is not None
-        over = all(listener.is_over for listener in (*self.listeners, *self._ended))
-        if over or monotonic() >= self._drain_until:
+        if self.listeners.are_over or monotonic() >= self._drain_until:
             done()
         else:
             self._loop.call_later(_DRAIN_LOOK, self._await_drained, done)
@@ -162,11 +134,7 @@ class Server:
         self.abandon()
         if self._renewing is not None:
             self._renewing.cancel()
-        self._give_back(list(self._lent))
-        for listener in (*self.listeners, *self._ended):
-            listener.stop()
-            for transport in list(listener.transports):
-                transport.abort()
+        self.listeners.stop()
         self._upstreams.close()
         self._resolver.stop()
         self.hub.stop()
@@ -206,7 +174,7 @@ class Server:
             else:
                 self._next_sockets = ()
                 self._upstreams.abandon()
-                _close(sockets)
+                close_all(sockets)
             done(error)
 
         self._next_sockets = sockets
@@ -221,7 +189,7 @@ class Server:
             return
         self._next = None
         self._upstreams.abandon()
-        _close(self._next_sockets)
+        close_all(self._next_sockets)
         self._next_sockets = ()
 
     def commit(self, follow_log: Callable[[], Log]) -> None:
@@ -239,63 +207,14 @@ class Server:
         self.journal.use(log)
         self._generation = generation
         self._upstreams.commit(generation.settings)
-        self._put_in_force(generation, sockets)
+        self.listeners.put_in_force(generation, sockets)
         self._renew_connections()
-
-    def _put_in_force(self, generation: Generation, sockets: Sockets) -> None:
-        """The listeners of a generation. `sockets` replace those of the listeners that they name."""
-        settings = generation.settings
-        self._admission.renew(settings.handshakes)
-        self._capacity.most = settings.limits.connections
-        before = {(state.listener.name, state.listener.tls): state for state in self.listeners}
-        wants_ja4 = settings.log.access.to is not None
-        wants_local = any(upstream.send_proxy for upstream in settings.upstreams.values())
-        self.listeners = []
-        for listener in settings.listeners:
-            table, front = generation.tables.get(listener.name), generation.fronts[listener.name]
-            state = before.pop((listener.name, listener.tls), None)
-            if state is None:
-                state = ListenerState(
-                    self.hub, listener, table, front, self, self.journal, self._admission, self._capacity, self._replays,
-                    wants_ja4=wants_ja4, wants_local=wants_local,
-                )  # fmt: skip
-                if self._started:
-                    state.start()
-            else:
-                state.renew(listener, table, front, wants_ja4=wants_ja4, wants_local=wants_local)
-            self.listeners.append(state)
-        gone = list(before.values())
-        self._distribute(sockets, gone)
-        for state in gone:
-            state.end()
-        self._ended += gone
-
-    def _distribute(self, sockets: Sockets, gone: Iterable[ListenerState]) -> None:
-        """Give sockets to their listeners. One that is replaced by another descriptor of itself is let go as it is."""
-        by_name = {state.listener.name: state for state in self.listeners}
-        arriving = {os.fstat(sock.fileno()).st_ino for _, sock in sockets}
-        replaced = {name for name, _ in sockets}
-        kept_from_ended = {state.listener.name: state for state in gone if state.listener.name in by_name}
-        for state in (*[by_name[name] for name in replaced], *gone):
-            own = [sock for sock in state.sockets if not self._is_lent(sock)]
-            if state.listener.name in kept_from_ended and state.listener.name not in replaced:
-                for sock in own:  # the same addresses, with TLS instead of without or the other way round
-                    state.remove(sock)
-                    by_name[state.listener.name].add(sock)
-                continue
-            for sock in own:
-                if os.fstat(sock.fileno()).st_ino in arriving:
-                    state.remove(sock)
-                    sock.close()
-            state.close_sockets([sock for sock in own if sock.fileno() >= 0])
-        for name, sock in sockets:
-            by_name[name].add(sock)
 
     def _renew_connections(self) -> None:
         """Tell all open connections, in short turns. Those that are told by an earlier round are told by this one too."""
         if self._renewing is not None:
             self._renewing.cancel()
-        waiting = [transport for state in (*self.listeners, *self._ended) for transport in state.transports]
+        waiting = [transport for state in self.listeners.all for transport in state.transports]
         self._renewing = Stint(self._loop, self._renew_all(waiting), self._renewed)
 
     def _renew_all(self, waiting: list[ClientTransport]) -> Iterator[None]:
@@ -311,47 +230,6 @@ class Server:
         if error is not None:
             self.hub.bug(error)
 
-    # --- sockets of others, and away with ours ---
-
-    def adopt(self, worker: int, sockets: Sockets) -> None:
-        """Accept from the sockets of a sibling too, until `release` closes them: they are descriptors of our own.
-
-        They take the place of what was adopted from the same sibling before. Names of listeners that are no more are passed over.
-        """
-        self.release(worker)
-        by_name = {state.listener.name: state for state in self.listeners}
-        self._lent[worker] = sockets
-        for name, sock in sockets:
-            if name in by_name:
-                by_name[name].add(sock)
-
-    def release(self, worker: int) -> None:
-        """Leave a sibling's sockets to it. What waits in them is for its own descriptors. Idempotent."""
-        self._give_back([worker])
-
-    def _give_back(self, workers: Iterable[int]) -> None:
-        for worker in workers:
-            for _, sock in self._lent.pop(worker, ()):
-                for state in (*self.listeners, *self._ended):
-                    state.remove(sock)
-                sock.close()
-
-    def _is_lent(self, sock: socket.socket) -> bool:
-        return any(sock is lent for sockets in self._lent.values() for _, lent in sockets)
-
-    def take_away(self, listener: str | None, done: Callable[[], None]) -> None:
-        """Accept what waits in our sockets of a listener (None: of all), close them, call `done`. Connections go on."""
-        states = [state for state in self.listeners if listener is None or state.listener.name == listener]
-        for state in states:
-            state.close_sockets([sock for sock in state.sockets if not self._is_lent(sock)])
-        self._await_closed(states, done)
-
-    def _await_closed(self, states: list[ListenerState], done: Callable[[], None]) -> None:
-        if any(state.is_closing for state in states):
-            self._loop.call_soon(self._await_closed, states, done)
-        else:
-            done()
-
     # --- from time to time ---
 
     def _flush_log(self, due: float) -> None:
@@ -363,7 +241,7 @@ class Server:
     def _flush_all(self) -> None:
         self.journal.flush()
         self._log.flush()
-        self._meters.look_at_listeners((*self.listeners, *self._ended))
+        self._meters.look_at_listeners(self.listeners.all)
 
     def _look(self) -> None:
         self._meters.look(self._upstreams.places(), self._log, self.hub.now)
@@ -372,19 +250,15 @@ class Server:
         if self._stopped:
             return
         self._upstreams.expire(self.hub.turn())
-        self._admission.look(self.hub.now)
-        for name, count in self._capacity.refused().items():
+        self.listeners.admission.look(self.hub.now)
+        for name, count in self.listeners.capacity.refused().items():
             self.journal.event("connection-refused", listener=name, reason="limits.connections", count=count)
-        over = [state for state in self._ended if state.is_over]
+        over = self.listeners.over()
         if over:
             self._flush_all()
-            self._accepted_before += sum(state.accepted for state in over)
-            self._ended = [state for state in self._ended if state not in over]
+            self.listeners.forget(over)
         self._look()
         self._loop.call_later(_HOUSEKEEPING, self._housekeep)
-
-    def _handshakes_refused(self, reason: str, count: int, peer: str) -> None:
-        self.journal.event("handshakes-refused", reason=reason, count=count, peer=peer)
 
     def _bug(self, error: str, where: str) -> None:
         self.journal.event("internal-error", error=error, where=where)
@@ -434,8 +308,3 @@ class Server:
 
     def log_refused(self, conn: ConnectionInfo, fault: Fault) -> None:
         self.journal.protocol_error(conn, fault)
-
-
-def _close(sockets: Sockets) -> None:
-    for _, sock in sockets:
-        sock.close()

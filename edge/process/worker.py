@@ -127,8 +127,8 @@ class _Worker:
             "commit": self._commit,
             "abandon": self._abandon,
             "adopt": self._adopt,
-            "release": lambda order, _: self._server.release(order["worker"]),
-            "take-away": lambda order, _: self._server.take_away(
+            "release": lambda order, _: self._server.listeners.release(order["worker"]),
+            "take-away": lambda order, _: self._server.listeners.take_away(
                 order.get("listener"), lambda: self._report({"is": "taken-away"})
             ),
             "tell": self._tell,
@@ -148,15 +148,15 @@ class _Worker:
         self._beat()
 
     def _look_at_memory(self) -> None:
-        self._tidy.look(self._server.accepted, self._server.connections)
+        self._tidy.look(self._server.listeners.accepted, self._server.listeners.connections)
         self._loop.call_later(_TIDY_INTERVAL, self._look_at_memory)
 
     def _beat(self) -> None:
         now = self._loop.time()
         lag = max(0.0, now - self._beat_due)
-        server = self._server
+        listeners = self._server.listeners
         self._report(
-            {"is": "beat", "connections": server.connections, "accepted": server.accepted, "lag_ms": round(lag * 1000, 1)}
+            {"is": "beat", "connections": listeners.connections, "accepted": listeners.accepted, "lag_ms": round(lag * 1000, 1)}
         )  # fmt: skip
         self._beat_due = now + _BEAT_INTERVAL
         self._loop.call_later(_BEAT_INTERVAL, self._beat)
@@ -198,7 +198,7 @@ class _Worker:
         staples.PROCESS.replace(staples.unpack(parcel.unpack(descriptors[0])))
 
     def _adopt(self, order: Message, descriptors: list[int]) -> None:
-        self._server.adopt(order["worker"], _sockets(order["sockets"], descriptors))
+        self._server.listeners.adopt(order["worker"], _sockets(order["sockets"], descriptors))
 
     def _tell(self, order: Message, _descriptors: list[int]) -> None:
         try:

@@ -148,7 +148,7 @@ def test_a_request_and_a_tunnel_under_way_go_on_untouched(
     tunnel.send(b"and here")
     assert tunnel.exactly(8) == b"and here"
     tunnel.close()
-    wait_until(lambda: running.call(lambda: running.server.connections) == 0)
+    wait_until(lambda: running.call(lambda: running.server.listeners.connections) == 0)
 
 
 def test_who_would_not_be_let_in_as_before_is_sent_away(start: Callable[[str], Running], clients: ExitStack, pki: Pki) -> None:
@@ -184,7 +184,7 @@ def test_a_connection_that_cannot_be_told_ends_and_the_others_are_told(
     monkeypatch.setattr(ClientTransport, "renew", renew_but_one)
     running.reload(site(pki, body="two"))
     assert failed[0].disposed
-    assert running.call(lambda: running.server.connections) == 2
+    assert running.call(lambda: running.server.listeners.connections) == 2
     served = []
     for wire in wires:
         with suppress(OSError, EOFError):
@@ -257,7 +257,7 @@ def test_listeners_come_and_go(start: Callable[[str], Running], clients: ExitSta
         assert sock.recv(100) == b""
     with pytest.raises(OSError):
         Wire(running.plain_port, None)
-    wait_until(lambda: running.call(lambda: len(running.server.listeners)) == 2)
+    wait_until(lambda: running.call(lambda: len(running.server.listeners.in_force)) == 2)
 
 
 def test_a_listener_takes_up_tls(start: Callable[[str], Running], clients: ExitStack, pki: Pki) -> None:
@@ -276,7 +276,7 @@ def test_a_listener_takes_up_tls(start: Callable[[str], Running], clients: ExitS
 
 def test_a_socket_that_is_given_again_is_the_same_socket(start: Callable[[str], Running], pki: Pki) -> None:
     running = start(site(pki))
-    own = running.call(lambda: running.server.listeners[1].sockets[0])
+    own = running.call(lambda: running.server.listeners.in_force[1].sockets[0])
     renamed = f'[[listener]]\nname = "other"\naddress = "127.0.0.1:{running.plain_port}"\ntls = "off"\n'
     running.reload(site(pki, body="two") + "# no plain\n" + renamed, [("other", own.dup())])
     assert own.fileno() == -1
@@ -288,13 +288,13 @@ def test_sockets_of_a_sibling_are_lent(start: Callable[[str], Running], pki: Pki
     running = start(site(pki))
     with listening() as sibling:
         port = sibling.getsockname()[1]
-        running.call(lambda: running.server.adopt(2, [("plain", sibling.dup()), ("gone", sibling.dup())]))
+        running.call(lambda: running.server.listeners.adopt(2, [("plain", sibling.dup()), ("gone", sibling.dup())]))
         with Wire(port, None) as wire:
             assert says(wire) == "one"
         running.reload(site(pki, body="two"))
         with Wire(port, None) as wire:
             assert says(wire) == "two"
-        running.call(lambda: running.server.release(2))
+        running.call(lambda: running.server.listeners.release(2))
         with socket.create_connection(("127.0.0.1", port)):
             sibling.settimeout(60)
             sibling.accept()[0].close()
@@ -304,7 +304,7 @@ def test_sockets_are_taken_away_empty(start: Callable[[str], Running], clients: 
     running = start(site(pki))
     h1 = clients.enter_context(Wire(running.port, pki.ca))
     taken = threading.Event()
-    running.call(lambda: running.server.take_away("main", taken.set))
+    running.call(lambda: running.server.listeners.take_away("main", taken.set))
     assert taken.wait(60)
     with pytest.raises(OSError):
         Wire(running.port, None)
@@ -368,7 +368,7 @@ def test_traffic_goes_on_while_many_contexts_are_built(start: Callable[[str], Ru
     finally:
         gc.unfreeze()
     assert longest[0] < 0.03  # of the 200 ms that it takes
-    assert len(running.server.listeners[0].table.contexts) == 301  # type: ignore[union-attr]
+    assert len(running.server.listeners.in_force[0].table.contexts) == 301  # type: ignore[union-attr]
 
 
 def objects() -> dict[str, int]:

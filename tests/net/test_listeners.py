@@ -53,8 +53,8 @@ def test_strangers_at_a_listener_for_balancers_leave_nothing_behind(start: Calla
     for _ in range(10):
         with suppress(ConnectionResetError), _connected(server.plain_port) as sock:  # it may be closed before it is looked at
             assert _is_closed(sock)
-    wait_until(lambda: server.call(lambda: server.server.accepted) == 10)
-    assert server.call(lambda: server.server.connections) == 0
+    wait_until(lambda: server.call(lambda: server.server.listeners.accepted) == 10)
+    assert server.call(lambda: server.server.listeners.connections) == 0
 
 
 def test_the_limit_is_for_all_listeners_of_a_worker_together(start: Callable[[str], Running]) -> None:
@@ -62,11 +62,11 @@ def test_the_limit_is_for_all_listeners_of_a_worker_together(start: Callable[[st
     with ExitStack() as stack:
         for port in (server.plain_port, server.port, server.plain_port):
             stack.enter_context(_connected(port))
-        wait_until(lambda: server.call(lambda: server.server.connections) == 3)
+        wait_until(lambda: server.call(lambda: server.server.listeners.connections) == 3)
         for port in (server.plain_port, server.port):
             with _connected(port) as sock:
                 assert _is_closed(sock)
-    wait_until(lambda: server.call(lambda: server.server.connections) == 0)
+    wait_until(lambda: server.call(lambda: server.server.listeners.connections) == 0)
     with _connected(server.plain_port) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert sock.recv(12) == b"HTTP/1.1 200"
@@ -77,7 +77,7 @@ def test_a_flood_beyond_the_limit_is_one_line_a_second(start: Callable[[str], Ru
     monkeypatch.setattr(Journal, "event", lambda _, name, **fields: events.append((name, fields)))
     server = start(f"{ROUTE}[limits]\nconnections = 1\n")
     with _connected(server.plain_port):
-        wait_until(lambda: server.call(lambda: server.server.connections) == 1)
+        wait_until(lambda: server.call(lambda: server.server.listeners.connections) == 1)
         for _ in range(20):
             with _connected(server.plain_port) as sock:
                 assert _is_closed(sock)
