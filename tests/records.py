@@ -11,7 +11,7 @@ import hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 
-__all__ = ["SUITES", "RecordWriter", "keep_secrets"]
+__all__ = ["ALERT", "SUITES", "RecordWriter", "keep_secrets"]
 
 DATA, ALERT, HANDSHAKE = 23, 21, 22
 SUITES = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256", b"TLS_AES_128_GCM_SHA256"

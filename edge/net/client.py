@@ -226,6 +226,8 @@ class ClientTransport(Transport):
         reader, self._reader = self._reader, None
         if self._hello is None and reader is not None:
             self._hello = reader.hello
+        if fault.kind == "no-sni" and self._hello is not None:
+            fault.alert = self._hello.alert_without_name
         self._log_failure(fault)
         self._closing = True
         self._wrote_at = self.hub.now

@@ -60,7 +60,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     write_timeout: Annotated[Duration, Meta(description="The longest gap without the client taking a byte of what we send.")] = (
         "30s"
     )
-    tls_hello: Annotated[Size, Meta(description="Bytes of one ClientHello; hybrid key shares need about 2 KiB.")] = "32KiB"
+    tls_hello: Annotated[
+        Size, Meta(description="Bytes of one ClientHello; usual ones have 0.2 to 2 KiB, and the largest that can be written 129.")
+    ] = "132KiB"
     key_updates: Annotated[
         Count,
         Meta(

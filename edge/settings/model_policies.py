@@ -28,7 +28,7 @@ class Limits:
     body_min_rate: float | None = 500.0  # bytes a second over the whole body, after `body_timeout` of grace
     idle_timeout: float = 60.0  # gap between requests
     write_timeout: float = 30.0  # gap: no progress in writing to the client
-    tls_hello: int = 32 * 1024  # bytes of one ClientHello
+    tls_hello: int = 132 * 1024  # bytes of one ClientHello
     # frames of each kind in one second of a connection, beyond which an h2 connection is ended (ENHANCE_YOUR_CALM)
     h2_resets: int = 200  # streams that the client resets, or makes us reset
     key_updates: int = 64  # KeyUpdates and attempts to renegotiate, in one second of a connection

@@ -57,7 +57,7 @@ _FUNCTIONS = (
     "SSL_get_error", "SSL_get_peer_cert_chain", "SSL_get_peer_certificate", "SSL_get_servername", "SSL_get_verify_result",
     "SSL_new", "SSL_read", "SSL_read_early_data", "SSL_session_reused", "SSL_set_accept_state", "SSL_set_bio",
     "SSL_set_connect_state",
-    "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name",
+    "SSL_get_shutdown", "SSL_set_info_callback", "SSL_set_session", "SSL_set_shutdown", "SSL_set_tlsext_host_name",
     "SSL_set_tlsext_status_ocsp_resp", "SSL_shutdown",
     "SSL_version", "SSL_write", "SSL_write_early_data", "X509_STORE_CTX_get0_cert", "X509_STORE_CTX_get1_chain",
     "X509_STORE_CTX_get_current_cert",
@@ -69,9 +69,9 @@ _FUNCTIONS = (
     "i2d_PUBKEY_bio", "i2d_X509_NAME", "i2d_X509_bio", "sk_X509_free", "sk_X509_num", "sk_X509_value",
 )  # fmt: skip
 _CONSTANTS = (
-    "SSL_CB_EXIT", "SSL_ERROR_WANT_READ", "SSL_ERROR_ZERO_RETURN", "SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER",
+    "SSL_CB_EXIT", "SSL_ERROR_SYSCALL", "SSL_ERROR_WANT_READ", "SSL_ERROR_ZERO_RETURN", "SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER",
     "SSL_MODE_ENABLE_PARTIAL_WRITE", "SSL_MODE_RELEASE_BUFFERS", "SSL_OP_CIPHER_SERVER_PREFERENCE",
-    "SSL_OP_NO_COMPRESSION", "SSL_OP_NO_RENEGOTIATION", "SSL_OP_NO_TICKET", "SSL_TLSEXT_ERR_ALERT_FATAL",
+    "SSL_OP_NO_COMPRESSION", "SSL_OP_NO_RENEGOTIATION", "SSL_OP_NO_TICKET", "SSL_RECEIVED_SHUTDOWN", "SSL_TLSEXT_ERR_ALERT_FATAL",
     "SSL_TLSEXT_ERR_NOACK",
     "SSL_TLSEXT_ERR_OK", "SSL_VERIFY_FAIL_IF_NO_PEER_CERT", "SSL_VERIFY_PEER", "TLS1_2_VERSION", "TLS1_3_VERSION",
     "TLSEXT_NAMETYPE_host_name", "X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS", "X509_V_ERR_CERT_REJECTED", "X509_V_ERR_CERT_REVOKED",

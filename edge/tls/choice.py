@@ -131,7 +131,11 @@ class HostTable:
         self._otherwise = otherwise
 
     def choose(self, sni: str | None) -> ServerContext | Passage:
-        """What serves the hello's name. Raises Fault ``unknown-sni`` or ``no-sni`` (alert unrecognized_name)."""
+        """What serves the hello's name.
+
+        Raises Fault ``unknown-sni`` or ``no-sni``, with the alert unrecognized_name. For ``no-sni`` the hello may know a better
+        one: `ClientHello.alert_without_name`.
+        """
         context = self._no_sni if sni is None else self._index.find(sni)
         if context is not None:
             return context

@@ -17,7 +17,8 @@ Invariants
 * A Fault is final: after it only `drain` (for the alert) and `close` are called.
 * After `close` nothing is called any more. An upstream's session is marked as properly ended before that; otherwise it could
   not be resumed. A client's is in its ticket alone.
-* `closed` is set by the peer's close_notify alone. An end of the stream without one is for the transport to judge.
+* `closed` is set by the peer's close_notify alone. An end of the stream without one is for the transport to judge. After a
+  user_canceled, which Java sends before each close_notify, OpenSSL calls a close_notify an error of the system without an errno.
 * What comes after the handshake, costs us work and brings no data is counted: `disturbances` (KeyUpdates and attempts to
   renegotiate, both refused or answered by OpenSSL) and a client's `empty_records` (all other records without data: empty ones,
   padding, warning alerts but the goodbye). `unsettled` says that there are new ones: the caller holds them against a budget per
@@ -61,6 +62,7 @@ _do_handshake = lib.SSL_do_handshake
 _read = lib.SSL_read
 _write = lib.SSL_write
 _get_error = lib.SSL_get_error
+_get_shutdown = lib.SSL_get_shutdown
 _new = lib.SSL_new
 _set_bio = lib.SSL_set_bio
 _session_reused = lib.SSL_session_reused
@@ -72,6 +74,8 @@ _free = lib.SSL_free
 
 _WANT_READ: int = lib.SSL_ERROR_WANT_READ
 _ZERO_RETURN: int = lib.SSL_ERROR_ZERO_RETURN
+_SYSCALL: int = lib.SSL_ERROR_SYSCALL
+_RECEIVED: int = lib.SSL_RECEIVED_SHUTDOWN
 _GOODBYE = 31  # bytes of a close_notify with the suites that clients have; two KeyUpdates are longer
 _ONE_RECORD = 40  # bytes that the encryption of one record adds at most; two add more (with CBC suites one does, too)
 _RECORD_ROOM = BUFFER_SIZE - CHUNK - 1024  # beyond this mark the buffer may not take one more record
@@ -199,7 +203,7 @@ class Engine:
             got = _read(ssl, BUFFER + filled, BUFFER_SIZE - filled)
         self._reads += reads
         error = _get_error(ssl, got)
-        if error == _ZERO_RETURN:
+        if error == _ZERO_RETURN or (error == _SYSCALL and _get_shutdown(ssl) & _RECEIVED):
             self.closed = True
         elif error != _WANT_READ:
             raise self._fault()

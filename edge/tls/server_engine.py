@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge.errors import Fault, Side
+from edge.errors import Alert, Fault, Side
 from edge.settings.client_rules import ClientLeaf
-from edge.tls.binding import ffi, lib
+from edge.tls.binding import NULL, ffi, lib
 from edge.tls.clients import UNDER_WAY, ClientCheck, leaf_of
 from edge.tls.engine import NOISE, Engine
 from edge.tls.pins import chain as verified_chain
-from edge.wire.hello import host_name
+from edge.wire.hello import alert_record, host_name
 
 __all__ = ["ServerEngine"]
 
@@ -44,13 +44,14 @@ def _after_handshake(ssl: Any, where: int, result: int) -> None:
 class ServerEngine(Engine):
     """The connection of a client. Made from the context that its ClientHello chose, and fed that hello first."""
 
-    __slots__ = ("_check", "_head", "_leaf")
+    __slots__ = ("_begun_before", "_check", "_head", "_leaf")
 
     side = Side.CLIENT
 
     def __init__(self, pointer: Any, owner: object, sni: str | None, *, check: ClientCheck | None) -> None:
         Engine.__init__(self, pointer, owner, sni)
         _set_accept_state(self._ssl)
+        self._begun_before = False  # a hello was read, or its beginning: an answer that comes now may be to a second one
         self._check = check  # None: the context asks for no client certificates
         self._leaf: ClientLeaf | None = None
         self._head = b""  # what has come of a header, when `_skip` is -1
@@ -58,13 +59,19 @@ class ServerEngine(Engine):
     def _handshake(self) -> bool:
         check = self._check
         if check is None:
-            return Engine._handshake(self)
-        under_way = UNDER_WAY
-        under_way.check, under_way.fault, under_way.leaf = check, None, None
-        try:
-            return Engine._handshake(self)
-        finally:
-            under_way.check = None
+            done = Engine._handshake(self)
+        else:
+            under_way = UNDER_WAY
+            under_way.check, under_way.fault, under_way.leaf = check, None, None
+            try:
+                done = Engine._handshake(self)
+            finally:
+                under_way.check = None
+        if not done:
+            if self._begun_before and lib.BIO_get_mem_data(self._wbio, NULL):
+                self._check_hello_again()
+            self._begun_before = True
+        return done
 
     def _fault(self) -> Fault:
         fault = super()._fault()
@@ -87,9 +94,26 @@ class ServerEngine(Engine):
         """
         ssl = self._ssl
         name = _get_servername(ssl, _HOST_NAME)
-        seen = host_name(ffi.string(name)) if name else None
+        try:
+            seen = host_name(ffi.string(name)) if name else None
+        except Fault:
+            seen = "what is no name"
         if seen != self.server_name and (name or not (_session_reused(ssl) and _version(ssl) == _TLS12)):
+            self.drain()  # neither an answer nor a ticket
             raise Fault(Side.CLIENT, "sni-mismatch", detail=f"chosen by {self.server_name}, connected as {seen}")
+
+    def _check_hello_again(self) -> None:
+        """A second hello has to repeat the first one's name (RFC 8446 section 4.1.2).
+
+        Its answer has not left yet, so the client has no keys, and an alert can be written as it is.
+        """
+        try:
+            self._check_name()
+        except Fault as fault:
+            fault.alert = Alert.ILLEGAL_PARAMETER
+            alert = alert_record(fault.alert)
+            lib.BIO_write(self._wbio, alert, len(alert))
+            raise
 
     def _watch(self) -> None:
         _set_info_callback(self._ssl, _after_handshake)

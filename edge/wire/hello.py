@@ -29,14 +29,13 @@ from struct import error as StructError
 
 from edge.errors import Alert, Fault, Side
 from edge.wire import ja4
+from edge.wire.psk import first_binder, first_identity
 
 __all__ = [
     "MAX_RECORDS",
     "ClientHello",
     "HelloReader",
     "alert_record",
-    "first_binder",
-    "first_identity",
     "host_name",
     "parse",
     "server_name",
@@ -53,13 +52,14 @@ _TLS13 = 0x0304
 
 _SERVER_NAME = 0
 _GROUPS = 10
+_POINTS = 11
 _SIGNATURES = 13
 _ALPN = 16
 _TICKET = 35
 _PSK = 41
 _EARLY_DATA = 42
 _VERSIONS = 43
-_READ = (_SERVER_NAME, _ALPN, _VERSIONS, _GROUPS, _SIGNATURES, _TICKET, _PSK, _EARLY_DATA)
+_READ = (_SERVER_NAME, _ALPN, _VERSIONS, _GROUPS, _SIGNATURES, _TICKET, _PSK, _EARLY_DATA, _POINTS)
 _LARGEST_REMEMBERED = 4096  # bytes of extensions; bounds what the memos of `_lists` and of shapes can hold
 _MOST_SHAPES = 256
 _MOST_IN_SHAPE = 64  # extensions
@@ -145,6 +145,11 @@ class ClientHello:
             self._ja4 = ja4.fingerprint(self.versions, self._ciphers, self.extensions, alpn, self._signatures, sni=self.sni_sent)
         return transport + self._ja4
 
+    @property
+    def alert_without_name(self) -> Alert:
+        """What to answer where a name is needed and this hello has none (RFC 8446 section 9.2, RFC 6066 section 3)."""
+        return Alert.MISSING_EXTENSION if not self.sni_sent and _TLS13 in self.versions else Alert.UNRECOGNIZED_NAME
+
     def __repr__(self) -> str:
         return f"<ClientHello sni={self.sni!r} alpn={self.alpn!r} versions={[hex(version) for version in self.versions]}>"
 
@@ -228,6 +233,11 @@ class HelloReader:
                 raise Fault(Side.CLIENT, "no-common-version", detail="SSLv2 hello", alert=Alert.PROTOCOL_VERSION)
             start = bytes(raw[:8])
             self.plain_http = any(start.startswith(method) or method.startswith(start) for method in _METHODS)
+            if not self.plain_http:
+                if len(raw) < 2:
+                    return  # the second byte tells a record of no known type from what is no record at all
+                if raw[1] == 3:
+                    raise Fault(Side.CLIENT, "hello-wrong-message", detail=f"record type {kind}", alert=Alert.UNEXPECTED_MESSAGE)
             raise Fault(Side.CLIENT, "not-tls", detail="a plain HTTP request" if self.plain_http else "")
         if len(raw) > at + 1 and raw[at + 1] != 3:
             raise Fault(Side.CLIENT, "not-tls", detail=f"record version {raw[at + 1]}.x", alert=Alert.PROTOCOL_VERSION)
@@ -292,13 +302,13 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
     shape = _shapes.get(key)
     if type(shape) is _Shape and (items := shape.unpack(data, at + 2))[::2] == shape.heads:
         hello.extensions = shape.kinds
-        name, alpn, versions, groups, signatures, ticket, psk, early_data = shape.pick((*items, None))
+        name, alpn, versions, groups, signatures, ticket, psk, early_data, points = shape.pick((*items, None))
         twice = False
         small = True
     else:
         found, twice = _extensions(data, at + 2, end)
         hello.extensions = tuple(found)
-        name, alpn, versions, groups, signatures, ticket, psk, early_data = map(found.get, _READ)
+        name, alpn, versions, groups, signatures, ticket, psk, early_data, points = map(found.get, _READ)
         small = end - at <= _LARGEST_REMEMBERED
         if small and not twice:
             _remember_shape(key, shape, found)
@@ -308,7 +318,7 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
     if twice:
         raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
     lists = _remembered_lists if small else _lists
-    hello.alpn, offered, hello._groups, hello._signatures = lists(alpn, versions, groups, signatures)
+    hello.alpn, offered, hello._groups, hello._signatures = lists(alpn, versions, groups, signatures, points)
     if offered:
         hello.versions = offered
     if psk is not None:
@@ -381,17 +391,29 @@ def server_name(body: bytes) -> str | None:
     """Exactly one host_name (RFC 6066 section 3)."""
     size = len(body)
     if size < 6 or body[2] or _short(body)[0] != size - 2 or _short(body, 3)[0] != size - 5:
-        raise _malformed("server_name")
+        raise _malformed("server_name", Alert.ILLEGAL_PARAMETER if _several_names(body) else Alert.DECODE_ERROR)
     return host_name(body[5:])
 
 
+def _several_names(body: bytes) -> bool:
+    """Whether this is a proper list of more than one host_name."""
+    at, names = 2, 0
+    while at + 3 <= len(body) and not body[at]:
+        at += 3 + _short(body, at + 1)[0]
+        names += 1
+    return at == len(body) == _short(body)[0] + 2 and names > 1
+
+
 def _lists(
-    alpn: bytes | None, versions: bytes | None, groups: bytes | None, signatures: bytes | None
+    alpn: bytes | None, versions: bytes | None, groups: bytes | None, signatures: bytes | None, points: bytes | None
 ) -> tuple[tuple[bytes, ...], tuple[int, ...], bytes, bytes]:
     """The extensions that are the same in all hellos of one kind of client: protocols, versions, groups, signatures."""
+    offered = _versions(versions) if versions is not None else ()
+    if points is not None and groups is not None and _TLS13 not in offered:
+        _check_points(points)
     return (
         _protocols(alpn) if alpn is not None else (),
-        _versions(versions) if versions is not None else (),
+        offered,
         _list16(groups, "supported_groups") if groups is not None else b"",
         _list16(signatures, "signature_algorithms") if signatures is not None else b"",
     )
@@ -425,32 +447,21 @@ def _versions(body: bytes) -> tuple[int, ...]:
     return unpack_from(f">{size // 2}H", body, 1)
 
 
+def _check_points(body: bytes) -> None:
+    """Uncompressed points have to be among those of a client of TLS 1.2 that names groups (RFC 8422 section 5.1.2).
+
+    OpenSSL does not ask. An extension that is malformed it refuses.
+    """
+    if len(body) > 1 and body[0] == len(body) - 1 and 0 not in body[1:]:
+        raise _malformed("no uncompressed points", Alert.ILLEGAL_PARAMETER)
+
+
 def _list16(body: bytes, name: str) -> bytes:
     """A list of two-byte values that is not empty."""
     size = len(body) - 2
     if size < 2 or size & 1 or _short(body)[0] != size:
         raise _malformed(name)
     return body[2:]
-
-
-def first_identity(body: bytes) -> bytes:
-    """The first identity of pre_shared_key (RFC 8446 section 4.2.11), the lengths of both lists checked."""
-    if len(body) < 9:
-        raise _malformed("pre_shared_key")
-    identities, first = _pair(body)
-    binders = identities + 2
-    if not first or first + 6 > identities or binders + 2 > len(body) or _short(body, binders)[0] != len(body) - binders - 2:
-        raise _malformed("pre_shared_key")
-    return body[4 : 4 + first]
-
-
-def first_binder(body: bytes) -> bytes:
-    """The binder of the first identity; `body` has passed `first_identity`."""
-    at = _short(body)[0] + 4
-    size = body[at] if at < len(body) else 0
-    if size < 32 or at + 1 + size > len(body):
-        raise _malformed("pre_shared_key")
-    return body[at + 1 : at + 1 + size]
 
 
 def alert_record(alert: Alert) -> bytes:

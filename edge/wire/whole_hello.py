@@ -18,7 +18,8 @@ from operator import itemgetter
 from struct import Struct
 
 from edge.errors import Fault
-from edge.wire.hello import ClientHello, first_binder, first_identity, parse, server_name
+from edge.wire.hello import ClientHello, parse, server_name
+from edge.wire.psk import first_binder, first_identity
 
 __all__ = ["whole_hello"]
 
@@ -80,8 +81,8 @@ class _Form:
         hello.extensions = like.extensions
         hello.psk_offered = like.psk_offered
         hello.early_data = like.early_data
-        hello.binder = first_binder(psk) if like.early_data and psk is not None else b""
         hello.session_ticket = first_identity(psk) if psk is not None else ticket or b""
+        hello.binder = first_binder(psk) if like.early_data and psk is not None else b""
         hello._ciphers = like._ciphers
         hello._groups = like._groups
         hello._signatures = like._signatures

@@ -19,7 +19,7 @@ from .gateway import Gateway
 from .pki import Pki
 from .upstreams import ScriptedUpstream
 
-UNRECOGNIZED_NAME, NO_APPLICATION_PROTOCOL, PROTOCOL_VERSION = 112, 120, 70
+UNRECOGNIZED_NAME, MISSING_EXTENSION, NO_APPLICATION_PROTOCOL, PROTOCOL_VERSION = 112, 109, 120, 70
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_without_sni_and_with_several_hosts_the_client_is_refused(edge: Gateway,
     wire = h1(edge)
     raw = Wire(edge.port, None)
     raw.send(hello(sni=None))
-    assert alert_of(raw) == UNRECOGNIZED_NAME
+    assert alert_of(raw) == MISSING_EXTENSION
     raw.close()
     assert wire.get("/").status == 200
 

@@ -15,6 +15,7 @@ from edge.tls.binding import CHUNK, NULL, lib
 from edge.tls.choice import ServerContext
 from edge.tls.client import ClientContext
 from edge.wire.hello import HelloReader
+from tests.records import ALERT
 from tests.tls.peers import GROUPS, PKI, TLS12, TLS13, Client, connect, host, meet, pump, upstream_tls
 from tests.wire.hellos import records
 
@@ -304,6 +305,54 @@ def test_hello_retry_request() -> None:
     meeting = meet(ServerContext(host()), client)
     assert meeting.ok
     assert meeting.engine.info().group.lower() == "x25519"
+
+
+def test_a_second_hello_may_not_name_another_host() -> None:
+    """Only OpenSSL reads it. The client is told before it has a byte of the answer."""
+    for other in (b"b.test", b"a tes!", b"a.te\xe4t"):
+        client = Client(version=TLS13, groups="P-521:X25519")
+        engine = ServerContext(host("a.test", "b.test")).engine("a.test")
+        engine.receive(client.step())
+        hello = client.step(engine.drain())
+        assert hello.count(b"a.test") == 1
+        with pytest.raises(Fault, match="sni-mismatch") as raised:
+            engine.receive(hello.replace(b"a.test", other))
+        assert raised.value.alert is Alert.ILLEGAL_PARAMETER
+        assert engine.drain() == bytes.fromhex("1503030002022f")
+
+
+@BOTH
+def test_user_canceled_before_close_notify(version: int) -> None:
+    """Java ends its connections of TLS 1.3 so (RFC 8446 section 6.1)."""
+    client = Client(version=version, secrets=[])
+    engine = meet(ServerContext(host()), client).engine
+    writer = client.records()
+    assert engine.receive(writer.record(b"bye") + writer.record(b"\1\x5a", ALERT)) == b"bye"
+    assert not engine.closed
+    assert engine.receive(writer.record(b"\1\0", ALERT)) == b""
+    assert engine.closed
+    engine.shutdown()
+    client.step(engine.drain())
+    with pytest.raises(SSL.ZeroReturnError):
+        client.connection.recv(1)
+
+
+@BOTH
+def test_a_fatal_alert_is_no_goodbye(version: int) -> None:
+    client = Client(version=version, secrets=[])
+    engine = meet(ServerContext(host()), client).engine
+    with pytest.raises(Fault, match="alert-from-client"):
+        engine.receive(client.records().record(b"\2\x28", ALERT))
+    assert not engine.closed
+
+
+@pytest.mark.parametrize("goodbye", [b"\x15\3\3\0\2\1\0", b"\x15\3\3\0\2\1\x5a\x15\3\3\0\2\1\0"])
+def test_a_goodbye_in_the_handshake(goodbye: bytes) -> None:
+    client = Client(version=TLS12)
+    engine = ServerContext(host()).engine("a.test")
+    engine.receive(client.step())
+    with pytest.raises(Fault, match="client-closed"):
+        engine.receive(goodbye)
 
 
 @BOTH

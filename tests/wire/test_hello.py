@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edge.errors import Alert, Fault, Side
 from edge.wire.hello import MAX_RECORDS, HelloReader, _Shape, _shapes, alert_record, host_name, server_name
+from edge.wire.whole_hello import whole_hello
 from tests.fuzz.fuzz_hello import check, read, verdict
 from tests.wire.hellos import (
     alpn,
@@ -242,6 +243,68 @@ def test_the_bounds() -> None:
     assert fault(records(big), limit=exact - 1).kind == "hello-too-long"
     one_byte = message(body([TLS13, extension(0x5555, bytes(MAX_RECORDS))]))
     assert fault(records(one_byte, 1)).kind == "hello-too-long"
+
+
+_ONE = block(b"ticket") + bytes(4)
+_BINDER = b"\x20" + bytes(32)
+_TWO = _BINDER * 2
+_NAME = b"\0" + block(b"a.test")
+EXACT = {
+    "an unknown record type": (b"\x51" + RICH[1:], Alert.UNEXPECTED_MESSAGE),
+    "two names": (hello(extension(0, block(_NAME + b"\0" + block(b"b.test")))), Alert.ILLEGAL_PARAMETER),
+    "a name twice": (hello(extension(0, block(_NAME * 2))), Alert.ILLEGAL_PARAMETER),
+    "an empty name": (hello(extension(0, block(b"\0\0\0"))), Alert.DECODE_ERROR),
+    "a name and another kind": (hello(extension(0, block(_NAME + b"\1" + block(b"x")))), Alert.DECODE_ERROR),
+    "names cut short": (hello(extension(0, block(_NAME + b"\0\0\x09x"))), Alert.DECODE_ERROR),
+    "no binder": (hello(TLS13, extension(41, block(_ONE) + block(b""))), Alert.DECODE_ERROR),
+    "a short binder": (hello(TLS13, extension(41, block(_ONE) + block(b"\x1f" + bytes(31)))), Alert.DECODE_ERROR),
+    "a binder too long": (hello(TLS13, extension(41, block(_ONE) + block(b"\x30" + bytes(32)))), Alert.DECODE_ERROR),
+    "a binder and a byte": (hello(TLS13, extension(41, block(_ONE) + block(_BINDER + b"\0"))), Alert.DECODE_ERROR),
+    "two binders for one": (hello(TLS13, extension(41, block(_ONE) + block(_TWO))), Alert.ILLEGAL_PARAMETER),
+    "one binder for two": (hello(TLS13, extension(41, block(_ONE * 2) + block(_BINDER))), Alert.ILLEGAL_PARAMETER),
+    "an identity without its age": (hello(TLS13, extension(41, block(_ONE + block(b"t")) + block(_TWO))), Alert.DECODE_ERROR),
+    "an empty second identity": (
+        hello(TLS13, extension(41, block(_ONE + bytes(6)) + block(_TWO))), Alert.DECODE_ERROR,
+    ),
+    "no uncompressed points": (
+        hello(sni(b"a.test"), extension(10, block(words(0x17))), extension(11, b"\2\1\2")), Alert.ILLEGAL_PARAMETER,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "alert"), EXACT.values(), ids=EXACT)
+def test_the_exact_alert(data: bytes, alert: Alert) -> None:
+    assert fault(data).alert is alert
+    assert whole_hello(data, 32768) is None
+    assert verdict(data, 1) == verdict(data)
+
+
+@pytest.mark.parametrize(
+    ("extensions", "alert"),
+    [
+        ((TLS13,), Alert.MISSING_EXTENSION),
+        ((TLS13, sni(b"127.0.0.1")), Alert.UNRECOGNIZED_NAME),
+        ((alpn(b"h2"),), Alert.UNRECOGNIZED_NAME),
+    ],
+)
+def test_the_alert_where_a_name_is_needed(extensions: tuple[bytes, ...], alert: Alert) -> None:
+    found = read(hello(*extensions))
+    assert found is not None
+    assert found.alert_without_name is alert
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        (TLS13, extension(41, block(_ONE + block(b"another") + bytes(4)) + block(_BINDER + b"\x30" + bytes(48)))),
+        (TLS13, extension(10, block(words(0x17))), extension(11, b"\1\1")),  # of no interest to TLS 1.3
+        (sni(b"a.test"), extension(11, b"\1\1")),  # nor where no groups are named
+        (sni(b"a.test"), extension(10, block(words(0x17))), extension(11, b"\2\1\0")),
+        (sni(b"a.test"), extension(10, block(words(0x17))), extension(11, b"\0")),  # OpenSSL's to refuse
+    ],
+)
+def test_not_ours_to_refuse(extensions: tuple[bytes, ...]) -> None:
+    assert read(hello(*extensions)) is not None
 
 
 @pytest.mark.parametrize("method", [b"GET ", b"POST /x", b"OPTIONS * HTTP/1.1", b"PRI * HTTP/2.0", b"G", b"DELE"])
