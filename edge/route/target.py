@@ -21,7 +21,7 @@ __all__ = ["pick_target", "redirect_https", "redirect_location", "upstream_targe
 
 _MEMO_SIZE = 1024
 _RAW = RoutePaths.RAW
-_NOT_VISIBLE = re.compile(rb"[^\x21-\x7e]")
+_NOT_IN_URI = re.compile(rb'[^\x21-\x7e]|["<>\\^`{|}]')
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 # Text cut at its placeholders: literal, name, literal, name, …, literal.
@@ -102,7 +102,7 @@ def redirect_location(redirect: Redirect, secure: bool, authority: bytes, path: 
         "path_and_query": f"{plain}?{query}" if path.has_query else plain,
     }
     location = b"".join([part if isinstance(part, bytes) else values[part].encode("latin-1") for part in _cut(redirect.to)])
-    return _visible(location)
+    return _escaped(location)
 
 
 def redirect_https(authority: bytes, port: int, target: bytes) -> bytes:
@@ -117,12 +117,12 @@ def redirect_https(authority: bytes, port: int, target: bytes) -> bytes:
         host = b"[" + host + b"]"
     if port != 443:
         host += b":%d" % port
-    return _visible(b"https://" + host + (target if target[:1] == b"/" else b"/"))
+    return _escaped(b"https://" + host + (target if target[:1] == b"/" else b"/"))
 
 
-def _visible(location: bytes) -> bytes:
-    """`location` with whatever is not visible ASCII escaped: nothing in it can end the field or begin another one."""
-    return _NOT_VISIBLE.sub(lambda found: b"%%%02X" % ord(found[0]), location)
+def _escaped(location: bytes) -> bytes:
+    """`location` with whatever no URI may hold escaped: nothing in it can end the field, or the attribute that quotes it."""
+    return _NOT_IN_URI.sub(lambda found: b"%%%02X" % ord(found[0]), location)
 
 
 def pick_target(targets: Sequence[Target], r: float) -> Upstream:

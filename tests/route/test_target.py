@@ -144,6 +144,12 @@ def test_nothing_in_a_location_ends_the_field(query: bytes) -> None:
     assert all(0x21 <= byte <= 0x7E for byte in redirect_https(b"h", 443, b"/" + query))
 
 
+def test_what_no_uri_may_hold_is_escaped_in_a_location() -> None:
+    escaped = b"%22%3C%3E%5C%5E%60%7B%7C%7D"
+    assert redirect_https(b"h", 443, b'/?"<>\\^`{|}') == b"https://h/?" + escaped
+    assert location("https://x{path_and_query}", b'/a?"<>\\^`{|}') == b"https://x/a?" + escaped
+
+
 def test_redirect_to_https() -> None:
     assert redirect_https(b"example.com:80", 443, b"/a?b") == b"https://example.com/a?b"
     assert redirect_https(b"example.com", 8443, b"//evil/") == b"https://example.com:8443//evil/"
