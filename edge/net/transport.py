@@ -5,52 +5,39 @@ Theory. The loop calls `readable` and `writable`; everything else is called by t
 take is kept as the backlog; while there is one, `pending` says how many bytes, no more output is asked for beyond
 `HIGH`, and `session.on_writable` is called when it has gone below `LOW`.
 
-Invariants
-* After `_dispose` no callback comes any more: not from the loop, not from the wheel, not from the session.
-* `close` says goodbye: remaining output, close_notify, FIN, and then for a client at most `LINGER` seconds of reading
-  and forgetting, because closing with unread bytes resets the connection and takes the answer with it (RFC 9112
-  section 9.6). Where the last answer is older than that and nothing is unread, there is nothing to wait for.
-* `half_close` ends what we send, `on_eof` what the peer sends; a session that wants both ended says `close`.
-* `abort` never sends FIN after a partial body on plain TCP: the peer sees a reset; under TLS it sees no close_notify.
+How it ends stands in `edge.net.ending`, with the invariants of that.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import suppress
 from math import inf
 from time import monotonic
 from types import FunctionType
 
 from edge.errors import Fault, Side
-from edge.net import descriptors
-from edge.net.contracts import GONE, Engine, Session
+from edge.net.contracts import Engine, Session
+from edge.net.ending import ENDED, ENDING, WHOLE, Ending
 from edge.net.hub import Hub
 from edge.net.noise import Noise
 from edge.net.poller import READ, WRITE
 from edge.net.timers import NEVER, Timed
 from edge.relay.ports import HIGH, LOW
 
-__all__ = ["LINGER", "Engine", "Session", "Transport"]
+__all__ = ["Transport"]
 
-LINGER = 2.0
-_LINGER_BYTES = 1 << 20
 _NOISE = 64, 256  # KeyUpdates and attempts to renegotiate, records without data: in a second, of upstreams
 _READ_LEAST = 4 * 1024, 32 * 1024  # of clients, of upstreams: a hello and most requests are small, answers less so
 _READ_MOST = 128 * 1024
-_LAST_WORDS = 8  # reads of what a peer said before it took no more
 _SMALL = 4096  # bytes read; what is more is held against the hub's bound
 _HOT = "readable", "process", "mark", "collect", "write"  # the methods that each request takes
-_WHOLE, _ENDING, _ENDED, _HALF = range(4)  # our direction: open, to be ended, close_notify is queued, FIN is sent
 
 
-class Transport(Timed):
+class Transport(Ending):
     __slots__ = (
-        "_backlog", "_closing", "_eof", "_half", "_inbox", "_lingered", "_noise", "_paused",
-        "_read_size", "_steady", "_tls", "_unwritten", "_write_deadline", "_writing", "_wrote_at", "bytes_in", "bytes_out",
-        "disposed", "engine", "established", "fd", "hub", "linger", "marked", "pending", "session", "session_deadline",
-        "side", "watched", "write_timeout",
+        "_inbox", "_noise", "_paused", "_read_size", "_tls", "_unwritten", "_write_deadline", "_writing", "bytes_in", "bytes_out",
+        "engine", "established", "fd", "hub", "linger", "marked", "session_deadline", "side", "watched", "write_timeout",
     )  # fmt: skip
 
     def __init_subclass__(cls) -> None:
@@ -72,8 +59,6 @@ class Transport(Timed):
         self.side = side  # whose connection this is, for blame
         self.write_timeout = write_timeout
         self.linger = side is Side.CLIENT
-        self.engine: Engine
-        self.session: Session
         self.established = not tls
         self.marked = False
         self.disposed = False
@@ -87,7 +72,7 @@ class Transport(Timed):
         self._backlog: deque[bytes | memoryview] | None = None
         self._closing = False
         self._eof = False
-        self._half = _WHOLE
+        self._half = WHOLE
         self._wrote_at = hub.now
         self._lingered = -1  # bytes forgotten while lingering; -1: not lingering
         self._paused = False
@@ -246,68 +231,6 @@ class Transport(Timed):
     def on_established(self) -> None:
         """The handshake is done. Subclasses give the transport its session here."""
 
-    def _end(self, *, clean: bool) -> None:
-        if self._eof or self.disposed:
-            return
-        self._eof = True
-        if not self._closing:
-            self.session.on_eof(clean)
-        if self.pending or not self._closing:  # else all ends with this turn, and nothing is to be heard of it until then
-            self._watch()
-
-    def _gone(self, kind: str, error: OSError) -> None:
-        self._lose(Fault(self.side, f"{self.side}-{kind}", detail=error.strerror or type(error).__name__))
-
-    def _unwritable(self, error: OSError) -> None:
-        """The peer takes no more. What an upstream said before is still there to be read: most often it has answered a request
-        whose body it does not want, and closed (RFC 9112 section 9.6).
-        """
-        if self.side is Side.UPSTREAM and self.established and not self._closing:
-            unread = [data for one, data in self._inbox if one is self]  # in this very turn
-            self._inbox[:] = [entry for entry in self._inbox if entry[0] is not self]
-            with suppress(OSError):
-                while len(unread) < _LAST_WORDS and (data := os.read(self.fd, _READ_MOST)):
-                    unread.append(data)
-            for data in unread:
-                self.process(data)
-        self._gone("reset", error)
-
-    def _lose(self, fault: Fault) -> None:
-        if self.disposed:
-            return
-        closing = self._closing
-        session = self.session
-        self._dispose()
-        if not closing:
-            session.on_lost(fault)
-
-    def _bug(self, error: Exception) -> None:
-        self.hub.bug(error)
-        try:
-            self._lose(Fault(Side.EDGE, "internal-error", detail=type(error).__name__))
-        except Exception as another:
-            self.hub.bug(another)
-            self._dispose()
-
-    def fail(self, fault: Fault) -> None:
-        """The engine failed: the alert goes out, and the connection ends."""
-        try:
-            alert = self.engine.drain()
-        except Fault:
-            alert = b""
-        session, closing = self.session, self._closing
-        self._closing = True
-        self._steady = False
-        if not closing:
-            session.on_lost(fault)
-        if self.disposed:
-            return
-        if alert:
-            self._wrote_at = self.hub.now
-            self.write(alert)
-        else:
-            self._goodbye()
-
     def pause(self) -> None:
         if not self._paused:
             self._paused = True
@@ -357,8 +280,8 @@ class Transport(Timed):
                     self._wrote_at = self.hub.now
                 if self._closing:
                     engine.shutdown()
-                elif self._half == _ENDING:
-                    self._half = _ENDED
+                elif self._half == ENDING:
+                    self._half = ENDED
                     engine.shutdown()
             data = engine.drain()
         if not data and (self._closing or self._half):
@@ -388,19 +311,6 @@ class Transport(Timed):
                 self._wait_writable()
         if self._closing or self._half:
             self.hub.end(self)
-
-    def said_all(self) -> None:
-        """There is no more to write: end our half, or the connection, if that was asked for and the socket has taken it all."""
-        if self.pending or self.disposed:
-            return
-        try:
-            if self._closing:
-                self._goodbye()
-            elif self._half == _ENDED:
-                self._half = _HALF
-                self._end_output()
-        except Exception as error:
-            self._bug(error)
 
     def _wait_writable(self) -> None:
         self._write_deadline = self.hub.now + self.write_timeout
@@ -435,7 +345,7 @@ class Transport(Timed):
             self._writing = False
             self._write_deadline = inf
             self._watch()
-        if self._closing or self._half == _ENDED:
+        if self._closing or self._half == ENDED:
             self.mark()
         elif self.pending <= LOW:
             self.mark()
@@ -483,72 +393,6 @@ class Transport(Timed):
         if due < self.deadline and not self.disposed:
             self.arm(due)
 
-    # --- the end ---
-
     def idle(self) -> None:
         if not self.pending and not self.disposed:
             self.engine.idle()
-
-    def close(self) -> None:
-        if not self._closing and not self.disposed:
-            self._closing = True
-            self._steady = False
-            self.mark()
-
-    def half_close(self) -> None:
-        if self._half == _WHOLE:
-            self._half = _ENDING
-            self._steady = False
-            self.mark()
-
-    def _end_output(self) -> None:
-        try:
-            descriptors.end_output(self.fd)
-        except OSError as error:
-            self._gone("reset", error)
-
-    def abort(self) -> None:
-        if self.disposed:
-            return
-        descriptors.reset_on_close(self.fd)
-        self._closing = True
-        self._dispose()
-
-    def _goodbye(self) -> None:
-        """All is written: FIN, and for a client a little patience."""
-        if self.pending:
-            return
-        if not self.linger or self._eof or (self.hub.now - self._wrote_at > LINGER and not descriptors.unread(self.fd)):
-            self._dispose()
-            return
-        try:
-            descriptors.end_output(self.fd)
-        except OSError:
-            self._dispose()
-            return
-        self._lingered = 0
-        self.resume()
-        self.arm(self.hub.now + LINGER)
-
-    def _lingering(self, count: int) -> None:
-        self._lingered += count
-        if not count or self._lingered > _LINGER_BYTES:
-            self._dispose()
-
-    def _dispose(self) -> None:
-        if self.disposed:
-            return
-        self.disposed = True
-        self._steady = False
-        self.hub.poller.forget(self.fd)
-        if self.filed != NEVER:
-            self.wheel.forget(self)
-        self._backlog = None
-        self.pending = 0
-        self.engine.close()
-        os.close(self.fd)
-        self.session = GONE
-        self.on_disposed()
-
-    def on_disposed(self) -> None:
-        """The descriptor is closed. Subclasses take the transport off their lists."""
