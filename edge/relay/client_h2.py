@@ -172,13 +172,14 @@ class H2Client:
             stream = self.streams.get(sid)
             if stream is not None and not stream.blocked():
                 stream.exchange.client_writable()
-        if self._draining and codec.finished and not self.streams and not self._closing:
+        if self._finished and not self.streams and not self._closing:
             self._closing = True
             self.transport.linger = not self._said_all  # the answer to the PING shows that the client has what stood before it
             self.transport.close()
         elif codec.has_more and not self._closing:
             self.transport.pause()
-            if self.transport.pending < HIGH:  # else `on_writable` goes on: answers to what was read before wait for the client
+            # beyond that `on_writable` goes on: answers to what was read before wait for the client
+            if self.transport.pending < HIGH or codec.finished:
                 self._context.later(self._more)
         elif self.transport.pending < HIGH:
             self.transport.resume()
@@ -251,13 +252,18 @@ class H2Client:
             self.transport.arm_session_earlier(self.codec.unread_due)
         if not self.streams:
             self._idle_since = now = self._context.clock.now
-            if self._draining and self.codec.finished:
+            if self._finished:
                 self._closing = True
                 self.transport.close()
             else:  # while it drains too: requests may be on their way until the PING is answered
                 if self._draining:
                     self._final_by = min(self._final_by, now + _REST)
                 self.transport.arm_session_earlier(now + _REST)
+
+    @property
+    def _finished(self) -> bool:
+        """The drain is over, and the codec has nothing more to say, not even why it broke."""
+        return self._draining and self.codec.finished and not self.codec.has_more
 
     def _fail(self, fault: Fault) -> None:
         """The connection broke the rules: GOAWAY is on its way out; the streams are gone."""
@@ -321,7 +327,7 @@ class H2Client:
             self.transport.mark()
         due = min(due, self.codec.unread_due)
         self.transport.arm_session_earlier(due)
-        if self.codec.open_streams:
+        if self.codec.open_streams or self.streams:  # an upstream may be slow to end an answer that was over with its head
             return
         if now >= self._idle_since + limits.idle_timeout or (self._draining and self.codec.going_away):
             self._draining = True

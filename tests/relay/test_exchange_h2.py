@@ -508,6 +508,47 @@ def h2_tunnel() -> tuple[Stage, Peer]:
     return stage, peer
 
 
+def test_a_connection_that_breaks_while_it_drains_cancels_everything() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    stage.session.drain()
+    stage.settle()
+    peer.h2.reset_stream(1)
+    peer.h2.send_headers(3, HEAD, end_stream=True)
+    stage.client(peer.h2.data_to_send() + b"\0\0\0\x06\0\0\0\0\1")  # and a PING on a stream
+    assert stage.line.closed and not stage.session.streams
+    assert [line.status for line in stage.log_lines] == [499, 499]
+    assert [fault.kind for fault in stage.refused] == ["h2-stream-id"]
+
+
+def test_a_connection_that_breaks_while_it_takes_nothing_cancels_everything() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    stage.line.pending = HIGH
+    stage.client(peer.h2.data_to_send() + b"\0\0\0\x06\0\0\0\0\1")
+    assert stage.line.closed and [line.status for line in stage.log_lines] == [499]
+
+
+def test_a_drain_waits_for_an_upstream_that_is_slow_to_end_an_answer_without_content() -> None:
+    stage = Stage(http2=True, upstream_http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    server = server_of(stage)
+    server.h2.send_headers(1, [(":status", "304")])
+    peer.take(push(stage, server))
+    stage.session.drain()
+    stage.pass_time(30)
+    assert stage.line.alive() and stage.session.streams
+    server.h2.end_stream(1)
+    push(stage, server)
+    stage.pass_time(5)
+    assert stage.line.closed and [line.status for line in stage.log_lines] == [304]
+
+
 def test_either_half_of_a_tunnel_over_http2_ends_by_itself() -> None:
     stage, peer = h2_tunnel()
     stage.session.on_eof(True)
