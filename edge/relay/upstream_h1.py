@@ -3,7 +3,8 @@
 Invariants: a connection is `released` only when both the request and the response were complete and framed so that the
 next one can follow; in every other case it is closed and `gone`. Bytes or an end of file from an idle connection close it.
 A connection that dies before any byte of a response lets its request be tried again (`Retry.IF_REUSED`): an upstream may close an
-idle connection at any moment (RFC 9112 section 9.5).
+idle connection at any moment (RFC 9112 section 9.5). Some say 408 as they do so: a request that crosses it on a kept
+connection is not answered by it, and is tried again if it is one that may be (RFC 9110 section 15.5.9).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from edge.http.h1_client import ClientCodec
 from edge.http.message import End, Fields, RequestHead, ResponseHead
 from edge.relay.ports import HIGH, Keeper, Receiver, Transport
 from edge.relay.websocket import ACCEPT, KEY, accept_for, find
+from edge.upstream.retry import is_idempotent
 
 __all__ = ["H1Upstream"]
 
@@ -21,8 +23,8 @@ _NO_TRAILERS: Fields = []
 
 class H1Upstream:
     __slots__ = (
-        "_closed", "_codec", "_half", "_heard", "_keeper", "_key", "_out", "_paused", "_receiver", "_transport", "_tunnel",
-        "reused",
+        "_closed", "_codec", "_half", "_heard", "_keeper", "_key", "_out", "_paused", "_receiver", "_request", "_transport",
+        "_tunnel", "reused",
     )  # fmt: skip
 
     multiplexed = False
@@ -32,6 +34,7 @@ class H1Upstream:
         self._keeper = keeper
         self._codec = ClientCodec()
         self._receiver: Receiver | None = None
+        self._request: RequestHead | None = None
         self._out: list[bytes] = []
         self._key = b""  # the WebSocket key of a request that asks for a tunnel
         self._heard = False  # a byte of this exchange's response has come
@@ -48,6 +51,7 @@ class H1Upstream:
 
     def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> H1Upstream:
         self._receiver = receiver
+        self._request = request
         self._heard = False
         if request.protocol:
             self._key = find(request.fields, KEY)
@@ -177,10 +181,17 @@ class H1Upstream:
                 receiver.response_data(early)
         elif head.status < 200:
             receiver.response_informational(head.status, head.fields)
+        elif head.status == 408 and not head.keep_alive and self.reused and self._repeatable():
+            self._heard = False
+            self._fail(Fault(Side.UPSTREAM, "upstream-closed", detail="408", status=502))
         else:
             receiver.response_head(head)
             if head.end and self._receiver is receiver:
                 self._complete(_NO_TRAILERS)
+
+    def _repeatable(self) -> bool:
+        request = self._request
+        return request is not None and request.end and not request.protocol and is_idempotent(request.method)
 
     def _complete(self, trailers: Fields) -> None:
         receiver = self._receiver

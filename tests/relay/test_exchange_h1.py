@@ -194,6 +194,21 @@ def test_a_stale_connection_is_replaced_once() -> None:
     assert stage.log_lines[-1].tries == 2
 
 
+@pytest.mark.parametrize(("request_", "again"), [(GET, True), (GET.replace(b"GET", b"POST"), False)])
+def test_a_408_for_the_idle_connection_is_no_answer_to_the_request_that_crosses_it(request_: bytes, again: bool) -> None:
+    late = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    stage = Stage()
+    stage.client(GET)
+    stage.upstream(OK)
+    stage.client(request_)
+    answer = stage.upstream(late)
+    if again:
+        assert answer == b"" and stage.lines[0].aborted and len(stage.lines) == 2
+        assert stage.upstream(late).startswith(b"HTTP/1.1 408 ")  # a new connection was asked nothing else
+    else:
+        assert answer.startswith(b"HTTP/1.1 408 ") and len(stage.lines) == 1
+
+
 def test_a_post_that_was_sent_is_never_repeated() -> None:
     stage = Stage()
     stage.client(GET)
