@@ -5,8 +5,8 @@ PY := $(VENV)/bin/python
 PIP_OPTIONS := --disable-pip-version-check -q --retries 10 --timeout 60
 PIP := $(PY) -m pip $(PIP_OPTIONS)
 SOURCES := edge bench tests tools config
-# Half as many again as there are processors: many tests wait for what other processes do in their own time.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN || echo 2); echo $$((n + (n + 1) / 2)))
+# Twice as many as there are processors: many tests wait for what other processes do in their own time.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN || echo 2); echo $$((2 * n)))
 # Lowest share of lines that the tests must reach, in percent, checked when CI is set; and of lines and branches, by `make coverage`.
 COVERAGE_FLOOR ?= 94
 COVERAGE := --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)

@@ -62,6 +62,14 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
+# -- order -----------------------------------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those marked `long` begin first: one that began last would keep one processor busy while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 # -- processes -----------------------------------------------------------------------------------------------------------
 
 

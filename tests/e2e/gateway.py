@@ -7,6 +7,7 @@ tests judge an installed `edge` or any program with the same command line.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -19,7 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from bench.processes import family, own_memory
+from edge.cli.main import main
 from tests.ports import free_port
 
 __all__ = ["PATIENCE", "Gateway", "deadline", "free_port", "lasting_descriptors", "wait_for"]
@@ -123,6 +127,23 @@ class Gateway:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`edge WORDS --config FILE`, on a terminal of 120 columns.
+
+        It runs in this process: to start Python costs many times what a command does. With `EDGE_E2E_COMMAND` it is that program.
+        """
+        arguments = [*words, "--config", str(self.config)]
+        if os.environ.get("EDGE_E2E_COMMAND"):
+            environment = {**os.environ, "COLUMNS": "120"}
+            return subprocess.run(
+                [*self.program, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment
+            )
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", "120")
+            code = main(arguments)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     # logs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import Any
 
@@ -29,19 +28,15 @@ def edge(start_gateway: StartGateway, pki: Pki, echo_upstream: ScriptedUpstream)
     )
 
 
-def edge_command(gateway: Gateway, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*gateway.program, *arguments, "--config", str(gateway.config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "120"})
-
-
 def told(gateway: Gateway, *arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(edge_command(gateway, *arguments, "--json").stdout)
+    found: dict[str, Any] = json.loads(gateway.command(*arguments, "--json").stdout)
     assert found["version"] == 1
     return found
 
 
 def test_status_says_how_it_is(edge: Gateway, run_curl: Curl) -> None:
-    assert edge_command(edge, "status", "--wait", "--timeout", "20s").returncode == 0
+    whole = [*edge.program, "status", "--wait", "--timeout", "60s", "--config", str(edge.config)]
+    assert subprocess.run(whole, capture_output=True, timeout=90, check=False).returncode == 0
     assert run_curl(edge, "/").status == 200
 
     def counted() -> dict[str, Any] | None:
@@ -50,18 +45,18 @@ def test_status_says_how_it_is(edge: Gateway, run_curl: Curl) -> None:
 
     status = wait_for(counted, "a worker that has told of its connection")
     assert (status["generation"], status["state"], status["ready"], len(status["workers"])) == (1, "serving", True, 2)
-    shown = edge_command(edge, "status").stdout
+    shown = edge.command("status").stdout
     assert shown.startswith("serving, generation 1 (")
     assert str(edge.port) in shown
-    assert edge_command(edge).stdout.count("A gateway runs here: serving, generation 1") == 1
+    assert edge.command().stdout.count("A gateway runs here: serving, generation 1") == 1
 
 
 def test_certs(edge: Gateway) -> None:
     (certificate,) = told(edge, "certs")["certificates"]
     assert certificate["seconds_left"] > 0
     assert "localhost" in certificate["hosts"]
-    assert edge_command(edge, "certs", "--expiring", "1s").returncode == 0
-    assert edge_command(edge, "certs", "--expiring", "999999d").returncode == 1
+    assert edge.command("certs", "--expiring", "1s").returncode == 0
+    assert edge.command("certs", "--expiring", "999999d").returncode == 1
 
 
 def test_failures_are_said_in_sentences(edge: Gateway) -> None:
@@ -83,7 +78,7 @@ def test_failures_are_said_in_sentences(edge: Gateway) -> None:
         "127.0.0.1 asked for localhost on main: the client offers only old versions of TLS"
         in failures["no-common-version"]["text"]
     )
-    shown = edge_command(edge, "failures", "--since", "1m")
+    shown = edge.command("failures", "--since", "1m")
     assert "Add the host; a stranger's scanner is normal." in shown.stdout
     assert "3 failed handshakes in the last 1 min from 1 client" in shown.stderr
 
@@ -92,53 +87,53 @@ def test_upstreams_and_top(edge: Gateway, run_curl: Curl, echo_upstream: Scripte
     assert run_curl(edge, "/").status == 200
     (endpoint,) = told(edge, "upstreams")["endpoints"]
     assert (endpoint["endpoint"], endpoint["workers"], endpoint["unwell_in"]) == (echo_upstream.url, 2, 0)
-    assert edge_command(edge, "upstreams").returncode == 0
+    assert edge.command("upstreams").returncode == 0
     top = told(edge, "top", "--interval", "100ms")
     assert top["connections"] >= 0
-    assert "requests" in edge_command(edge, "top", "--interval", "100ms").stdout
+    assert "requests" in edge.command("top", "--interval", "100ms").stdout
 
 
 def test_diff_compares_what_runs_with_the_file(edge: Gateway) -> None:
     assert told(edge, "diff")["same"] is True
     text = edge.config.read_text(encoding="utf-8")
     edge.config.write_text(text + "[limits]\nstreams = 500\n", encoding="utf-8")
-    done = edge_command(edge, "diff")
+    done = edge.command("diff")
     assert done.returncode == 1
     assert done.stdout.startswith("! everywhere (listener main and route localhost/): limits.streams 100 → 500")
     edge.config.write_text("# moved\n" + text, encoding="utf-8")
-    assert edge_command(edge, "diff").returncode == 0
+    assert edge.command("diff").returncode == 0
 
 
 def test_stop_waits_until_it_is_gone(edge: Gateway) -> None:
-    done = edge_command(edge, "stop", "--wait")
+    done = edge.command("stop", "--wait")
     assert (done.returncode, done.stdout[:14]) == (0, "stopped after ")
-    assert edge_command(edge, "status").returncode == 3
-    assert edge_command(edge, "stop").returncode == 3
+    assert edge.command("status").returncode == 3
+    assert edge.command("stop").returncode == 3
 
 
 def test_reload_takes_the_file_and_asks_before_it_weakens(edge: Gateway, run_curl: Curl) -> None:
     text = edge.config.read_text(encoding="utf-8")
     route = '[[route]]\npath = "/new"\nrespond = { status = 200, body = "new" }\n'
     edge.config.write_text(text + route, encoding="utf-8")
-    done = edge_command(edge, "reload")
+    done = edge.command("reload")
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "  route */new added")
     assert done.stdout.splitlines()[1].startswith("live: generation 2, 1 change (")
     assert run_curl(edge, "/new").body == b"new"
 
     edge.config.write_text(text + route + "[limits]\nstreams = 500\n", encoding="utf-8")
-    done = edge_command(edge, "reload")
+    done = edge.command("reload")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("! everywhere (")
     assert done.stderr.endswith("What ran goes on.\n      If that is meant: edge reload --allow-weaker\n")
-    status = edge_command(edge, "status")
+    status = edge.command("status")
     assert status.returncode == 1
     assert "1 accepted, 1 refused" in status.stdout
-    assert edge_command(edge, "reload", "--allow-weaker").returncode == 0
+    assert edge.command("reload", "--allow-weaker").returncode == 0
     assert told(edge, "status")["generation"] == 3
-    assert edge_command(edge, "status").returncode == 0
+    assert edge.command("status").returncode == 0
 
     edge.config.write_text(text + "[limts]\n", encoding="utf-8")
-    done = edge_command(edge, "reload")
+    done = edge.command("reload")
     assert done.returncode == 1
     assert "unknown key 'limts'" in done.stderr
     assert "^~~~~" in done.stderr

@@ -173,6 +173,7 @@ class Steady:
         assert all(len(seen) > 20 for seen in self.result["seen"].values())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_fifty_reloads_with_renewed_certificates_fail_nothing(
     start: Callable[..., Gateway], place: Place, short_tmp: Path, start_upstream: StartUpstream, pki: Pki

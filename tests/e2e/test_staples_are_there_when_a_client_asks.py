@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,9 +41,9 @@ def start_responder() -> Iterator[StartResponder]:
         responder.close()
 
 
-def status(gateway: Gateway, version: str = "1.3", *more: str) -> str:
+def status(gateway: Gateway, version: str = "1.3", *more: str, name: str = "localhost") -> str:
     """What `openssl s_client -status` says: ``good``, ``none``, or ``failed`` without a handshake."""
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", "localhost", "-status"]
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", name, "-status"]
     done = subprocess.run(
         [*command, f"-tls{version.replace('.', '_')}", *more], input=b"", capture_output=True, check=False, timeout=20
     )
@@ -70,15 +69,13 @@ def toml(*certificates: str, ocsp: str = "", more: str = "") -> str:
         """
 
 
-def stapled(gateway: Gateway) -> None:
-    wait_for(lambda: status(gateway) == "good", "a staple")
+def stapled(gateway: Gateway, name: str = "localhost") -> None:
+    wait_for(lambda: status(gateway, name=name) == "good", "a staple")
 
 
 def asked(gateway: Gateway, *words: str) -> dict[str, Any]:
     """What a command of the gateway says, as JSON."""
-    command = [sys.executable, "-m", "edge.cli.main", *words, "--config", str(gateway.config), "--json"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60, cwd=Path(__file__).parents[2])
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(gateway.command(*words, "--json").stdout)
     return found
 
 
@@ -194,21 +191,28 @@ LIES: dict[str, tuple[str, Callable[[Authority], Speech]]] = {
 }
 
 
-@pytest.mark.parametrize(("reason", "lie"), LIES.values(), ids=LIES)
-def test_a_bad_answer_is_never_stapled(
-    reason: str, lie: Callable[[Authority], Speech], start_gateway: StartGateway, start_responder: StartResponder, tmp_path: Path
-) -> None:
-    responder = start_responder(lie(CA))
-    leaf = CA.leaf("localhost", responders=(responder.url,))
-    responder.knows(leaf.certificate)
-    gateway = start_gateway(toml(leaf.write(tmp_path, "leaf"), ocsp='timeout = "500ms"'))
-    assert failed(gateway, reason)["again_in"] > 0.5
-    assert [status(gateway, version) for version in VERSIONS] == ["none", "none"]
-    assert responder.asked[:2] == ["GET", "POST"]
-    assert staple_of(gateway, leaf.fingerprint)["state"] == "error"
-    responder.speech = truth(CA)
-    stapled(gateway)
-    assert staple_of(gateway, leaf.fingerprint)["state"] == "good"
+def test_a_bad_answer_is_never_stapled(start_gateway: StartGateway, start_responder: StartResponder, tmp_path: Path) -> None:
+    """A host for each lie, all in one gateway: it asks all their responders at the same time."""
+    responders, leaves, hosts = {}, {}, []
+    for number, (about, (_, lie)) in enumerate(LIES.items()):
+        responders[about] = start_responder(lie(CA))
+        leaves[about] = CA.leaf(f"lie-{number}.test", responders=(responders[about].url,))
+        responders[about].knows(leaves[about].certificate)
+        entry = leaves[about].write(tmp_path, f"leaf-{number}")
+        hosts.append(f'[[host]]\nnames = ["lie-{number}.test"]\ncertificates = [{entry}]\n')
+    names = {about: f"lie-{number}.test" for number, about in enumerate(LIES)}
+    route = '[[route]]\nrespond = { status = 200, body = "ok" }\n'
+    gateway = start_gateway("".join([route, '[ocsp]\ntimeout = "500ms"\n', *hosts]))
+    for about, (reason, _) in LIES.items():
+        assert gateway.event_line(event="ocsp-failed", reason=reason, hosts=[names[about]])["again_in"] > 0.5
+        assert responders[about].asked[:2] == ["GET", "POST"], about
+    assert {status(gateway, version, name=name) for version in VERSIONS for name in names.values()} == {"none"}
+    assert {staple_of(gateway, leaf.fingerprint)["state"] for leaf in leaves.values()} == {"error"}
+    for responder in responders.values():
+        responder.speech = truth(CA)
+    for about in LIES:
+        stapled(gateway, names[about])
+    assert {staple_of(gateway, leaf.fingerprint)["state"] for leaf in leaves.values()} == {"good"}
 
 
 @pytest.mark.parametrize("status_after", ["revoked", "unknown", "expired"])

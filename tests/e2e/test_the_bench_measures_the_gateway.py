@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.long
 def test_a_short_run_gives_a_ratio_for_each_scenario(tmp_path: Path) -> None:
     for program in ("wrk", "taskset"):
         if shutil.which(program) is None:

@@ -94,6 +94,7 @@ def edge(start_shared: StartGateway, folder: Path, echo_upstream: ScriptedUpstre
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_testssl_finds_nothing_and_the_grade_is_a_plus(edge: Gateway, folder: Path, tmp_path: Path) -> None:
     program = shutil.which("testssl.sh") or shutil.which("testssl")
