@@ -50,7 +50,21 @@ def verdict(pem: bytes, auth: ClientAuth) -> str:
     try:
         verifier.verify(leaf, between)
     except verification.VerificationError as error:
-        return str(error).removeprefix("validation failed: ")
+        return _stranger(leaf, between, x509.load_pem_x509_certificates(auth.trust.ca_pem)) or str(error).removeprefix(
+            "validation failed: "
+        )
+    return ""
+
+
+def _stranger(leaf: x509.Certificate, between: list[x509.Certificate], trusted: list[x509.Certificate]) -> str:
+    """Who issued the last certificate of the chain, if that is none of the trusted authorities; else ``""``."""
+    last, rest, known = leaf, list(between), {one.subject for one in trusted}
+    while last.issuer not in known:
+        issuer = next((one for one in rest if one.subject == last.issuer and one.issuer != one.subject), None)
+        if issuer is None:
+            return f"{last.issuer.rfc4514_string()}, which issued {last.subject.rfc4514_string()}, is not among the authorities"
+        rest.remove(issuer)
+        last = issuer
     return ""
 
 

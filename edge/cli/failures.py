@@ -53,7 +53,13 @@ def _told(one: dict[str, Any]) -> tuple[str, str]:
     if one["stage"] == "hello" and not one["sni"]:
         asked = "connected"
     where = f" on {one['listener']}" if one["listener"] else ""
-    return f"{one['peer']} {asked}{where}: {means}.", f"{remedy[0].upper()}{remedy[1:].rstrip('.')}." if remedy else ""
+    return f"{one['peer']} {asked}{where}: {means}.", _as_sentence(remedy)
+
+
+def _as_sentence(remedy: str) -> str:
+    """With a capital, but for a command's name, and a full stop."""
+    first = remedy[:1] if remedy.startswith("edge ") else remedy[:1].upper()
+    return f"{first}{remedy[1:].rstrip('.')}." if remedy else ""
 
 
 def _with_sentence(one: dict[str, Any]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def _client_certificate(question: Question, host: Host, conn: ConnectionInfo, fo
         found.end("alert", reason="client-certificate-missing")
         return False
     refused = verdict(question.certificate, auth)
-    found.add("client", f"{asked}; " + (f"this one is refused: {refused}" if refused else "this one is accepted"), host.place)
+    found.add("client", f"{asked}; " + (f"this one is refused: {refused}" if refused else "this one is verified"), host.place)
     if refused:
         found.end("alert", reason="client-certificate-refused")
         return False

@@ -1,8 +1,9 @@
 """`edge help`: the manual, Markdown that ships in the package, shown by rich on a terminal and as it is elsewhere.
 
 A topic is a file's name without `.md`; its first line is its title. A command's name is a topic too: it shows that
-command's own help; so is the kind of a fault: it shows what the page of errors says about it. The pages are plain
-Markdown, so that they read the same in the repository.
+command's own help; so is the kind of a fault, and so is a key of the settings file (`request_body`, `limits.request_body`):
+they show what the pages of errors and of keys say about them. The pages are plain Markdown, so that they read the same
+in the repository.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib import resources
 import edge
 from edge.cli.catalogue import LATER, NAMES
 from edge.cli.faults import about
+from edge.cli.keys import key_names, keys_named
 from edge.cli.parser import build
 from edge.cli.terminal import Exit, Stop, answer, colourful, nearest, page
 
@@ -49,6 +51,8 @@ _ORDER = (
 )
 _MEANT = {
     "paths": "routing",
+    "certificate": "certificates",
+    "upstream": "upstreams",
     "timeouts": "limits",
     "handshakes": "limits",
     "mtls": "mutual-tls",
@@ -103,14 +107,15 @@ def run(args: argparse.Namespace) -> int:
     if topic in known:
         _show(_page(topic))
         return Exit.FINE
-    if _fault(topic):
-        answer(_fault(topic))
+    if said := [text for text in (_fault(topic), keys_named(args.topic)) if text]:
+        answer("\n\n".join(said))
         return Exit.FINE
     if topic in NAMES:
         build().parse_args([topic, "--help"])
     if topic in LATER:
         raise Stop(Exit.USAGE, f"edge {topic} is not in this version", LATER[topic])
-    meant = nearest(topic, [*known, *_MEANT, *NAMES, *re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", _page("errors"))])
+    kinds = re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", _page("errors"))
+    meant = nearest(topic, [*known, *_MEANT, *NAMES, *kinds]) or nearest(topic.rpartition(".")[2], key_names())
     raise Stop(
         Exit.USAGE,
         f"the manual has no page {args.topic!r}",

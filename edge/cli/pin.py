@@ -79,8 +79,9 @@ def _from_server(server: str, ca: str | None, name: str | None, *, verify: bool)
         chain = certificates_of(host, port, tls, _SECONDS)
     except Fault as fault:
         detail = f" ({printable(fault.detail)})" if fault.detail else ""
-        hint = "Another authority: --ca FILE. To see what it sends without believing it: --insecure" if verify else ""
-        raise Stop(Exit.NOT_FINE, f"{host}:{port} cannot be verified: {fault.kind}{detail}", hint) from None
+        raise Stop(
+            Exit.NOT_FINE, f"{host}:{port} cannot be verified: {fault.kind}{detail}", _hint(fault, verify=verify)
+        ) from None
     except TrustError as error:
         raise Stop(Exit.NOT_FINE, str(error)) from None
     except OSError as error:
@@ -88,6 +89,14 @@ def _from_server(server: str, ca: str | None, name: str | None, *, verify: bool)
     if not verify:
         note("Not verified: these are the keys of whoever answered.")
     return [x509.load_der_x509_certificate(der) for der in chain]
+
+
+def _hint(fault: Fault, *, verify: bool) -> str:
+    if fault.detail == "unrecognized_name" or fault.kind == "upstream-certificate-wrong-name":
+        return "The name that the server knows: --server-name NAME"
+    if fault.kind == "upstream-not-tls":
+        return "What listens there speaks no TLS; another port: HOST:PORT"
+    return "Another authority: --ca FILE. To see what it sends without believing it: --insecure" if verify else ""
 
 
 def _address(text: str) -> tuple[str, int]:

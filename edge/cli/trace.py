@@ -91,6 +91,8 @@ def trace(settings: Settings, question: Question) -> Trace:
         found.add("path", path.normal.decode("ascii"), more=[] if path.raw == path.normal else [f"came as {_text(path.raw)}"])
         match = _route(settings, listener, name, path, head, found)
         _demanded(match.route, conn, found)
+        if match.route.early_data and listener.tls and question.method in ("GET", "HEAD", "OPTIONS"):
+            found.add("early data", "answered before the end of the handshake, if it comes so and has no body", match.route.place)
         _outcome(front, exchange, match.route, found)
     except Fault as fault:
         _refused(fault, found)

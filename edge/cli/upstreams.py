@@ -30,7 +30,7 @@ def _once(args: argparse.Namespace) -> int:
         print_json({"endpoints": endpoints, "left_out": found["left_out"]})
         return code
     table(("upstream", "endpoint", "state", "requests", "open", "idle", "waiting"), [_row(one) for one in endpoints])
-    for one in unwell:
+    for one in endpoints:
         if one["trouble"]:
             answer(f"{paint(one['endpoint'], 'bold', sys.stdout)}: {printable(one['trouble'])}")
     state = f"{len(unwell)} not well" if unwell else "all well"
@@ -55,6 +55,8 @@ def _row(one: dict[str, Any]) -> list[str]:
 
 
 def _state(one: dict[str, Any]) -> str:
+    if not one["unwell_in"] and one["failures"]:
+        return f"failing, {one['failures']} in a row"
     if not one["unwell_in"]:
         return "well" if one["checked"] else "well, not checked"
     share = "" if one["unwell_in"] == one["workers"] else f" in {one['unwell_in']} of {one['workers']} workers"

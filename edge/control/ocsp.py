@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -224,7 +225,14 @@ class Fetcher:
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 if isinstance(error, OcspError):
                     raise
-                raise OcspError("unreachable", str(error) or type(error).__name__) from error
+                raise OcspError("unreachable", _plainly(error)) from error
+
+
+def _plainly(error: Exception) -> str:
+    """Without what a library says around the system's word for it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 def _ways(url: str, request: bytes) -> list[tuple[str, bytes | None]]:

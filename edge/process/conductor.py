@@ -15,6 +15,7 @@ from edge.process.control_socket import Answer, failure
 from edge.process.operations import Request
 from edge.process.rehearsing import Found, Rehearsing
 from edge.process.transaction import Refusal, Transaction
+from edge.settings.report import on_one_line
 
 if TYPE_CHECKING:
     from edge.process.supervisor import Supervisor
@@ -169,7 +170,7 @@ class Conductor:
         if weaker:
             supervisor.log.event("reload-weakened", level="warning", by=asked.by, changes=weaker[:_MOST_TOLD])
         for warning in found.warnings:
-            supervisor.log.event("reload-warning", level="warning", detail=warning[:_MOST_DETAIL])
+            supervisor.log.event("reload-warning", level="warning", detail=on_one_line(warning)[:_MOST_DETAIL])
         supervisor.committed()
         self._answer({"ok": True, **self._in_force(), "changes": list(found.changes), "warnings": list(found.warnings)})
 
@@ -186,7 +187,8 @@ class Conductor:
             supervisor = self._supervisor
             about = "watch" if asked.way == Way.WATCH else "reload"
             supervisor.degraded[about] = f"what is on disk is not what runs: the last reload was refused ({refusal.error})"
-            supervisor.log.event("reload-refused", level="error", error=refusal.error, detail=detail, by=asked.by)
+            line = on_one_line(str(refusal))[:_MOST_DETAIL]
+            supervisor.log.event("reload-refused", level="error", error=refusal.error, detail=line, by=asked.by)
             supervisor.changed()
         found = self._found
         more: dict[str, Any] = {"generation": self._supervisor.generation}

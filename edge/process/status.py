@@ -34,7 +34,7 @@ def status_of(supervisor: Supervisor) -> dict[str, Any]:
         "workers": [_worker(supervisor, worker) for worker in [*supervisor.workers, *supervisor.workforce.leaving]],
         "controller": {
             "pid": supervisor.controller.pid,
-            "state": "serving" if supervisor.controller.ready else "down",
+            "state": _controller_state(supervisor),
             "since": supervisor.controller.since,
             "restarts": supervisor.controller.restarts,
         },
@@ -81,6 +81,14 @@ def _expiring(supervisor: Supervisor) -> list[str]:
     found = [one.text for one in expiring(supervisor.settings, now) if one.is_degraded]
     found += [one.text for one in stale(supervisor.settings, now)]
     return found if len(found) <= _MOST_EXPIRING else [*found[:_MOST_EXPIRING], f"{len(found) - _MOST_EXPIRING} more expire"]
+
+
+def _controller_state(supervisor: Supervisor) -> str:
+    """A first one that has not yet told of itself is on its way."""
+    controller = supervisor.controller
+    if controller.ready:
+        return "serving"
+    return "starting" if controller.pid and not controller.restarts else "down"
 
 
 def _unwell(supervisor: Supervisor) -> list[str]:

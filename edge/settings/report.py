@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.settings.problems import Problem, Severity
 
-__all__ = ["problems_json", "render", "summary"]
+__all__ = ["on_one_line", "problems_json", "render", "summary"]
 
 _WIDTH = 160  # columns of a source line that are shown
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
@@ -62,6 +62,19 @@ def render(problems: Iterable[Problem], sources: Mapping[str, str], *, colour: b
         if problem.mend:
             lines.append(f"  {_printable(problem.mend)}")
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def on_one_line(rendered: str) -> str:
+    """What `render` made, for a log: without the excerpts, each mend after its problem, problems apart by ``; ``."""
+    kept: list[str] = []
+    for line in rendered.splitlines():
+        if line.startswith("    "):
+            continue
+        if line.startswith("  ") and kept:
+            kept[-1] += f" ({line.strip()})"
+        elif line.strip():
+            kept.append(line)
+    return "; ".join(kept)
 
 
 def problems_json(problems: Iterable[Problem]) -> dict[str, Any]:

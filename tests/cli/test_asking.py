@@ -469,6 +469,10 @@ def test_upstreams(gateway: Scripted, run: Run) -> None:
     code, out, err = run("upstreams")
     assert (code, err) == (1, "4 endpoints, 2 not well\n")
     assert out == TABLE
+    failing = endpoint("http://10.0.0.5:80", failures=2, trouble="upstream: upstream-pin-mismatch")
+    gateway.replies["upstreams"] = {"ok": True, "workers": [{"number": 1, "value": {"endpoints": [failing], "left_out": 0}}]}
+    code, out, _ = run("upstreams")
+    assert (code, "failing, 2 in a row" in out, "http://10.0.0.5:80: upstream: upstream-pin-mismatch\n" in out) == (0, True, True)
     gateway.replies["upstreams"] = {"ok": True, "workers": [{"number": 1, "value": {"endpoints": [inline], "left_out": 0}}]}
     assert run("upstreams")[0] == 0
     assert json.loads(run("upstreams", "--json")[1])["endpoints"][0]["workers"] == 1

@@ -9,6 +9,7 @@ import pytest
 
 from edge.cli import manual, terminal
 from edge.cli.main import main
+from edge.settings.schema import whole_schema
 
 
 class Terminal(io.StringIO):
@@ -63,7 +64,7 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     ("topic", "says"),
     [
         ("rooting", "Did you mean: edge help routing"),
-        ("certificate", "Did you mean: edge help certificates"),
+        ("certficates", "Did you mean: edge help certificates"),
         ("qqqq", "Pages: start"),
     ],
 )
@@ -90,3 +91,31 @@ def test_a_kind_of_fault_is_looked_up(capsys: pytest.CaptureFixture[str]) -> Non
         "  answer: 413",
         "  limit: limits.request_body",
     ]
+
+
+@pytest.mark.parametrize(
+    ("topic", "words"),
+    [
+        ("request_body", ["request_body in [limits]", 'size or "off" (default: "10MiB")', "more answers 413"]),
+        ("limits.request_body", ["request_body in [limits]"]),
+        ("[route.limits].request_body", ["request_body in [limits]"]),
+        ("client_auth", ["client_auth at the top of the file", "client_auth in [[host]]", "client_auth in [[route]]"]),
+        ("host.client_auth.mode", ["mode in [client_auth]"]),
+        ("upstream.health", ["health in [upstream.NAME]"]),
+        ("upstream.NAME.tls.verify", ["verify in [upstream_tls]"]),
+        ("timeout", ["answer: 504", "timeout in [[route]]"]),
+    ],
+)
+def test_a_key_is_a_topic(topic: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", topic]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in words), said
+    assert said.count("All of them: edge help keys\n") == 1
+
+
+def test_every_key_is_a_topic(capsys: pytest.CaptureFixture[str]) -> None:
+    for definition in whole_schema()["$defs"].values():
+        for key in definition.get("properties", {}):
+            assert main(["help", key]) == 0
+    assert main(["help", "limits.request_boddy"]) == 2
+    assert "Did you mean: edge help request_body" in capsys.readouterr().err

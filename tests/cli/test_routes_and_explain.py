@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge.cli.main import main
+from tests.authority import Authority
 
 pytestmark = pytest.mark.usefixtures("mesh")
 Capture = pytest.CaptureFixture[str]
@@ -173,6 +175,10 @@ def test_a_clients_certificate_is_judged(capsys: Capture, tmp_path: Path) -> Non
     strange, _ = Pki(tmp_path / "other").leaf(["stranger.example"])
     code, found = explain(capsys, "https://staff.example:8443/", "--cert", str(strange))
     assert (code, found["action"], found["reason"]) == (1, "alert", "client-certificate-refused")
+    foreign = Authority("somebody else").leaf("stranger.example").certificate
+    strange.write_bytes(foreign.public_bytes(Encoding.PEM))
+    found = explain(capsys, "https://staff.example:8443/", "--cert", str(strange))[1]
+    assert f"{foreign.issuer.rfc4514_string()}, which issued" in step(found, "client")["outcome"]
     assert main(["explain", "https://staff.example:8443/", "--cert", str(tmp_path / "edge.toml")]) == 2
     assert "not a PEM certificate" in capsys.readouterr().err
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from edge.settings.problems import Problem, Severity, nearest, quoted
-from edge.settings.report import problems_json, render, summary
+from edge.settings.report import on_one_line, problems_json, render, summary
 from tests.settings.conftest import HOST, Load
 
 
@@ -54,6 +54,15 @@ def test_json() -> None:
             {"severity": "error", "file": "f.toml", "line": 1, "column": 2, "length": 3, "message": "wrong", "mend": "m"},
         ],
     }
+
+
+def test_on_one_line() -> None:
+    problems = [problem(2, 1, 1, mend="write it"), problem(3, 1, 1)]
+    text = render(problems, {"f.toml": "a\nb = 1\nc = 2\n"})
+    assert text.count("\n") > 4
+    assert on_one_line(text) == "f.toml:2:1: error: wrong (write it); f.toml:3:1: error: wrong"
+    assert on_one_line("a worker did not answer") == "a worker did not answer"
+    assert on_one_line("") == ""
 
 
 def test_summary() -> None:
