@@ -125,11 +125,19 @@ def string(pointer: Any) -> str:
     return ffi.string(pointer).decode("latin-1") if pointer else ""
 
 
+_LIBRARY_BIT = 23  # ERR_LIB_OFFSET
+_SSL_LIBRARY = 20  # ERR_LIB_SSL
+
+
 def reasons() -> tuple[int, str]:
-    """Empty the error queue. The first error's reason number (0: the queue was empty), and all reasons in words."""
+    """Empty the error queue. The reason number of the first error that is one of TLS (0: none), and all reasons in words.
+
+    Each part of OpenSSL numbers its reasons by itself; errors of its cryptography come before what they mean for TLS.
+    """
     first = 0
     words: list[str] = []
     while code := lib.ERR_get_error():
-        first = first or lib.ERR_GET_REASON(code)
+        if not first and code >> _LIBRARY_BIT & 0xFF == _SSL_LIBRARY:
+            first = lib.ERR_GET_REASON(code)
         words.append(string(lib.ERR_reason_error_string(code)) or f"error {code:#x}")
     return first, "; ".join(dict.fromkeys(words))

@@ -33,6 +33,7 @@ from edge.tls.verified import Verified
 __all__ = ["UNDER_WAY", "ClientCheck", "leaf_of", "verify_callback", "verify_chain"]
 
 _MOST_KNOWN = 256
+_DIRECT = 2  # certificates of a chain without an intermediate
 _USUAL = 4096  # octets of a certificate that is worth remembering
 _known: dict[bytes, ClientLeaf] = {}
 
@@ -133,9 +134,10 @@ def verify_chain(store: Any, _: Any) -> int:
 
 
 def _first_end(store: Any) -> float:
-    """When the first certificate of a verified chain expires, in POSIX seconds; 0 when that cannot be read."""
+    """When the first certificate of a verified chain expires, in POSIX seconds; 0 when that cannot be read, or one stands between
+    the leaf and its anchor."""
     chain = lib.X509_STORE_CTX_get1_chain(store)
-    ends = []
+    ends = [] if lib.sk_X509_num(chain) <= _DIRECT else [0.0]
     for index in range(lib.sk_X509_num(chain)):
         certificate = lib.sk_X509_value(chain, index)
         encoded = der(certificate, lib.i2d_X509_bio)

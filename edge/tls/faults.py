@@ -72,7 +72,7 @@ def handshake_fault(ssl: Any, side: Side) -> Fault:
     reason, words = reasons()
     upstream = side is Side.UPSTREAM
     alert = Alert.NONE
-    if not reason and ssl and lib.SSL_get_shutdown(ssl) & lib.SSL_RECEIVED_SHUTDOWN:
+    if not words and ssl and lib.SSL_get_shutdown(ssl) & lib.SSL_RECEIVED_SHUTDOWN:
         return Fault(side, f"{side}-closed", detail="a goodbye in the handshake", status=502 if upstream else 0)
     if reason == _VERIFY_FAILED:
         result = lib.SSL_get_verify_result(ssl)

@@ -166,6 +166,7 @@ class ServerEngine(Engine):
             fault = check.objection_later(leaf) if leaf is None or check.asks or _session_reused(self._ssl) else None
             if fault is not None:
                 self.drain()  # the renewed ticket is not for this client
+                fault.alert = Alert.NONE  # OpenSSL writes none when the handshake is over
                 raise fault
         if leaf is not None and check.wants_chain:
             leaf = ClientLeaf(leaf.der, leaf.name)  # not shared: other connections may show other chains

@@ -3,8 +3,9 @@
 A chain costs the verification of a signature for each certificate in it and a search for issuers: 15 % of a handshake with a
 client's certificate. And the clients of an API are few and come again and again. What comes of it depends on the leaf, on the
 certificates sent with it, on the context (its trust store, purposes and depth) and on the time. A memory belongs to one context
-and ends with it, so what it keeps by leaf is true until the first certificate of the verified chain expires. A client that leaves
-out an intermediate certificate the next time is let in all the same: a way from its leaf to an anchor was seen.
+and ends with it. It keeps only leaves that an anchor has issued itself, for which nothing that is sent with them matters: so what
+it keeps by leaf is true until one of the two expires. A client that needs an intermediate certificate has to send it each time,
+and to send one that is good.
 
 Nothing else is spared: the client proves in every handshake that it has the key, and rules and revocation lists are asked.
 
@@ -38,7 +39,7 @@ class Verified:
         return span is not None and span[0] <= now < span[1]
 
     def add(self, leaf: bytes, now: float, end: Callable[[], float]) -> None:
-        """A chain was verified. `end` tells when its first certificate expires, and is asked from the second time on."""
+        """A chain was verified. `end` tells until when it may be kept, and is asked from the second time on."""
         spans = self._spans
         known = leaf in spans
         if not known and len(spans) >= MOST:

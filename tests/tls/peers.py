@@ -149,6 +149,8 @@ class Client:
         if self.certificate:
             chain = x509.load_pem_x509_certificates(b"".join(blob.bytes() for blob in self.certificate.cert_chain_pems))
             context.use_certificate(chain[0])
+            for above in chain[1:]:
+                context.add_extra_chain_cert(above)
             context.use_privatekey(load_pem_private_key(self.certificate.private_key_pem.bytes(), None))  # type: ignore[arg-type]
         self.connection = SSL.Connection(context, None)
         if self.sni is not None:

@@ -322,6 +322,17 @@ def test_a_second_hello_may_not_name_another_host() -> None:
 
 
 @BOTH
+def test_what_a_broken_record_is_called(version: int) -> None:
+    """The reason is that of TLS, not of the cryptography below it."""
+    client = Client(version=version, secrets=[])
+    engine = meet(ServerContext(host()), client).engine
+    record = client.records().record(b"x")
+    with pytest.raises(Fault) as raised:
+        engine.receive(record[:-1] + bytes([record[-1] ^ 1]))
+    assert raised.value.kind == "bad-record"
+
+
+@BOTH
 def test_user_canceled_before_close_notify(version: int) -> None:
     """Java ends its connections of TLS 1.3 so (RFC 8446 section 6.1)."""
     client = Client(version=version, secrets=[])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trustme
 from cryptography.x509 import DNSName, UniformResourceIdentifier
 
 from edge.errors import Alert, Fault
@@ -81,6 +82,23 @@ def test_a_chain_is_verified_twice_and_then_known(
         assert verifications.count == expected
     assert comes(ServerContext(asking(allow=rules)), version).ok
     assert verifications.count == 3, "each context knows for itself"
+
+
+@BOTH
+def test_intermediates_have_to_come_each_time(version: int, verifications: Verifications) -> None:
+    context = ServerContext(asking())
+    between = PKI.clients.create_child_ca(key_type=trustme.KeyType.ECDSA)
+    below = Workload(between, UniformResourceIdentifier("spiffe://prod.example/ns/pay/sa/api"))
+    alone_chain, whole_chain = below.cert_chain_pems, [*below.cert_chain_pems, between.cert_pem]
+    for number in range(1, 5):
+        below.cert_chain_pems = whole_chain
+        assert comes(context, version, below).ok
+        assert verifications.count == 2 * number - 1
+        below.cert_chain_pems = alone_chain
+        alone = comes(context, version, below)
+        assert alone.fault is not None
+        assert alone.fault.kind == "client-certificate-unknown-ca"
+        assert alone.client.error.endswith("unknown ca")
 
 
 @BOTH
