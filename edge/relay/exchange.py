@@ -13,25 +13,23 @@ RST_STREAM(NO_ERROR) (HTTP/2).
 Invariants
 * Exactly one of these happens: a complete response, a broken one (`client.abort`), or the client went away. `finish`
   runs once, and with it the log.
-* A body that the upstream cut short never looks complete to the client.
 * At most one upstream port at a time; a try is repeated only while no byte of the response has reached the client and
   nothing of a body was sent.
-* Body bytes are credited to their sender only when the other side was not blocked as they were passed on.
 
-Its deadlines are in `edge.relay.timing`.
+How bodies pass stands in `edge.relay.flow`, its deadlines in `edge.relay.timing`.
 """
 
 from __future__ import annotations
 
 from edge.errors import Fault, H2Code, Retry, Side
-from edge.http.message import ConnectionInfo, Fields, RequestHead, ResponseHead
-from edge.policy.headers import write_request_trailers, write_response_trailers
+from edge.http.message import ConnectionInfo, RequestHead, ResponseHead
 from edge.policy.phases import Drop, Wait
 from edge.policy.reply import Reply, error_reply
 from edge.relay.context import Context, Ticket
+from edge.relay.flow import Flow
 from edge.relay.front import Forward, Front, Plan, is_event_stream
-from edge.relay.ports import NOBODY, ClientPort, UpstreamConnection, UpstreamPort
-from edge.relay.timing import CONNECTING, DECIDING, DONE, REPLYING, RESPONDING, TUNNEL, WAITING, Timing
+from edge.relay.ports import NOBODY, ClientPort, UpstreamConnection
+from edge.relay.timing import CONNECTING, DECIDING, DONE, REPLYING, RESPONDING, TUNNEL, WAITING
 from edge.route.paths import Path
 from edge.route.table import Match
 from edge.upstream.balance import EndpointState
@@ -41,13 +39,11 @@ __all__ = ["Exchange"]
 _NONE_TRIED: frozenset[EndpointState] = frozenset()
 
 
-class Exchange(Timing):
+class Exchange(Flow):
     __slots__ = (
-        "_client", "_clock", "_context", "_endpoints_tried", "_front", "_half", "_held", "_held_end", "_holding",
-        "_resume_at", "_sent_body", "_sent_head", "_streaming", "_ticket", "_uncredited_down", "_uncredited_up",
-        "answer_id", "body_in", "body_out", "conn", "connected_at", "decided_at",
-        "ended_at", "endpoint", "fault", "first_byte_at", "forward", "head", "host", "match", "path", "plan",
-        "request_done", "request_id", "response_done", "started", "state", "status", "tries", "upstream",
+        "_client", "_clock", "_context", "_endpoints_tried", "_front", "_holding", "_resume_at", "_sent_head", "_streaming",
+        "_ticket", "answer_id", "conn", "connected_at", "decided_at", "ended_at", "endpoint", "fault", "first_byte_at",
+        "forward", "head", "host", "match", "path", "plan", "request_id", "started", "state", "status", "tries",
     )  # fmt: skip
 
     host: str  # known from the phase of authority on
@@ -83,18 +79,18 @@ class Exchange(Timing):
         self.fault: Fault | None = None
         self.forward: Forward | None = None
         self.endpoint: EndpointState | None = None
-        self.upstream: UpstreamPort | None = None
+        self.upstream = None
         self._endpoints_tried: frozenset[EndpointState] = _NONE_TRIED
         self._ticket: Ticket | None = None
-        self._held: list[bytes] | None = None  # of the request's body, while there is no upstream yet
-        self._held_end: Fields | None = None
+        self._held = None
+        self._held_end = None
         self._holding = False  # counted among the endpoint's active exchanges
-        self._sent_body = False  # body bytes of the request have gone to an upstream
+        self._sent_body = False
         self._progress = self._upload_since = now
         self._uncredited_up = 0
         self._uncredited_down = 0
         self._unsent = -1
-        self._half = False  # one direction of the tunnel has ended
+        self._half = False
 
     # --- deciding ---
 
@@ -273,69 +269,6 @@ class Exchange(Timing):
 
     # --- from the client ---
 
-    def wants_body(self) -> bool:
-        """Whether body bytes of the request can be taken now."""
-        upstream = self.upstream
-        return upstream is not None and not upstream.blocked()
-
-    def request_data(self, data: bytes) -> None:
-        size = len(data)
-        self.body_in += size
-        self._upload_since = self._clock.now
-        if self.upstream is not None:
-            self._pass_on(data)
-        elif self.state < WAITING and self.state != REPLYING:
-            if self._held is None:
-                self._held = []
-            self._held.append(data)
-        else:
-            self._client.credit(size)
-
-    def _pass_on(self, data: bytes) -> None:
-        upstream = self.upstream
-        if upstream is None:
-            return
-        if self.head.protocol and self.state != TUNNEL:
-            self.refuse(Fault(Side.CLIENT, "early-tunnel-data", status=400))
-            return
-        self._sent_body = True
-        try:
-            upstream.send_data(data)
-        except Fault as fault:
-            self.refuse(fault)
-            return
-        if upstream.blocked():
-            self._uncredited_up += len(data)
-        else:
-            self._client.credit(len(data))
-
-    def request_end(self, trailers: Fields) -> None:
-        self.request_done = True
-        upstream = self.upstream
-        if upstream is None:
-            self._held_end = trailers
-            return
-        if trailers and self.plan is not None:
-            trailers = write_request_trailers(trailers, self.plan.headers)
-        self._progress = self._clock.now
-        if self.head.protocol and self.state != TUNNEL:
-            self.client_lost(Fault(Side.CLIENT, "client-closed", detail="before the tunnel stood"))
-            return
-        try:
-            upstream.send_end(trailers)
-        except Fault as fault:
-            self.refuse(fault)
-            return
-        if self.state == TUNNEL:
-            self._half_ended()
-
-    def _half_ended(self) -> None:
-        """One direction of a tunnel is over; the other one goes on until its own end, or until it is quiet for too long."""
-        if self._half:
-            self.upstream = None
-            self.finish()
-        self._half = True
-
     def request_broken(self, fault: Fault) -> None:
         """The rest of the request cannot be had or is not acceptable, but an answer can be given (400, 408, 413)."""
         if self.state != DONE:
@@ -351,28 +284,7 @@ class Exchange(Timing):
         self._leave_upstream()
         self.finish()
 
-    def client_writable(self) -> None:
-        upstream = self.upstream
-        self._progress = self._clock.now
-        if upstream is not None:
-            if self._uncredited_down:
-                size, self._uncredited_down = self._uncredited_down, 0
-                upstream.credit(size)
-            upstream.resume()
-
     # --- from the upstream ---
-
-    def upstream_writable(self) -> None:
-        if self._uncredited_up:
-            size, self._uncredited_up = self._uncredited_up, 0
-            self._client.credit(size)
-        self._upload_since = self._clock.now
-        self._client.resume()
-
-    def response_informational(self, status: int, fields: Fields) -> None:
-        self._progress = self._clock.now
-        if status != 100 and self.head.version >= 11:
-            self._client.informational(status, fields)
 
     def response_head(self, head: ResponseHead) -> None:
         now = self._clock.now
@@ -397,44 +309,6 @@ class Exchange(Timing):
         close = end and not self.request_done  # nobody reads the rest of the request
         self._client.head(status, fields, head.content_length, end, close, body)
         self.response_done = end
-
-    def response_data(self, data: bytes) -> None:
-        size = len(data)
-        self.body_out += size
-        self._progress = self._clock.now
-        client = self._client
-        try:
-            client.data(data)
-        except Fault as fault:
-            self._abort(fault)
-            return
-        upstream = self.upstream
-        if upstream is not None:
-            if client.blocked():
-                self._uncredited_down += size
-                upstream.pause()
-            else:
-                upstream.credit(size)
-
-    def response_end(self, trailers: Fields) -> None:
-        if self.state == TUNNEL:
-            self.response_done = True
-            self._client.end([])
-            self._half_ended()
-            return
-        self.upstream = None
-        if self.state == DONE:
-            return
-        if not self.response_done:
-            self.response_done = True
-            if trailers and self.plan is not None:
-                trailers = write_response_trailers(trailers, self.plan.headers)
-            try:
-                self._client.end(trailers)
-            except Fault as fault:
-                self._abort(fault)
-                return
-        self.finish()
 
     # --- the end ---
 
