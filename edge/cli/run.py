@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     file = os.path.abspath(path)
     assert loaded.settings is not None
-    return run_gateway(changed(loaded.settings), origin=Origin(file, read, loaded.documents))
+    return run_gateway(changed(loaded.settings), origin=Origin(file, read, loaded.documents, loaded.source.states))
 
 
 def overridden(settings: Settings, *, workers: int | None, log: str | None) -> Settings:

@@ -8,6 +8,7 @@ and is an event, a sentence in the status, and the answer to whoever asked.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from edge.process.control_socket import Answer, failure
 from edge.process.operations import Request
 from edge.process.rehearsing import Found, Rehearsing
 from edge.process.transaction import Refusal, Transaction
+from edge.settings.files import State
 from edge.settings.report import on_one_line
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Conductor:
         self._current: tuple[Asked, list[Answer]] | None = None
         self._rehearsing: Rehearsing | None = None
         self._documents = dict(supervisor.origin.documents) if supervisor.origin is not None else {}
+        # what stat said of each file before it was read, for what runs
+        self.states: Mapping[str, State] = supervisor.origin.states if supervisor.origin is not None else {}
         self._number = supervisor.generation
         self._began = 0.0
         self._found = Found()
@@ -158,6 +162,7 @@ class Conductor:
         assert self._current is not None
         supervisor, found, (asked, _) = self._supervisor, self._found, self._current
         self._documents = dict(found.documents or {})
+        self.states = found.states
         texts = [change["text"] for change in found.changes]
         weaker = [change["text"] for change in found.changes if change["weaker"]]
         self._note(ok=True, detail=f"{len(texts)} changes" if len(texts) != 1 else texts[0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from edge.settings.files import State
 from edge.settings.identity import upstreams_of
 from edge.settings.load import Loaded
 from edge.settings.model import Host, Settings
@@ -27,12 +28,14 @@ __all__ = ["Origin", "Rehearsed", "rehearse"]
 class Origin:
     """Where settings come from: the file's absolute path, and how to read it again, the command line's overrides included.
 
-    `read` may be given texts that stand for the settings files (`edge.settings.load.load`); `documents` are those of the start.
+    `read` may be given texts that stand for the settings files (`edge.settings.load.load`); `documents` are those of the start,
+    and `states` what stat said then of each file before it was read.
     """
 
     path: str
     read: Callable[[Mapping[str, str] | None], Loaded]
     documents: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, State] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

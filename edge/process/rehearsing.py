@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -21,6 +21,7 @@ from edge.process.children import Child, Children
 from edge.process.loop import Loop
 from edge.process.rehearsal import Origin, rehearse
 from edge.settings.difference import compare
+from edge.settings.files import State
 from edge.settings.load import Loaded
 from edge.settings.model import Server, Settings
 from edge.settings.outline import outline
@@ -41,6 +42,7 @@ class Found:
     warnings: tuple[str, ...] = ()
     changes: tuple[dict[str, Any], ...] = ()  # `edge.settings.difference.Change`, as objects
     documents: Mapping[str, str] | None = None  # the settings files that were read, by path
+    states: Mapping[str, State] = field(default_factory=dict)  # what stat said of each file before it was read
     settings: Settings | None = None
 
 
@@ -94,6 +96,11 @@ class Rehearsing:
             warnings=tuple(told["warnings"]),
             changes=tuple(told["changes"]),
             documents=told["documents"],
+            states={
+                file: tuple(state)
+                for file, state in zip(settings.files if settings is not None else (), told["states"], strict=True)
+                if state is not None
+            },
             settings=settings,
         )
 
@@ -127,6 +134,8 @@ def _work(channel: Channel, origin: Origin, current: Settings, documents: Mappin
         "warnings": warnings,
         "changes": changes,
         "documents": read[-1].documents if read else None,
+        # in the order of the files: a path need not be text that JSON can carry
+        "states": [read[-1].source.states.get(file) for file in settings.files] if settings is not None else [],
     }
     parcels = [parcel.pack(orjson.dumps(told))]
     if settings is not None:

@@ -21,7 +21,9 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from edge.settings.files import State, state_of
 
 __all__ = ["Watch"]
 
@@ -41,37 +43,45 @@ _HEAD = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 _READ = 64 * 1024  # bytes
 _MOST_READS = 16  # in one turn: others may fill the queue as fast as we read it
 
-_State = tuple[int, ...]
 _EVERY_NAME = ""
 
 
 class Watch:
     """Watches paths (files, or directories for any change of their entries). Registered in a selector by its `fileno`."""
 
-    def __init__(self, paths: Iterable[str], now: float) -> None:
-        """Never raises: without inotify it polls. `now`: monotonic seconds, as everywhere here."""
+    def __init__(self, paths: Iterable[str], now: float, known: Mapping[str, State] | None = None) -> None:
+        """Never raises: without inotify it polls. `now`: monotonic seconds, as everywhere here.
+
+        `known`: what was so when paths were read (`edge.settings.files.state_of`). What is otherwise by now has changed.
+        """
         self._inotify = _Inotify.open()
         self._idle = os.pipe() if self._inotify is None else (-1, -1)
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, State] = {}
         self._names: dict[str, set[str]] = {}  # what matters in each directory
         self._watched: dict[str, int] = {}
         self._by_watch: dict[int, str] = {}
         self._first = self._last = float("inf")  # events that were not acted on yet
         self._poll_at = 0.0
         self.partial = False  # some paths are only polled, for want of watches
-        self.set(paths, now)
+        self.set(paths, now, known)
 
     def fileno(self) -> int:
         """Readable when something may have changed."""
         return self._inotify.fd if self._inotify is not None else self._idle[0]
 
-    def set(self, paths: Iterable[str], now: float) -> None:
-        """Watch `paths` from now on, and nothing else. Those that are watched already keep what is known of them."""
+    def set(self, paths: Iterable[str], now: float, known: Mapping[str, State] | None = None) -> None:
+        """Watch `paths` from now on, and nothing else. Those that are watched already keep what is known of them.
+
+        `known`: as in `__init__`, for those that are new.
+        """
         wanted = list(dict.fromkeys(os.path.join(os.getcwd(), path) for path in paths))
         self._follow(wanted)  # before the looks: what changes between the two wakes us
-        known = self._states
-        self._states = {path: known[path] if path in known else _look(path) for path in wanted}
+        before, was = self._states, known or {}
+        looks = {path: state_of(path) for path in wanted if path not in before}
+        self._states = {path: before[path] if path in before else was.get(path, looks[path]) for path in wanted}
         self._poll_at = now + self._interval
+        if any(self._states[path] != look for path, look in looks.items()):
+            self._first, self._last = min(self._first, now), now
 
     @property
     def _interval(self) -> float:
@@ -93,7 +103,7 @@ class Watch:
         self._follow(self._states)
         found = []
         for path, before in self._states.items():
-            state = _look(path)
+            state = state_of(path)
             if state != before:
                 self._states[path] = state
                 found.append(path)
@@ -195,18 +205,6 @@ class _Inotify:
                 found.append((watch, mask, os.fsdecode(data[at : at + length].rstrip(b"\0"))))
                 at += length
         return found
-
-
-def _look(path: str) -> _State:
-    """What decides whether a path is still the same, links followed; one number for a path that cannot be looked at."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError) as error:
-        return (getattr(error, "errno", None) or -1,)
-    times = found.st_mtime_ns, found.st_ctime_ns
-    if stat.S_ISDIR(found.st_mode):
-        return found.st_dev, found.st_ino, *times
-    return found.st_dev, found.st_ino, found.st_size, found.st_mode, found.st_uid, found.st_gid, *times
 
 
 def _places(path: str) -> list[tuple[str, str]]:

@@ -2,6 +2,9 @@
 
 A renewal writes several files, one after another, and between the first and the last chain and key do not fit. So a reload that
 is refused is tried again for some seconds in silence, and only the last refusal is told; what runs goes on all the time.
+
+A file is watched from when it was read, not from when the watch began: what stat said of it before is compared with what it says
+then. So a change during the start, or while new settings are being tried, is taken as well.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ _SOONEST = 0.05  # seconds between two looks
 class Watching:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._watch = Watch(self._paths(), time.monotonic())
+        self._watch = Watch(self._paths(), time.monotonic(), supervisor.conductor.states)
         self._timer = Timer(0.0, None)
         self._again = Timer(0.0, None)
         self._tries = 0
@@ -41,7 +44,7 @@ class Watching:
         return [path for path in settings.files if settings.server.watch == "all" or path not in settings.documents]
 
     def _committed(self) -> None:
-        self._watch.set(self._paths(), time.monotonic())
+        self._watch.set(self._paths(), time.monotonic(), self._supervisor.conductor.states)
         self._plan()
 
     def _plan(self) -> None:

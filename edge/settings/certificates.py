@@ -62,6 +62,7 @@ def _is_address(name: str) -> bool:
 def read_bytes(source: Source, at: Path, name: str) -> bytes | None:
     """A file's bytes, or None after the problem was told. `name` is relative to the file that names it."""
     path = source.directory(at) / name
+    source.look(os.path.abspath(path))
     try:
         data = read_file(path, _MOST_BYTES)
     except Unreadable as unreadable:

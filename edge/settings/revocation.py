@@ -61,6 +61,7 @@ def read_crls(source: Source, files: list[tuple[Path, str]], authorities: bytes,
 def _read(source: Source, at: Path, file: str, issuers: list[x509.Certificate], now: float) -> list[_Read]:
     path = source.directory(at) / file
     shown = source.shown(at, file)
+    source.look(str(path.absolute()))
     try:
         data = read_file(path, _MOST_BYTES)
     except Unreadable as unreadable:

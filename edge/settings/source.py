@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from edge.settings.files import Unreadable, read_file
+from edge.settings.files import State, Unreadable, read_file, state_of
 from edge.settings.foreign import looks_foreign
 from edge.settings.interpolate import Missing, interpolate
 from edge.settings.later import LATER
@@ -79,6 +79,7 @@ class Source:
         self.environ = environ
         self.documents: list[Document] = []
         self.files: list[str] = []
+        self.states: dict[str, State] = {}  # of files and directories, from before they were read
         self.problems: list[Problem] = []
         self.unknown = False  # whether UNKNOWN stands in the tree
         self.pruned: set[Path] = set()  # what was wrong, and so was taken out of the tree
@@ -172,15 +173,21 @@ class Source:
     def digest(self) -> str:
         return self._digest.hexdigest()
 
+    def look(self, file: str) -> None:
+        """Note what a file is before it is read for the first time: what changes from then on is a change."""
+        if file not in self.states:
+            self.states[file] = state_of(file)
+
     def remember(self, file: str, data: bytes) -> None:
-        """Count a file among those that were read."""
+        """Count a file among those that were read. It was looked at before."""
         if file not in self._seen:
             self._seen.add(file)
             self.files.append(file)
             self._digest.update(len(data).to_bytes(8, "big") + data)
 
     def watch(self, folder: str) -> None:
-        """Count a directory among what was read: what comes into it, or goes, is a change."""
+        """Count a directory among what is read: what comes into it, or goes, is a change. To be called before it is read."""
+        self.look(folder)
         if folder not in self._seen:
             self._seen.add(folder)
             self.files.append(folder)
@@ -201,6 +208,7 @@ class Source:
         if text is None and self._texts is not None:
             text = self._texts.get(os.path.abspath(name))
         if text is None:
+            self.look(os.path.abspath(path))
             try:
                 data = read_file(path, _MOST_BYTES)
             except Unreadable as unreadable:

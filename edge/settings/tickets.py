@@ -117,6 +117,7 @@ def _file(source: Source, name: str | None) -> str:
         return ""
     at: Path = ("tls", "ticket_secret")
     path = source.directory(at) / name
+    source.look(os.path.abspath(path))
     try:
         source.remember(os.path.abspath(path), read_secret(path))
     except Unreadable as error:

@@ -82,10 +82,10 @@ class TrustStores:
         """The files of a pattern. `grows`: files that come later count as soon as they come."""
         if not glob.has_magic(pattern) or "\0" in pattern:
             return [pattern]
-        found = sorted(glob.glob(os.path.join(self._source.directory(at), pattern)))
         folder = os.path.dirname(os.path.join(self._source.directory(at), pattern))
         if grows and not glob.has_magic(folder):
             self._source.watch(os.path.abspath(folder))
+        found = sorted(glob.glob(os.path.join(self._source.directory(at), pattern)))
         if not found:
             self._source.error(at, f"{self._source.shown(at, pattern)} matches no file")
         return found

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,6 +149,55 @@ def test_files_that_vanish_and_come_back(start_admin: StartAdmin, pki: Pki, file
     files.take_chain(new)
     files.take_key(new)
     wait_for(lambda: served(admin, pki) == fingerprint(new), "the new certificate")
+
+
+class Pipe:
+    """A chain that is read from a pipe once: who reads it waits, in the middle of the settings, until `then` was done."""
+
+    def __init__(self, path: Path, leaf: Leaf) -> None:
+        os.mkfifo(path)
+        self.leaf = Leaf(path, leaf.key)
+        self._chain = leaf.chain
+
+    def _opened(self) -> int | None:
+        with contextlib.suppress(OSError):  # nobody reads it yet
+            return os.open(self.leaf.chain, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    def answer(self, then: Callable[[], object]) -> None:
+        descriptor = wait_for(self._opened, "the pipe to be read")
+        then()
+        replace(self._chain, self.leaf.chain)
+        os.write(descriptor, self._chain.read_bytes())
+        os.close(descriptor)
+
+
+def test_a_renewal_during_the_start_is_taken(
+    start_gateway: StartGateway, pki: Pki, tmp_path: Path, files: Files, renew: Renew
+) -> None:
+    pipe, new = Pipe(tmp_path / "pipe.pem", pki.server("piped", "b.test")), renew()
+    answering = threading.Thread(target=pipe.answer, args=(lambda: (files.take_chain(new), files.take_key(new)),))
+    answering.start()
+    gateway = start_gateway(pki.host("http://127.0.0.1:9", leaf=files.leaf) + pki.host(name="b.test", leaf=pipe.leaf))
+    answering.join()
+    assert {str(files.leaf.chain), str(files.leaf.key)} <= set(gateway.event_line(event="files-changed")["files"])
+    assert "certificate renewed" in gateway.event_line(event="reloaded")["changes"][0]
+    with Wire(gateway.port, pki.ca) as wire:
+        assert isinstance(wire.sock, ssl.SSLSocket)
+        assert hashlib.sha256(wire.sock.getpeercert(binary_form=True) or b"").hexdigest() == fingerprint(new)
+
+
+def test_a_renewal_during_the_reload_that_names_it_first_is_taken(start_gateway: StartGateway, pki: Pki, tmp_path: Path) -> None:
+    one, new, other = (pki.server(f"during-{number}", name) for number, name in enumerate(("a.test", "a.test", "b.test")))
+    files, pipe = Files(tmp_path, one), Pipe(tmp_path / "pipe.pem", other)
+    gateway = start_gateway(pki.host("http://127.0.0.1:9"))
+    gateway.event_line(event="serving")
+    more = pki.host("http://127.0.0.1:9", "a.test", files.leaf) + pki.host("http://127.0.0.1:9", "b.test", pipe.leaf)
+    gateway.config.write_text(gateway.config.read_text() + more)
+    gateway.signal(signal.SIGHUP)
+    pipe.answer(lambda: (files.take_chain(new), files.take_key(new)))
+    assert {str(files.leaf.chain), str(files.leaf.key)} <= set(gateway.event_line(event="files-changed")["files"])
+    assert "certificate renewed" in gateway.event_line(event="reloaded", generation=3)["changes"][0]
 
 
 # -- over the admin listener ---------------------------------------------------------------------------------------------

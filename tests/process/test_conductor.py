@@ -34,7 +34,7 @@ class Gateway:
         self.loop = Loop(self.failures.append)
         self.serving = True
         self.ends = False
-        self.origin = SimpleNamespace(documents={})
+        self.origin = SimpleNamespace(documents={}, states={})
         self.settings = SimpleNamespace(server=SimpleNamespace(watch="off"), digest="")
         self.generation = 1
         self.children = None

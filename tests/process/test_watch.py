@@ -6,13 +6,14 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from edge.process import watch as module
 from edge.process.watch import Watch
+from edge.settings.files import State, state_of
 
 Start = Callable[..., Watch]
 
@@ -27,8 +28,8 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         monkeypatch.setattr(module, "_POLL", 3600.0)
     running: list[Watch] = []
 
-    def begin(*paths: Path) -> Watch:
-        running.append(Watch([str(path) for path in paths], time.monotonic()))
+    def begin(*paths: Path, known: Mapping[str, State] | None = None) -> Watch:
+        running.append(Watch([str(path) for path in paths], time.monotonic(), known))
         return running[-1]
 
     yield begin
@@ -222,6 +223,22 @@ def test_other_paths_from_now_on(start: Start, tmp_path: Path) -> None:
     assert told(watch) == [str(kept)]
     new.write_text("2")
     assert told(watch) == [str(new)]
+    assert silent(watch)
+
+
+def test_what_has_changed_since_it_was_read_is_told_without_an_event(start: Start, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("same", "written", "gone", "new")]
+    for path in paths[:3]:
+        path.write_text("1")
+    states = {str(path): state_of(str(path)) for path in paths}
+    paths[1].write_text("22")
+    paths[2].unlink()
+    paths[3].write_text("1")
+    watch = start(*paths, known=states)
+    assert told(watch) == [str(path) for path in paths[1:]]
+    assert silent(watch)
+    watch.set([*map(str, paths), str(tmp_path / "later")], time.monotonic(), {str(tmp_path / "later"): (1, 2, 3)})
+    assert told(watch) == [str(tmp_path / "later")]
     assert silent(watch)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from edge.settings import certificates, source, tickets
+from edge.settings import revocation as revocation_lists
 from edge.settings.client_rules import ClientLeaf
 from edge.settings.difference import compare
+from edge.settings.files import read_file, state_of
 from edge.settings.identity import policy_id, same_terms
+from edge.settings.load import load
 from edge.settings.model import Settings, Trust
 from edge.settings.outline import outline
 from edge.settings.transfer import decode, encode
@@ -220,3 +225,29 @@ def test_what_weakens_the_check_is_told(loads: Load, conf: Path, authority: Auth
     assert not weaker(loaded(loads))
     changes = compare(outline(full), outline(loaded(loads)))
     assert [change.text for change in changes] == ["host api.example.com: client_auth.trust.crl: changes CN=Test Root"]
+
+
+def test_what_changes_while_it_is_read_is_not_what_was_seen(
+    loads: Load, conf: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates, keys, authorities, revocation lists, the directory of a pattern, and the tickets' secret."""
+    (conf / "lists").mkdir()
+    write(conf / "lists" / "a.pem", crl(authority))
+    (conf / "secret").write_bytes(bytes(32))
+    (conf / "secret").chmod(0o600)
+    (conf / "edge.toml").write_text('[tls]\nticket_secret = "secret"\n' + text('crl = "lists/*.pem"\n'))
+
+    def reading(path: Path, most: int) -> bytes:
+        data = read_file(path, most)
+        os.utime(path, ns=(1, 1))
+        return data
+
+    for module in (certificates, revocation_lists, source, tickets):
+        monkeypatch.setattr(module, "read_file", reading)
+    found = load(conf / "edge.toml", environ={}, now=NOW.timestamp())
+    assert found.settings is not None, told(found)
+    (conf / "lists" / "b.pem").touch()
+    states = found.source.states
+    assert set(found.settings.files) == states.keys()
+    assert len(states) == 7
+    assert [file for file, state in states.items() if state == state_of(file)] == []
