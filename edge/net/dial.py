@@ -1,4 +1,4 @@
-"""Opening one connection to an endpoint: address, TCP or unix socket, TLS, ALPN; then it is an upstream connection.
+"""Opening one connection to an endpoint: address, TCP or unix socket, TLS, ALPN, SETTINGS; then it is an upstream connection.
 
 The whole has one deadline, `connect_timeout`. The addresses of a name are tried one after the other, each for its
 share of the time that is left. Whoever waits for the connection hears of it exactly once; a dial whose waiters have
@@ -38,8 +38,8 @@ Done = Callable[["Dial", UpstreamConnection | None, Fault | None], None]
 
 class Dial(Timed):
     __slots__ = (
-        "_addresses", "_context", "_done", "_endpoint", "_greeting", "_hub", "_keepalive", "_keeper", "_limits", "_over", "_sock",
-        "_transport", "_until", "_watching", "resumed", "unpinned", "version",
+        "_addresses", "_connection", "_context", "_done", "_endpoint", "_greeting", "_hub", "_keepalive", "_keeper", "_limits",
+        "_over", "_sock", "_transport", "_until", "_watching", "resumed", "unpinned", "version",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class Dial(Timed):
         self.unpinned = ""  # the pins that were seen, when none was one of ours and that is only reported
         self._sock: socket.socket | None = None
         self._transport: Transport | None = None
+        self._connection: H2Upstream | None = None  # until SETTINGS have come
         self._watching = False
         self._until = hub.now + upstream.connect_timeout
         self._keepalive = upstream.keepalive_timeout
@@ -156,7 +157,10 @@ class Dial(Timed):
         if scheme is Scheme.TCP or scheme is Scheme.TLS:
             connection = StreamUpstream(transport, self._keeper)
         elif http2:
-            connection = H2Upstream(transport, self._keeper, self._limits, self._hub, secure=scheme is Scheme.HTTPS)
+            connection = H2Upstream(
+                transport, self._keeper, self._limits, self._hub, secure=scheme is Scheme.HTTPS, ready=self._settled
+            )
+            self._connection = connection
         else:
             connection = H1Upstream(transport, self._keeper)
         if transport.established and scheme.over_tls:
@@ -165,7 +169,13 @@ class Dial(Timed):
             transport.start(PlainEngine(), connection)
             if self._greeting:
                 transport.write(self._greeting)
-        self._finish(connection, None)
+        if self._connection is None:
+            self._finish(connection, None)
+
+    def _settled(self, fault: Fault | None) -> None:
+        """The upstream's SETTINGS came: how many requests the connection carries is known. Or it ended before."""
+        connection, self._connection = self._connection, None
+        self._finish(connection if fault is None else None, fault)
 
     def _fail_turn(self, detail: str) -> None:
         self._hub.turn()

@@ -196,6 +196,8 @@ class Place:
                     waiter.connection_failed(fault)
             return
         self.released(conn)
+        if conn.multiplexed and self._waiting:  # it carries less than was hoped for
+            self._dial_for_waiting()
 
     def _note(self, dial: Dial, conn: UpstreamConnection | None, fault: Fault | None) -> None:
         """What a dial that is over says of the endpoint, and the connection that came of it."""
@@ -216,7 +218,7 @@ class Place:
         self.state.succeeded()
         if conn.multiplexed:
             self._multiplexed = True
-            self.pool.share(key, conn, _SHARED_ROOM, now)
+            self.pool.share(key, conn, conn.room, now)
         else:
             self.pool.opened(key, conn)
 

@@ -71,6 +71,7 @@ class StreamUpstream(_End):
     __slots__ = ("_closed", "_keeper", "pipe")
 
     multiplexed = False
+    room = 1
 
     def __init__(self, transport: Transport, keeper: Keeper) -> None:
         super().__init__(transport)

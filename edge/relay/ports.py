@@ -212,6 +212,10 @@ class UpstreamConnection(Protocol):
 
     multiplexed: bool
 
+    @property
+    def room(self) -> int:
+        """How many exchanges it carries at a time."""
+
     def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> UpstreamPort:
         """Send a request's head. `request.authority`, `target` and `fields` are what the upstream sees, and `request_id` as
         X-Request-Id beside them.

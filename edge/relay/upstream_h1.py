@@ -28,6 +28,7 @@ class H1Upstream:
     )  # fmt: skip
 
     multiplexed = False
+    room = 1
 
     def __init__(self, transport: Transport, keeper: Keeper) -> None:
         self._transport = transport

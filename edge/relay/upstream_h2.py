@@ -3,11 +3,13 @@
 Invariants: a stream's receiver hears exactly one ending. When the connection dies, every open stream fails; those that
 the upstream says it never looked at (above the last stream of its GOAWAY, or REFUSED_STREAM) may be tried again
 (RFC 9113 section 8.7). Response bytes are credited only when the client's side has taken them. A connection on which nothing
-was heard until a stream was given up gets no new ones: its other end may be gone. An extended CONNECT waits for the upstream's
-SETTINGS, which say whether it may be sent (RFC 8441 section 3).
+was heard until a stream was given up gets no new ones: its other end may be gone. Nobody should be given a connection before
+the upstream's SETTINGS have come (`ready` tells), which say how many streams and whether extended CONNECT are allowed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from edge.errors import Fault, H2Code, Retry, Side
 from edge.http.h2 import Connection, Event
@@ -19,6 +21,8 @@ from edge.settings.model import Limits
 __all__ = ["H2Upstream", "H2UpstreamStream"]
 
 _SILENCE = 5.0  # seconds
+
+Ready = Callable[["Fault | None"], None]
 
 
 class H2UpstreamStream:
@@ -51,10 +55,6 @@ class H2UpstreamStream:
         self.receiver = None
         self._conn.forget(self._sid, reset=True)
 
-    def begin(self, sid: int) -> None:
-        """It waited, and is sent as stream `sid` now."""
-        self._sid = sid
-
     def blocked(self) -> bool:
         conn = self._conn
         pending = conn.transport.pending
@@ -72,11 +72,14 @@ class H2UpstreamStream:
 
 
 class H2Upstream:
-    __slots__ = ("_closed", "_going", "_heard", "_keeper", "_room", "_used", "_waiting", "clock", "codec", "streams", "transport")
+    __slots__ = ("_closed", "_going", "_heard", "_keeper", "_ready", "_used", "clock", "codec", "room", "streams", "transport")
 
     multiplexed = True
 
-    def __init__(self, transport: Transport, keeper: Keeper, limits: Limits, clock: Clock, *, secure: bool) -> None:
+    def __init__(
+        self, transport: Transport, keeper: Keeper, limits: Limits, clock: Clock, *, secure: bool, ready: Ready | None = None
+    ) -> None:
+        """`ready` is called once: when SETTINGS have come, or with why they never will."""
         self.transport = transport
         self.clock = clock
         self.codec = Connection(limits, client=True, secure=secure, now=clock.now)
@@ -87,8 +90,8 @@ class H2Upstream:
         self._going = False  # no new streams
         self._used = False
         self._heard = clock.now  # when something was last read, or the first of the open streams began
-        self._waiting: dict[int, tuple[H2UpstreamStream, RequestHead, bytes]] = {}  # for SETTINGS; by numbers below 0
-        self._room = self.codec.peer_streams
+        self._ready = ready
+        self.room = self.codec.peer_streams
         transport.mark()
 
     # --- as a connection ---
@@ -98,30 +101,11 @@ class H2Upstream:
 
     def open(self, receiver: Receiver, request: RequestHead, request_id: bytes = b"") -> H2UpstreamStream:
         protocol = request.protocol
-        if protocol and not self.codec.settled:
-            sid = min(self._waiting, default=0) - 1
-            stream = H2UpstreamStream(self, sid, receiver, reused=False, protocol=protocol, sent_all=False)
-            self._waiting[sid] = stream, request, request_id
-            self.streams[sid] = stream
-            return stream
-        sid = self._ask(request, request_id)
-        stream = H2UpstreamStream(
-            self, sid, receiver, reused=self._used, protocol=protocol, sent_all=request.end and not protocol
-        )
-        self._used = True
-        if not self.streams:
-            self._heard = self.clock.now
-        self.streams[sid] = stream
-        self.transport.mark()
-        return stream
-
-    def _ask(self, request: RequestHead, request_id: bytes) -> int:
-        protocol = request.protocol
         fields = without(request.fields, KEY) if protocol else request.fields
         if request_id:
             fields = [*fields, (b"x-request-id", request_id)]
         try:
-            return self.codec.send_request(
+            sid = self.codec.send_request(
                 request.method,
                 request.target,
                 request.authority,
@@ -134,23 +118,15 @@ class H2Upstream:
         except Fault:
             self._free()
             raise
-
-    def _begin_waiting(self) -> None:
-        """SETTINGS came: send what may be sent now."""
-        waiting, self._waiting = self._waiting, {}
-        for at, (stream, request, request_id) in waiting.items():
-            if self.streams.pop(at, None) is None:
-                continue
-            try:
-                sid = self._ask(request, request_id)
-            except Fault as fault:
-                receiver, stream.receiver = stream.receiver, None
-                if receiver is not None:
-                    receiver.upstream_failed(fault)
-                continue
-            stream.begin(sid)
-            self.streams[sid] = stream
-            self._used = True
+        stream = H2UpstreamStream(
+            self, sid, receiver, reused=self._used, protocol=protocol, sent_all=request.end and not protocol
+        )
+        self._used = True
+        if not self.streams:
+            self._heard = self.clock.now
+        self.streams[sid] = stream
+        self.transport.mark()
+        return stream
 
     def close(self) -> None:
         if not self._closed:
@@ -164,7 +140,6 @@ class H2Upstream:
         if self.streams.pop(sid, None) is None or self._closed:
             return
         if reset:
-            self._waiting.pop(sid, None)
             self.codec.reset(sid, H2Code.CANCEL)
             self.transport.mark()
             if self.clock.now - self._heard >= _SILENCE:
@@ -200,11 +175,15 @@ class H2Upstream:
         except Fault as fault:
             self._fail(fault)
             return
-        if self._waiting and codec.settled:
-            self._begin_waiting()
-        if codec.peer_streams != self._room:
-            self._room = codec.peer_streams
-            self._keeper.resized(self, self._room)
+        if codec.peer_streams != self.room:
+            self.room = codec.peer_streams
+            self._keeper.resized(self, self.room)
+        if self._ready is not None and codec.settled:
+            if self.has_room():
+                self._tell_ready(None)
+            else:
+                self.close()
+                self._tell_ready(Fault(Side.UPSTREAM, "upstream-closed", detail="it allows no streams", status=502))
         for sid in codec.unblocked():
             stream = self.streams.get(sid)
             if stream is not None and stream.receiver is not None and not stream.blocked():
@@ -275,9 +254,17 @@ class H2Upstream:
         self.close()
         self._tell(streams, fault)
 
+    def _tell_ready(self, fault: Fault | None) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            if fault is not None:
+                fault.retry = Retry.YES  # nothing was asked
+            ready(fault)
+
     def _tell(self, streams: list[H2UpstreamStream], fault: Fault) -> None:
         if not fault.status:
             fault.status = 502
+        self._tell_ready(fault)
         for stream in streams:
             receiver, stream.receiver = stream.receiver, None
             if receiver is not None:

@@ -329,39 +329,13 @@ WEBSOCKET = (
 )
 
 
-def test_an_extended_connect_waits_for_the_settings_of_a_fresh_connection() -> None:
-    stage = Stage(upstream_http2=True)
-    stage.client(WEBSOCKET)
-    server = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
-    server.take(stage.sent(0))
-    assert server.of(h2.events.RequestReceived) == [] and stage.connections[0].streams
-    push(stage, server)
-    [request] = server.of(h2.events.RequestReceived)
-    assert dict(request.headers)[b":protocol"] == b"websocket"
-    server.h2.send_headers(1, [(":status", "200")])
-    assert push(stage, server).startswith(b"HTTP/1.1 101 ")
-
-
 def test_an_upstream_that_allows_no_extended_connect_serves_others_afterwards() -> None:
     stage = Stage(upstream_http2=True)
-    stage.client(WEBSOCKET)
-    server = Peer(client=False)
-    server.take(stage.sent())
-    assert push(stage, server).startswith(b"HTTP/1.1 502 ")
+    assert stage.client(WEBSOCKET).startswith(b"HTTP/1.1 502 ")
     assert stage.connections[0] in stage.pool and not stage.connections[0].streams
     assert [str(line.fault) for line in stage.log_lines] == [
         "edge: h2-cannot-open (the upstream does not allow extended CONNECT)"
     ]
-
-
-def test_an_extended_connect_that_is_cancelled_while_it_waits_is_never_sent() -> None:
-    stage = Stage(upstream_http2=True)
-    stage.client(WEBSOCKET)
-    server = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
-    server.take(stage.sent(0))
-    stage.session.on_lost(Fault(Side.CLIENT, "client-reset"))
-    push(stage, server)
-    assert server.of(h2.events.RequestReceived) == [] and stage.connections[0] in stage.pool
 
 
 def test_a_connection_that_was_silent_until_its_stream_was_given_up_gets_no_more() -> None:
