@@ -14,7 +14,8 @@ from edge.tls.binding import NULL, ffi, lib
 from edge.tls.clients import UNDER_WAY, ClientCheck, leaf_of
 from edge.tls.engine import NOISE, Engine
 from edge.tls.pins import chain as verified_chain
-from edge.wire.hello import alert_record, host_name
+from edge.wire.extensions import host_name
+from edge.wire.hello import alert_record
 
 __all__ = ["ServerEngine"]
 

@@ -3,8 +3,8 @@
 Theory. Which context serves a connection is decided from the hello alone; the connection is created afterwards and is
 fed the very same bytes (`HelloReader.raw`). So this parser and OpenSSL read one message twice, and a difference between the two
 would be a hole. It is therefore strict wherever a choice hangs on the answer (lengths, repeated extensions,
-server_name, ALPN, supported_versions), and leaves to OpenSSL what it does not use itself. The hello's name is compared
-once more with the one that OpenSSL saw when the handshake is done.
+server_name, ALPN, supported_versions: see `edge.wire.extensions`), and leaves to OpenSSL what it does not use itself. The
+hello's name is compared once more with the one that OpenSSL saw when the handshake is done.
 
 The hello is a handshake message that may be spread over several records, and these over several segments. Bytes and
 records are bounded apart: a hello in one-byte records is legal and six times as long on the wire. What follows the
@@ -21,25 +21,16 @@ The record that carries the first flight may name any 3.x version (RFC 8446 sect
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from operator import itemgetter
 from struct import Struct, unpack_from
 from struct import error as StructError
 
 from edge.errors import Alert, Fault, Side
 from edge.wire import ja4
+from edge.wire.extensions import malformed, read_lists, remembered_lists, server_name
 from edge.wire.psk import first_binder, first_identity
 
-__all__ = [
-    "MAX_RECORDS",
-    "ClientHello",
-    "HelloReader",
-    "alert_record",
-    "host_name",
-    "parse",
-    "server_name",
-]
+__all__ = ["MAX_RECORDS", "ClientHello", "HelloReader", "alert_record", "parse"]
 
 MAX_RECORDS = 4096
 """Records that one hello may be spread over: enough for a post-quantum hello in one-byte records, twice over."""
@@ -60,46 +51,17 @@ _PSK = 41
 _EARLY_DATA = 42
 _VERSIONS = 43
 _READ = (_SERVER_NAME, _ALPN, _VERSIONS, _GROUPS, _SIGNATURES, _TICKET, _PSK, _EARLY_DATA, _POINTS)
-_LARGEST_REMEMBERED = 4096  # bytes of extensions; bounds what the memos of `_lists` and of shapes can hold
+_LARGEST_REMEMBERED = 4096  # bytes of extensions; bounds what the memos of `remembered_lists` and of shapes can hold
 _MOST_SHAPES = 256
 _MOST_IN_SHAPE = 64  # extensions
 
 _pair = Struct(">HH").unpack_from
 _short = Struct(">H").unpack_from
-_record = Struct(">BHH").unpack_from
 _head = Struct(">HH").pack
 
 _METHODS = tuple(
     f"{method} ".encode() for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PRI")
 )
-_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
-_ADDRESS = re.compile(r"(?:\d+(?:\.\d+){3}|\[?[0-9a-f.]*:[0-9a-f:.]*\]?)\Z")
-
-_LONGEST = 253  # letters of a name; addresses are shorter. What is refused is not remembered, so this bounds the memos
-
-
-def _malformed(detail: str, alert: Alert = Alert.DECODE_ERROR) -> Fault:
-    return Fault(Side.CLIENT, "hello-malformed", detail=detail, alert=alert)
-
-
-@lru_cache(maxsize=4096)
-def host_name(name: bytes) -> str | None:
-    """The canonical form of a server_name: lower-case and without the root's dot; None when it is an address.
-
-    Letters, digits, hyphen and underscore in labels of 1 to 63, 253 in all (RFC 1123 section 2.1, and the underscore
-    that people use). Raises Fault for anything else, NUL first of all.
-    """
-    try:
-        text = name.decode("ascii").lower().removesuffix(".")
-    except UnicodeDecodeError:
-        raise _malformed("server_name is not ASCII", Alert.ILLEGAL_PARAMETER) from None
-    if len(text) <= _LONGEST:
-        if _ADDRESS.match(text):
-            return None
-        if _NAME.match(text):
-            return text
-    raise _malformed("server_name is no host name", Alert.ILLEGAL_PARAMETER)
 
 
 class ClientHello:
@@ -204,7 +166,7 @@ class HelloReader:
             if length > _MAX_PLAINTEXT:
                 raise Fault(Side.CLIENT, "hello-record-overflow", detail=f"{length} bytes", alert=Alert.RECORD_OVERFLOW)
             if not length:
-                raise _malformed("empty record", Alert.UNEXPECTED_MESSAGE)
+                raise malformed("empty record", Alert.UNEXPECTED_MESSAGE)
             if size - at < 5 + length:
                 self._check_message(raw[at + 5 : at + 9] if not message else b"")
                 return None
@@ -262,25 +224,25 @@ class HelloReader:
 def parse(hello: ClientHello, data: bytes, at: int, end: int) -> None:
     """Fill `hello` from the body of a ClientHello, `data[at:end]`."""
     if end - at < 38:
-        raise _malformed("short")
+        raise malformed("short")
     hello.legacy_version = legacy = _short(data, at)[0]
     at += 34  # the version and the random
     size = data[at]
     at += 1 + size
     if size > 32 or at + 2 > end:
-        raise _malformed("session id")
+        raise malformed("session id")
     size = _short(data, at)[0]
     at += 2
     if size < 2 or size & 1 or at + size >= end:
-        raise _malformed("cipher suites")
+        raise malformed("cipher suites")
     hello._ciphers = data[at : at + size]
     at += size
     size = data[at]
     at += 1
     if not size or at + size > end:
-        raise _malformed("compression methods")
+        raise malformed("compression methods")
     if 0 not in data[at : at + size]:
-        raise _malformed("no null compression", Alert.ILLEGAL_PARAMETER)
+        raise malformed("no null compression", Alert.ILLEGAL_PARAMETER)
     at += size
     hello.versions = (legacy,)
     if at != end:
@@ -297,7 +259,7 @@ def _version_name(version: int) -> str:
 
 def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> None:
     if at + 2 > end or _short(data, at)[0] != end - at - 2:
-        raise _malformed("extensions' length")
+        raise malformed("extensions' length")
     key = data[at : at + 6]
     shape = _shapes.get(key)
     if type(shape) is _Shape and (items := shape.unpack(data, at + 2))[::2] == shape.heads:
@@ -316,21 +278,21 @@ def _parse_extensions(hello: ClientHello, data: bytes, at: int, end: int) -> Non
         hello.sni_sent = True
         hello.sni = server_name(name)
     if twice:
-        raise _malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
-    lists = _remembered_lists if small else _lists
+        raise malformed("an extension twice", Alert.ILLEGAL_PARAMETER)
+    lists = remembered_lists if small else read_lists
     hello.alpn, offered, hello._groups, hello._signatures = lists(alpn, versions, groups, signatures, points)
     if offered:
         hello.versions = offered
     if psk is not None:
         if hello.extensions[-1] != _PSK:
-            raise _malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
+            raise malformed("pre_shared_key is not last", Alert.ILLEGAL_PARAMETER)
         hello.psk_offered = True
         hello.session_ticket = first_identity(psk)
     elif ticket is not None:
         hello.session_ticket = ticket
     if early_data is not None:
         if early_data:
-            raise _malformed("early_data")
+            raise malformed("early_data")
         hello.early_data = True
         if psk is not None:
             hello.binder = first_binder(psk)
@@ -351,7 +313,7 @@ def _extensions(data: bytes, at: int, end: int) -> tuple[dict[int, bytes], bool]
     except StructError:
         at = -1
     if at != end:
-        raise _malformed("an extension's length")
+        raise malformed("an extension's length")
     return found, twice
 
 
@@ -384,84 +346,6 @@ def _remember_shape(key: bytes, known: _Shape | tuple[bytes, ...] | None, found:
     if known is None and len(_shapes) >= _MOST_SHAPES:
         _shapes.clear()
     _shapes[key] = _Shape(heads) if known == heads else heads
-
-
-@lru_cache(maxsize=4096)
-def server_name(body: bytes) -> str | None:
-    """Exactly one host_name (RFC 6066 section 3)."""
-    size = len(body)
-    if size < 6 or body[2] or _short(body)[0] != size - 2 or _short(body, 3)[0] != size - 5:
-        raise _malformed("server_name", Alert.ILLEGAL_PARAMETER if _several_names(body) else Alert.DECODE_ERROR)
-    return host_name(body[5:])
-
-
-def _several_names(body: bytes) -> bool:
-    """Whether this is a proper list of more than one host_name."""
-    at, names = 2, 0
-    while at + 3 <= len(body) and not body[at]:
-        at += 3 + _short(body, at + 1)[0]
-        names += 1
-    return at == len(body) == _short(body)[0] + 2 and names > 1
-
-
-def _lists(
-    alpn: bytes | None, versions: bytes | None, groups: bytes | None, signatures: bytes | None, points: bytes | None
-) -> tuple[tuple[bytes, ...], tuple[int, ...], bytes, bytes]:
-    """The extensions that are the same in all hellos of one kind of client: protocols, versions, groups, signatures."""
-    offered = _versions(versions) if versions is not None else ()
-    if points is not None and groups is not None and _TLS13 not in offered:
-        _check_points(points)
-    return (
-        _protocols(alpn) if alpn is not None else (),
-        offered,
-        _list16(groups, "supported_groups") if groups is not None else b"",
-        _list16(signatures, "signature_algorithms") if signatures is not None else b"",
-    )
-
-
-_remembered_lists = lru_cache(maxsize=1024)(_lists)
-
-
-def _protocols(body: bytes) -> tuple[bytes, ...]:
-    """RFC 7301 section 3.1: a list that is not empty, of names that are not empty."""
-    end = len(body)
-    if end < 4 or _short(body)[0] != end - 2:
-        raise _malformed("application_layer_protocol_negotiation")
-    at = 2
-    names = []
-    while at < end:
-        size = body[at]
-        at += 1
-        if not size or at + size > end:
-            raise _malformed("application_layer_protocol_negotiation")
-        names.append(body[at : at + size])
-        at += size
-    return tuple(names)
-
-
-def _versions(body: bytes) -> tuple[int, ...]:
-    """RFC 8446 section 4.2.1."""
-    size = len(body) - 1
-    if size < 2 or size & 1 or body[0] != size:
-        raise _malformed("supported_versions")
-    return unpack_from(f">{size // 2}H", body, 1)
-
-
-def _check_points(body: bytes) -> None:
-    """Uncompressed points have to be among those of a client of TLS 1.2 that names groups (RFC 8422 section 5.1.2).
-
-    OpenSSL does not ask. An extension that is malformed it refuses.
-    """
-    if len(body) > 1 and body[0] == len(body) - 1 and 0 not in body[1:]:
-        raise _malformed("no uncompressed points", Alert.ILLEGAL_PARAMETER)
-
-
-def _list16(body: bytes, name: str) -> bytes:
-    """A list of two-byte values that is not empty."""
-    size = len(body) - 2
-    if size < 2 or size & 1 or _short(body)[0] != size:
-        raise _malformed(name)
-    return body[2:]
 
 
 def alert_record(alert: Alert) -> bytes:

@@ -18,7 +18,8 @@ from operator import itemgetter
 from struct import Struct
 
 from edge.errors import Fault
-from edge.wire.hello import ClientHello, parse, server_name
+from edge.wire.extensions import server_name
+from edge.wire.hello import ClientHello, parse
 from edge.wire.psk import first_binder, first_identity
 
 __all__ = ["whole_hello"]

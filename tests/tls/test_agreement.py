@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from edge.errors import Fault
 from edge.tls.binding import ffi, lib
 from edge.tls.choice import ServerContext
-from edge.wire.hello import HelloReader, host_name
+from edge.wire.extensions import host_name
+from edge.wire.hello import HelloReader
 from tests.tls.peers import host
 from tests.wire.hellos import openssl_hello
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import Alert, Fault, Side
-from edge.wire.hello import MAX_RECORDS, HelloReader, _Shape, _shapes, alert_record, host_name, server_name
+from edge.wire.extensions import host_name, server_name
+from edge.wire.hello import MAX_RECORDS, HelloReader, _Shape, _shapes, alert_record
 from edge.wire.whole_hello import whole_hello
 from tests.fuzz.fuzz_hello import check, read, verdict
 from tests.wire.hellos import (
