@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.cli.ask import ask
 from edge.cli.moments import day, span
-from edge.cli.terminal import Exit, note, paint, plural, print_json, table
+from edge.cli.terminal import Exit, answer, note, paint, plural, print_json, printable, table
 from edge.settings.rules import listing
 
 __all__ = ["run"]
@@ -26,6 +26,10 @@ def run(args: argparse.Namespace) -> int:
         return code
     if args.expiring is None or due:
         table(("expires", "left", "key", "staple", "hosts", "certificate"), [_row(one, now) for one in due])
+        for one in due:
+            staple = one.get("staple") or {}
+            if staple.get("state") in ("error", "revoked"):
+                answer(f"{paint(str(one['name']), 'bold', sys.stdout)}: staple: {printable(str(staple['detail']))}")
     if args.expiring is not None:
         of = f"{len(due)} of {plural(len(found), 'certificate')}" if due else f"none of {plural(len(found), 'certificate')}"
         text = f"{of} expire{'s' if len(due) < 2 else ''} within {span(args.expiring)}"

@@ -122,12 +122,15 @@ def _boxed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in head:
-        shown.add_column(name, overflow="fold")
+    console = Console(no_color=not colourful(sys.stdout), highlight=False)
+    words = [max(len(word) for row in [head, *rows] for word in row[index].split(" ")) for index in range(len(head))]
+    whole = sum(words) + 2 * len(head) <= console.width  # names and addresses are there to be copied: cut only where it must be
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold")
+    for name, width in zip(head, words, strict=True):
+        shown.add_column(name, overflow="fold", min_width=width if whole else None)
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
-    Console(no_color=not colourful(sys.stdout), highlight=False).print(shown)
+    console.print(shown)
 
 
 def page(text: str) -> None:

@@ -325,7 +325,10 @@ def test_certs(gateway: Scripted, run: Run) -> None:
     found = [
         {**certificate("/c/b.pem", 80, many), "staple": {"state": "not-applicable", "until": None}},
         {**certificate("/c/a.pem", 3.5, ["a.example"]), "staple": {"state": "good", "until": NOW + 3 * 86_400}},
-        {**certificate("/c/old.pem", -2, ["old.example"]), "staple": {"state": "revoked", "until": NOW + 60}},
+        {
+            **certificate("/c/old.pem", -2, ["old.example"]),
+            "staple": {"state": "revoked", "until": NOW + 60, "detail": "the authority says so"},
+        },
     ]
     gateway.replies["certs"] = {"ok": True, "certificates": found}
     code, out, _ = run("certs")
@@ -337,10 +340,11 @@ EXPIRES     LEFT            KEY    STAPLE           HOSTS                       
 2026-09-19  expired 2 days  ecdsa  REVOKED          old.example                      /c/old.pem
 2026-09-25  3 days          ecdsa  good for 3 days  a.example                        /c/a.pem
 2026-12-10  80 days         ecdsa  not applicable   a.example, b.example and 4 more  /c/b.pem
+/c/old.pem: staple: the authority says so
 """
     )
     code, out, err = run("certs", "--expiring", "7d")
-    assert (code, len(out.splitlines())) == (1, 3)
+    assert (code, len(out.splitlines())) == (1, 4)
     assert err == "2 of 3 certificates expire within 7 days\nWhat to do: edge help runbooks\n"
     gateway.replies["certs"] = {"ok": True, "certificates": found[:1]}
     assert run("certs", "--expiring", "7d") == (0, "", "none of 1 certificate expires within 7 days\n")

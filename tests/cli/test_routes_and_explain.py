@@ -55,11 +55,16 @@ def test_routes_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
         def isatty(self) -> bool:
             return True
 
-    screen = Terminal()
-    monkeypatch.setattr(sys, "stdout", screen)
-    assert main(["routes"]) == 0
-    assert "staff.example" in screen.getvalue()
-    assert "─" in screen.getvalue()
+    for columns in ("80", "120"):
+        screen = Terminal()
+        monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["routes"]) == 0
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+        assert "─" in shown
+        assert max(map(len, shown.splitlines())) <= int(columns)
+        for name in ("staff.example", "/v1/orders/{id}", "certificate", "re-encrypt"):  # words are not cut
+            assert re.search(rf"(^|\s){re.escape(name)}(\s|$)", shown, re.MULTILINE), shown
 
 
 def test_routes_as_json(capsys: Capture) -> None:

@@ -104,7 +104,8 @@ def test_a_renewal_that_is_never_done_is_told_and_the_old_pair_goes_on(
     refused = wait_for(
         lambda: next((event for event in admin.gateway.events() if event["event"] == "reload-refused"), None), "refusal", 25
     )
-    assert "does not belong to the certificate" in refused["detail"]
+    assert refused["error"] == "invalid-settings"
+    assert "the key does not belong to the certificate" in refused["detail"]
     assert served(admin, pki) == old
     ready = admin.ask("/readyz")
     assert ready.status == 200

@@ -329,21 +329,6 @@ def test_a_renewal_does_not_take_half_written_settings_live(start: Callable[...,
     assert run_curl(gateway, "/small").status == 200
 
 
-def test_a_pair_that_stays_wrong_is_told_and_the_old_one_goes_on(start: Callable[..., Gateway], place: Place) -> None:
-    gateway = start()
-    before = served(gateway)
-    shutil.copy(place.renewals[1].chain, place.leaf.chain)
-    refused = wait_for(
-        lambda: next((event for event in gateway.events() if event["event"] == "reload-refused"), None), "a refusal", 40
-    )
-    assert "the key does not belong to the certificate" in refused["detail"]
-    assert refused["error"] == "invalid-settings"
-    assert served(gateway) == before
-    shutil.copy(place.renewals[1].key, place.leaf.key)
-    gateway.event_line(event="reloaded")
-    assert served(gateway) != before
-
-
 def test_settings_are_taken_over_by_themselves_where_that_was_asked_for(start: Callable[..., Gateway], run_curl: Curl) -> None:
     gateway = start('watch = "all"')
     route = '[[route]]\nhost = "localhost"\npath = "/new"\nrespond = { status = 204 }\n'
