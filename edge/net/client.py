@@ -6,11 +6,7 @@ then is there a TLS engine, and it gets the very bytes that were parsed. A hello
 answered with its alert. Everything up to the end of the handshake has one deadline, `handshake_timeout`, and every failure is
 one line in the log.
 
-A reload finds connections at every stage. In the handshake they keep the context that their hello chose. A connection whose
-host still admits its client on the same terms (`same_terms`) serves its next request under the new settings, whatever
-became of certificates and routes; every other one ends after what is under way: GOAWAY, or `Connection: close`. One whose client
-turns out to be revoked ends at once. A request is thus served by one set of settings from its beginning to its end, and a
-tunnel as long as it lasts.
+What a reload, or its age, does to it stands in `edge.net.renewal`.
 """
 
 from __future__ import annotations
@@ -27,6 +23,7 @@ from edge.net.early import Unconfirmed
 from edge.net.opening import Opening
 from edge.net.plain import PlainEngine
 from edge.net.poller import READ
+from edge.net.renewal import Renewable
 from edge.net.transport import Transport
 from edge.relay.client_h1 import H1Client
 from edge.relay.client_h2 import H2Client
@@ -38,8 +35,6 @@ from edge.wire.proxy import ProxyReader
 from edge.wire.whole_hello import whole_hello
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
-
     from edge.net.listener import ListenerState
     from edge.settings.model import ProxyProtocol, Stream
     from edge.tls.engine import TlsInfo
@@ -55,16 +50,13 @@ _PLAIN_REPLY = (
 )
 
 
-_REVOKED = "client-certificate-revoked"
-"""Whoever is found out to be this when the settings change gets no last word."""
-
 _NOTHING_YET = PlainEngine()
 """The engine of all connections whose hello is still to come: nothing is written through it."""
 
 
-class ClientTransport(Transport):
+class ClientTransport(Renewable):
     __slots__ = (
-        "_aging", "_chosen", "_context", "_early", "_hello", "_info", "_proxy", "_raw", "_reader", "_stage", "_table", "conn",
+        "_chosen", "_context", "_early", "_hello", "_info", "_proxy", "_raw", "_reader", "_stage", "_table", "conn",
         "owner", "since",
     )  # fmt: skip
 
@@ -85,7 +77,7 @@ class ClientTransport(Transport):
         self._info: TlsInfo | None = None  # between the handshake and the session
         self._stage = "hello"
         self._proxy: ProxyReader | None = None
-        self._aging: TimerHandle | None = None
+        self._aging = None
         self.engine = _NOTHING_YET if listener.tls else PlainEngine()
         self.session = Opening(self)
         self.watched = READ
@@ -352,42 +344,6 @@ class ClientTransport(Transport):
         limits = self.owner.listener.limits
         return limits.key_updates, limits.empty_records
 
-    def drain(self) -> None:
-        session = self.session
-        if isinstance(session, H1Client | H2Client):
-            session.drain()
-        elif not self.in_handshake and not isinstance(session, Pipe):
-            self.close()
-
-    def renew(self) -> None:
-        """The settings are others than those under which this connection began: go on under them, or end."""
-        session, owner, conn = self.session, self.owner, self.conn
-        fault = owner.objection(conn) if conn.client is not None else None
-        if fault is not None and (isinstance(session, Pipe) or fault.kind == _REVOKED):
-            if isinstance(session, Pipe):
-                session.broken(fault)
-            else:
-                self._lose(fault)
-            return
-        if not isinstance(session, H1Client | H2Client):
-            return  # this is asked again when there is an HTTP session
-        if owner.ending:
-            session.drain()
-            return
-        if self._context is not None:
-            host = owner.heir(conn)
-            if host is None or fault is not None:
-                session.drain()
-                return
-            conn.host = host
-            self._age()
-        conn.listener = owner.listener
-        early = self._early
-        if early is None:
-            session.renew(owner.front)
-        else:
-            session.renew(owner.early_front, early.conn(owner.front))
-
     # --- early data ---
 
     def _confirmed(self) -> None:
@@ -423,42 +379,6 @@ class ClientTransport(Transport):
             super().close()
         else:
             early.closing = engine.muted = True
-
-    # --- age ---
-
-    def _age(self) -> None:
-        """See to it that the client proves itself again (`client_auth.max_age`)."""
-        host = self.conn.host
-        max_age = host.client_auth.max_age if host is not None else None
-        if self._aging is not None:
-            self._aging.cancel()
-            self._aging = None
-        if max_age is not None:
-            self._aging = self.hub.loop.call_later(self.since + max_age - monotonic(), self._aged, max_age)
-
-    def _aged(self, grace: float) -> None:
-        """Old enough. What is under way may end, for as long again; bytes have no end to wait for."""
-        self._aging = None
-        if self.disposed:
-            return
-        self.hub.turn()
-        session = self.session
-        fault = Fault(Side.EDGE, "max-age", detail="the client has to prove itself again")
-        if isinstance(session, Pipe):
-            session.broken(fault)
-        elif grace:
-            self.drain()
-            if not self.disposed:
-                self._aging = self.hub.loop.call_later(grace, self._aged, 0.0)
-        else:
-            self._lose(fault)
-
-    def renew_or_end(self) -> None:
-        """`renew`. A connection with which that fails ends: it must not go on under terms that hold no more."""
-        try:
-            self.renew()
-        except Exception as error:
-            self._bug(error)
 
     def on_disposed(self) -> None:
         if self._aging is not None:
