@@ -235,7 +235,7 @@ class H2Client:
             stream.exchange = Exchange(self._context, self._front, self._conn, stream, head)
             self.streams[sid] = stream
             stream.exchange.refuse(fault)
-        elif sid:
+        elif sid and not (self._draining and fault.h2_code is H2Code.REFUSED_STREAM):  # which only crossed our GOAWAY
             self._context.log_refused(self._conn, fault)
 
     def forget(self, sid: int) -> None:

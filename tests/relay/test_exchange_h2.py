@@ -463,6 +463,19 @@ def test_draining_serves_what_crosses_its_goaway_and_names_the_last_at_the_end()
     assert stage.line.closed
 
 
+def test_a_request_that_crosses_the_last_goaway_is_refused_and_no_mistake_of_the_client() -> None:
+    stage = Stage(http2=True)
+    peer = client_of(stage)
+    peer.h2.send_headers(1, HEAD, end_stream=True)
+    exchange(stage, peer)
+    stage.session.drain()
+    stage.pass_time(6)
+    peer.h2.send_headers(3, HEAD, end_stream=True)
+    said = stage.client(peer.h2.data_to_send())
+    assert said.endswith(b"\x00\x00\x04\x03\x00\x00\x00\x00\x03\x00\x00\x00\x07")  # RST_STREAM, REFUSED_STREAM
+    assert stage.refused == [] and stage.line.alive()
+
+
 def h2_tunnel() -> tuple[Stage, Peer]:
     """An HTTP/1.1 client in a tunnel over an HTTP/2 upstream."""
     stage = Stage(upstream_http2=True)
