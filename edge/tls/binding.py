@@ -127,17 +127,20 @@ def string(pointer: Any) -> str:
 
 _LIBRARY_BIT = 23  # ERR_LIB_OFFSET
 _SSL_LIBRARY = 20  # ERR_LIB_SSL
+_COMMON = 1 << 18  # ERR_RFLAGS_OFFSET: flags of reasons, which those of TLS do not have
 
 
 def reasons() -> tuple[int, str]:
     """Empty the error queue. The reason number of the first error that is one of TLS (0: none), and all reasons in words.
 
-    Each part of OpenSSL numbers its reasons by itself; errors of its cryptography come before what they mean for TLS.
+    Each part of OpenSSL numbers its reasons by itself, beside those that all have in common ("asn1 lib": some other part failed);
+    errors of its cryptography come before what they mean for TLS.
     """
     first = 0
     words: list[str] = []
     while code := lib.ERR_get_error():
-        if not first and code >> _LIBRARY_BIT & 0xFF == _SSL_LIBRARY:
-            first = lib.ERR_GET_REASON(code)
+        reason = lib.ERR_GET_REASON(code)
+        if not first and code >> _LIBRARY_BIT & 0xFF == _SSL_LIBRARY and reason < _COMMON:
+            first = reason
         words.append(string(lib.ERR_reason_error_string(code)) or f"error {code:#x}")
     return first, "; ".join(dict.fromkeys(words))

@@ -185,6 +185,20 @@ def test_odd_certificates_are_nobodys(version: int, odd: str) -> None:
     assert meet(context, Client(version=version, certificate=PAY)).ok
 
 
+def test_what_is_no_certificate_is_told_as_broken_tls() -> None:
+    """OpenSSL's reason is that its ASN.1 failed, which is no reason of TLS, and no alert's number either."""
+    client = Client(version=TLS12, certificate=PAY)
+    engine = ServerContext(guarded()).engine("a.test")
+    engine.receive(client.step())
+    flight = client.step(engine.drain())
+    assert flight.count(PAY.leaf.der) == 1
+    with pytest.raises(Fault) as raised:
+        engine.receive(flight.replace(PAY.leaf.der, b"\x31" + PAY.leaf.der[1:]))
+    assert raised.value.kind == "tls-error"
+    assert "asn1" in raised.value.detail
+    assert engine.drain() == bytes.fromhex("15030300020232")
+
+
 @BOTH
 def test_a_client_that_is_its_own_anchor_is_judged_too(version: int) -> None:
     """Its chain is one certificate; nothing above it is verified, and the rules hold all the same."""
