@@ -193,7 +193,7 @@ http {{
     proxy_set_header Host $host;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_request_buffering off;
+{early}    proxy_request_buffering off;
     proxy_max_temp_file_size 0;
     server {{
         listen 127.0.0.1:{job.port} ssl http2 backlog=4096;
@@ -231,12 +231,12 @@ def _nginx(program: str, job: Job) -> tuple[list[str], str]:
         more += f"        ssl_client_certificate {job.client_ca};\n        ssl_verify_client on;\n"
     if job.staple is not None:
         more += f"        ssl_stapling on;\n        ssl_stapling_file {job.staple};\n"
-    if job.early:
-        more += "        ssl_early_data on;\n        proxy_set_header Early-Data $ssl_early_data;\n"
+    # beside the other fields: one that is set in a server's block would take the place of them all, and keep-alive with them
+    early = "    ssl_early_data on;\n    proxy_set_header Early-Data $ssl_early_data;\n" if job.early else ""
     if job.ticket_keys:
         more += f"        ssl_session_ticket_key {job.folder}/{KEYS};\n        ssl_session_ticket_key {job.folder}/{OLDER};\n"
     routes = "".join(f"        location {path} {{ proxy_pass http://origin; }}\n" for path in job.paths)
-    text = NGINX.format(job=job, hosts=hosts, more=more, routes=routes)
+    text = NGINX.format(job=job, hosts=hosts, more=more, routes=routes, early=early)
     (job.folder / "nginx.conf").write_text(text)
     return [program, "-p", str(job.folder), "-e", str(job.folder / "error.log"), "-c", str(job.folder / "nginx.conf")], text
 

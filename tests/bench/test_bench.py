@@ -111,6 +111,16 @@ def test_every_peer_has_a_configuration(tmp_path: Path) -> None:
         assert "127.0.0.1" in text
 
 
+def test_nginx_keeps_its_connections_to_the_origin_with_early_data_too(tmp_path: Path) -> None:
+    """A field that is set in a server's block takes the place of all that are set outside of it."""
+    from bench.certificates import issue
+
+    _, text = peers.PEERS["nginx"].configure("nginx", peers.Job(tmp_path, issue(tmp_path), 1, 2, 3, early=True))
+    outside, _, inside = text.partition("server {\n        listen")
+    assert "Early-Data" in outside and 'Connection ""' in outside
+    assert "proxy_set_header" not in inside.partition("location /sink")[0]
+
+
 def test_percentiles() -> None:
     assert percentile([], 0.99) == 0
     assert percentile([3.0], 0.99) == 3
