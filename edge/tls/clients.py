@@ -137,16 +137,19 @@ def _first_end(store: Any) -> float:
     """When the first certificate of a verified chain expires, in POSIX seconds; 0 when that cannot be read, or one stands between
     the leaf and its anchor."""
     chain = lib.X509_STORE_CTX_get1_chain(store)
-    ends = [] if lib.sk_X509_num(chain) <= _DIRECT else [0.0]
-    for index in range(lib.sk_X509_num(chain)):
+    count = lib.sk_X509_num(chain)
+    direct = 0 < count <= _DIRECT
+    encoded = []
+    for index in range(count):
         certificate = lib.sk_X509_value(chain, index)
-        encoded = der(certificate, lib.i2d_X509_bio)
+        if direct:
+            encoded.append(der(certificate, lib.i2d_X509_bio))
         lib.X509_free(certificate)
-        try:
-            ends.append(x509.load_der_x509_certificate(encoded).not_valid_after_utc.timestamp())
-        except ValueError:
-            ends.append(0.0)
     lib.sk_X509_free(chain)
+    try:
+        ends = [x509.load_der_x509_certificate(one).not_valid_after_utc.timestamp() for one in encoded]
+    except ValueError:
+        return 0.0
     return min(ends, default=0.0)
 
 
