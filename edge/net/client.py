@@ -161,6 +161,8 @@ class ClientTransport(Renewable):
         hello = reader.feed(data)
         if hello is not None:
             self._raw = reader.raw
+        elif not self.owner.may_go_on(self, reader.held):
+            raise Fault(Side.CLIENT, "hello-too-long", detail="too many at a time", alert=Alert.ILLEGAL_PARAMETER)
         return hello
 
     def _comes_back(self) -> bool:
@@ -176,6 +178,8 @@ class ClientTransport(Renewable):
         raw, context, hello = self._raw, self._chosen, self._hello
         assert hello is not None
         self._raw = b""
+        if self._reader is not None:
+            self.owner.long_hellos.discard(self)
         self._reader = self._chosen = None
         if self._paused:
             self.resume()

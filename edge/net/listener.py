@@ -42,7 +42,13 @@ if TYPE_CHECKING:
     from edge.tls.replay import ReplayFilter
     from edge.wire.hello import ClientHello
 
-__all__ = ["Journal", "ListenerState"]
+__all__ = ["LONG_HELLO", "LONG_HELLOS", "Journal", "ListenerState"]
+
+LONG_HELLO = 32 * 1024
+"""Bytes of a hello that any connection may have under way; the largest in use have a few thousand."""
+
+LONG_HELLOS = 64
+"""Connections of a listener that may have more under way, up to `limits.tls_hello`."""
 
 _BATCH = 16
 _LAST_BATCH = 64  # in one turn, of what waits in a socket that is to be closed
@@ -110,6 +116,7 @@ class ListenerState:
         "hub",
         "journal",
         "listener",
+        "long_hellos",
         "replays",
         "table",
         "transports",
@@ -143,6 +150,7 @@ class ListenerState:
         self.admission = admission
         self.replays = replays
         self.transports: set[ClientTransport] = set()
+        self.long_hellos: set[ClientTransport] = set()  # whose hello is longer than LONG_HELLO, and is not served yet
         self.wants_ja4 = wants_ja4
         self.wants_local = wants_local  # some upstream is told where connections went to
         self.journal = journal
@@ -314,11 +322,21 @@ class ListenerState:
 
     def closed(self, transport: ClientTransport) -> None:
         self.transports.discard(transport)
+        if self.long_hellos:
+            self.long_hellos.discard(transport)
         self._capacity.give_back()
         engine = transport.engine
         if engine.disturbances or engine.empty_records:
             self.disturbances += engine.disturbances
             self.empty_records += engine.empty_records
+
+    def may_go_on(self, transport: ClientTransport, held: int) -> bool:
+        """Whether a hello of which `held` bytes are in memory may have more: few at a time get beyond `LONG_HELLO`."""
+        if held <= LONG_HELLO:
+            return True
+        if len(self.long_hellos) < LONG_HELLOS:
+            self.long_hellos.add(transport)
+        return transport in self.long_hellos
 
     def refused(self, reason: str) -> None:
         """A connection was closed without an answer."""

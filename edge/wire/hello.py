@@ -138,6 +138,11 @@ class HelloReader:
         """Everything that was fed, in order."""
         return bytes(self._raw)
 
+    @property
+    def held(self) -> int:
+        """How many bytes were fed."""
+        return len(self._raw)
+
     def feed(self, data: bytes | memoryview) -> ClientHello | None:
         """Take bytes from the client; the hello as soon as it is complete, None when more is needed.
 

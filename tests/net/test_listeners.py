@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.net.journal import Journal
+from edge.net.listener import LONG_HELLOS
 from tests.conftest import wait_until
 from tests.net.running import Running
 
@@ -83,3 +85,31 @@ def test_a_flood_beyond_the_limit_is_one_line_a_second(start: Callable[[str], Ru
                 assert _is_closed(sock)
         wait_until(lambda: sum(int(str(fields["count"])) for name, fields in events if name == "connection-refused") == 20)
     assert len(events) <= 3
+
+
+def test_few_hellos_at_a_time_are_long(start: Callable[[str], Running]) -> None:
+    """Whoever sends the first 48 of 124 KiB has them held in memory; that many at a time are enough."""
+    server = start(ROUTE)
+    half = b"".join(
+        b"\x16\x03\x01\x40\x00" + part for part in (b"\x01\x01\xf0\x00".ljust(16384, b"\0"), bytes(16384), bytes(16384))
+    )
+    refused = b"\x15\x03\x03\x00\x02\x02\x2f"  # illegal_parameter
+    for _ in range(2):  # those that end make room
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(_connected(server.port)) for _ in range(LONG_HELLOS + 6)]
+            for sock in sockets:
+                sock.sendall(half)
+            answered: list[socket.socket] = []
+
+            def six_are_refused(sockets: list[socket.socket] = sockets, answered: list[socket.socket] = answered) -> bool:
+                answered[:] = select.select(sockets, (), (), 0)[0]
+                return len(answered) >= 6
+
+            wait_until(six_are_refused)
+            wait_until(
+                lambda: server.call(lambda: sum(len(one.long_hellos) for one in server.server.listeners.all)) == LONG_HELLOS
+            )
+            assert len(select.select(sockets, (), (), 0)[0]) == 6
+            assert all(sock.recv(64) == refused for sock in answered)
+        wait_until(lambda: server.call(lambda: server.server.listeners.connections) == 0)
+    assert not server.bugs
