@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from struct import Struct
 
-from edge.errors import Alert, Fault, Side
+from edge.errors import Alert
+from edge.wire.extensions import malformed
 
 __all__ = ["first_binder", "first_identity"]
 
+_NAME = "pre_shared_key"
 _SHORTEST_BINDER = 32
 _AGE = 4  # bytes behind each identity
 
@@ -19,18 +21,14 @@ _pair = Struct(">HH").unpack_from
 _short = Struct(">H").unpack_from
 
 
-def _malformed(detail: str = "", alert: Alert = Alert.DECODE_ERROR) -> Fault:
-    return Fault(Side.CLIENT, "hello-malformed", detail=f"pre_shared_key{detail}", alert=alert)
-
-
 def first_identity(body: bytes) -> bytes:
     """The first identity of pre_shared_key (RFC 8446 section 4.2.11), both lists checked."""
     if len(body) < 9:
-        raise _malformed()
+        raise malformed(_NAME)
     identities, first = _pair(body)
     at = identities + 4  # of the first binder
     if not first or first + 6 > identities or at >= len(body) or _short(body, at - 2)[0] != len(body) - at:
-        raise _malformed()
+        raise malformed(_NAME)
     if first + 6 != identities or body[at] != len(body) - at - 1 or body[at] < _SHORTEST_BINDER:
         _check_many(body, identities + 2)
     return body[4 : 4 + first]
@@ -45,16 +43,16 @@ def _check_many(body: bytes, end: int) -> None:
         at += 2 + size + _AGE
         identities += 1
         if not size or at > end:
-            raise _malformed()
+            raise malformed(_NAME)
     at = end + 2
     while at < len(body):
         size = body[at]
         at += 1 + size
         binders += 1
         if size < _SHORTEST_BINDER or at > len(body):
-            raise _malformed()
+            raise malformed(_NAME)
     if identities != binders:
-        raise _malformed(f": {identities} identities, {binders} binders", Alert.ILLEGAL_PARAMETER)
+        raise malformed(f"{_NAME}: {identities} identities, {binders} binders", Alert.ILLEGAL_PARAMETER)
 
 
 def first_binder(body: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import h2.config
 import h2.connection
@@ -18,49 +17,8 @@ from edge.relay.ports import HIGH
 from edge.relay.websocket import accept_for
 from edge.settings.model import Limits
 from tests.builders import route
+from tests.relay.h2_peer import HEAD, OK, POST, Peer, client_of, exchange, push, server_of
 from tests.relay.stage import Stage
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-HEAD = [(":method", "GET"), (":scheme", "https"), (":authority", "a.test"), (":path", "/x")]
-POST = [(":method", "POST"), *HEAD[1:]]
-
-
-class Peer:
-    """The other end of one of the stage's lines."""
-
-    def __init__(self, *, client: bool, settings: dict[Any, int] | None = None) -> None:
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=client, header_encoding=None))
-        if settings:
-            self.h2.local_settings = h2.settings.Settings(client=client, initial_values=settings)
-        self.h2.initiate_connection()
-        self.events: list[Any] = []
-
-    def take(self, data: bytes) -> None:
-        for event in self.h2.receive_data(data):
-            self.events.append(event)
-            if isinstance(event, h2.events.DataReceived):
-                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def body(self, sid: int) -> bytes:
-        return b"".join(event.data for event in self.of(h2.events.DataReceived) if event.stream_id == sid)
-
-
-def client_of(stage: Stage) -> Peer:
-    peer = Peer(client=True)
-    peer.take(stage.line.take())
-    return peer
-
-
-def exchange(stage: Stage, peer: Peer) -> None:
-    """What the client has to say goes to the gateway, and the answer back."""
-    for _ in range(4):
-        data = peer.h2.data_to_send()
-        if not data:
-            return
-        peer.take(stage.client(data))
 
 
 def test_streams_of_one_connection_use_upstream_connections_of_their_own() -> None:
@@ -165,21 +123,6 @@ def test_a_connection_error_says_goaway_and_cancels_everything() -> None:
     assert stage.line.closed and stage.lines[0].aborted and stage.refused
 
 
-def test_draining_finishes_the_open_streams() -> None:
-    stage = Stage(http2=True)
-    peer = client_of(stage)
-    peer.h2.send_headers(1, HEAD, end_stream=True)
-    exchange(stage, peer)
-    stage.session.drain()
-    stage.settle()
-    data = stage.line.take()
-    assert data[3] == 7 and not stage.line.closed
-    answer = stage.upstream(OK)
-    assert b"hi" in answer
-    stage.pass_time(2)
-    assert stage.line.closed
-
-
 def test_extended_connect_becomes_an_upgrade() -> None:
     stage = Stage(http2=True)
     peer = client_of(stage)
@@ -213,24 +156,6 @@ def test_a_refused_upgrade_never_looks_like_a_tunnel() -> None:
 
 
 # --- HTTP/2 to the upstream ---
-
-
-def server_of(stage: Stage) -> Peer:
-    peer = Peer(client=False, settings={h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
-    stage.lines[0].session.on_data(peer.h2.data_to_send())
-    stage.settle()
-    peer.take(stage.sent(0))
-    return peer
-
-
-def push(stage: Stage, peer: Peer) -> bytes:
-    got = b""
-    for _ in range(4):
-        data = peer.h2.data_to_send()
-        if data:
-            got += stage.upstream(data, 0)
-        peer.take(stage.sent(0))
-    return got
 
 
 def test_http1_requests_become_streams_of_one_upstream_connection() -> None:
@@ -418,64 +343,6 @@ def test_what_a_client_does_not_take_is_dropped_whatever_its_other_streams_do() 
     assert stage.session.codec.open_streams == 0 and not stage.line.closed
 
 
-def test_draining_ends_as_soon_as_the_client_has_heard_of_it() -> None:
-    stage = Stage(http2=True)
-    peer = client_of(stage)
-    exchange(stage, peer)
-    stage.session.drain()
-    stage.settle()
-    said = stage.line.take()
-    assert stage.line.alive()
-    stage.client(said[-17:-13] + b"\1" + said[-12:])  # the PING, acknowledged
-    assert stage.line.closed and not stage.line.linger
-
-
-def test_draining_waits_for_a_client_that_may_not_have_its_answers_yet() -> None:
-    """A client that credits what it reads must not meet a reset, which would take the unread rest."""
-    stage = Stage(http2=True)
-    peer = client_of(stage)
-    peer.h2.send_headers(1, HEAD, end_stream=True)
-    exchange(stage, peer)
-    stage.session.drain()
-    stage.settle()
-    ping = stage.line.take()[-17:]
-    assert ping[3] == 6
-    assert b"hi" in stage.upstream(OK)
-    stage.client(ping[:4] + b"\1" + ping[5:])
-    assert stage.line.closed and stage.line.linger
-
-
-def test_draining_serves_what_crosses_its_goaway_and_names_the_last_at_the_end() -> None:
-    """The client has not seen it: neither the end of the last stream nor the time may close the connection without a word."""
-    stage = Stage(http2=True)
-    peer = client_of(stage)
-    peer.h2.send_headers(1, HEAD, end_stream=True)
-    exchange(stage, peer)
-    stage.session.drain()
-    stage.settle()
-    assert b"hi" in stage.upstream(OK)
-    assert stage.line.alive()
-    peer.h2.send_headers(3, HEAD, end_stream=True)
-    stage.client(peer.h2.data_to_send())
-    assert b"hi" in stage.upstream(OK)
-    said = stage.pass_time(2)
-    assert b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00" in said  # GOAWAY, the last is 3
-    assert stage.line.closed
-
-
-def test_a_request_that_crosses_the_last_goaway_is_refused_and_no_mistake_of_the_client() -> None:
-    stage = Stage(http2=True)
-    peer = client_of(stage)
-    peer.h2.send_headers(1, HEAD, end_stream=True)
-    exchange(stage, peer)
-    stage.session.drain()
-    stage.pass_time(6)
-    peer.h2.send_headers(3, HEAD, end_stream=True)
-    said = stage.client(peer.h2.data_to_send())
-    assert said.endswith(b"\x00\x00\x04\x03\x00\x00\x00\x00\x03\x00\x00\x00\x07")  # RST_STREAM, REFUSED_STREAM
-    assert stage.refused == [] and stage.line.alive()
-
-
 def h2_tunnel() -> tuple[Stage, Peer]:
     """An HTTP/1.1 client in a tunnel over an HTTP/2 upstream."""
     stage = Stage(upstream_http2=True)
@@ -495,21 +362,6 @@ def h2_tunnel() -> tuple[Stage, Peer]:
     return stage, peer
 
 
-def test_a_connection_that_breaks_while_it_drains_cancels_everything() -> None:
-    stage = Stage(http2=True)
-    peer = client_of(stage)
-    peer.h2.send_headers(1, HEAD, end_stream=True)
-    exchange(stage, peer)
-    stage.session.drain()
-    stage.settle()
-    peer.h2.reset_stream(1)
-    peer.h2.send_headers(3, HEAD, end_stream=True)
-    stage.client(peer.h2.data_to_send() + b"\0\0\0\x06\0\0\0\0\1")  # and a PING on a stream
-    assert stage.line.closed and not stage.session.streams
-    assert [line.status for line in stage.log_lines] == [499, 499]
-    assert [fault.kind for fault in stage.refused] == ["h2-stream-id"]
-
-
 def test_a_connection_that_breaks_while_it_takes_nothing_cancels_everything() -> None:
     stage = Stage(http2=True)
     peer = client_of(stage)
@@ -517,23 +369,6 @@ def test_a_connection_that_breaks_while_it_takes_nothing_cancels_everything() ->
     stage.line.pending = HIGH
     stage.client(peer.h2.data_to_send() + b"\0\0\0\x06\0\0\0\0\1")
     assert stage.line.closed and [line.status for line in stage.log_lines] == [499]
-
-
-def test_a_drain_waits_for_an_upstream_that_is_slow_to_end_an_answer_without_content() -> None:
-    stage = Stage(http2=True, upstream_http2=True)
-    peer = client_of(stage)
-    peer.h2.send_headers(1, HEAD, end_stream=True)
-    exchange(stage, peer)
-    server = server_of(stage)
-    server.h2.send_headers(1, [(":status", "304")])
-    peer.take(push(stage, server))
-    stage.session.drain()
-    stage.pass_time(30)
-    assert stage.line.alive() and stage.session.streams
-    server.h2.end_stream(1)
-    push(stage, server)
-    stage.pass_time(5)
-    assert stage.line.closed and [line.status for line in stage.log_lines] == [304]
 
 
 def test_either_half_of_a_tunnel_over_http2_ends_by_itself() -> None:
